@@ -1,0 +1,68 @@
+"""rulezoo: a zoo of biologically plausible learning rules for PyTorch, compared fairly.
+
+Everything a plugin needs is imported from here. Names are loaded when they are first used, so that
+``import rulezoo`` and the listing commands stay free of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rulezoo import credit as credit
+    from rulezoo import manifold as manifold
+    from rulezoo.hookspecs import hookimpl as hookimpl
+    from rulezoo.options import OptionError as OptionError
+    from rulezoo.options import hp as hp
+    from rulezoo.net import Net as Net
+    from rulezoo.net import Site as Site
+    from rulezoo.net import add_sites as add_sites
+    from rulezoo.rule import Batch as Batch
+    from rulezoo.rule import LearningRule as LearningRule
+    from rulezoo.rule import State as State
+    from rulezoo.rule import Step as Step
+    from rulezoo.specs import Plausibility as Plausibility
+    from rulezoo.specs import RuleSpec as RuleSpec
+    from rulezoo.specs import TaskSpec as TaskSpec
+    from rulezoo.task import Budget as Budget
+    from rulezoo.task import Data as Data
+    from rulezoo.task import DataMissing as DataMissing
+    from rulezoo.task import Split as Split
+    from rulezoo.task import Task as Task
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "rule",
+    "Budget": "task",
+    "Data": "task",
+    "DataMissing": "task",
+    "LearningRule": "rule",
+    "Net": "net",
+    "OptionError": "options",
+    "Plausibility": "specs",
+    "RuleSpec": "specs",
+    "Site": "net",
+    "Split": "task",
+    "State": "rule",
+    "Step": "rule",
+    "Task": "task",
+    "TaskSpec": "specs",
+    "add_sites": "net",
+    "hookimpl": "hookspecs",
+    "hp": "options",
+}
+_MODULES = ("credit", "manifold")  # public modules: the numerics that rules are made of
+
+__all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  what it returns is declared above, for type checkers
+    if name in _MODULES:
+        return importlib.import_module(f"rulezoo.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'rulezoo' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"rulezoo.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

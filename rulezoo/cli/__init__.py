@@ -1,0 +1,62 @@
+"""The command line. Each command is a module of its own, imported when it is called.
+
+So that ``rulezoo --help`` needs none of them, the table below repeats the first line of each command's help.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from rulezoo import __version__
+from rulezoo.cli.lazy import Command, LazyGroup
+from rulezoo.discovery import FILES
+from rulezoo.errors import UserError
+
+COMMANDS = {
+    "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),
+    "leaderboard": Command("rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results."),
+    "list": Command("rulezoo.cli.listing:listing", "List the rules and tasks there are."),
+    "show": Command("rulezoo.cli.show:show", "Show what a rule or task is, and its options."),
+    "plugins": Command("rulezoo.cli.plugins:plugins", "List the plugins, and what is wrong with them."),
+}
+
+
+@click.group(cls=LazyGroup, commands_table=COMMANDS, invoke_without_command=True)
+@click.option(
+    "--plugin",
+    "files",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"Load rules and tasks from a Python file, too; may be repeated.  [also: ${FILES}]",
+)
+@click.option("--debug", is_flag=True, envvar="RULEZOO_DEBUG", help="Show the traceback of an error.")
+@click.version_option(__version__, message="rulezoo %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, files: tuple[Path, ...], debug: bool) -> None:
+    """A zoo of biologically plausible learning rules for PyTorch, compared fairly."""
+    _hand_on(files)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _hand_on(files: tuple[Path, ...]) -> None:
+    """Put the files into the environment: the processes that train read it, too."""
+    for file in files:
+        if os.pathsep in str(file.resolve()):
+            raise UserError(f"--plugin {file}: a plugin's path cannot hold {os.pathsep!r}; move or rename it")
+    before = [os.environ[FILES]] if os.environ.get(FILES) else []
+    if files:
+        os.environ[FILES] = os.pathsep.join([*before, *(str(file.resolve()) for file in files)])
+
+
+def main() -> None:
+    """Run the command line; this is the console script ``rulezoo``."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not every terminal can write a σ
+            stream.reconfigure(errors="backslashreplace")
+    cli(prog_name="rulezoo")

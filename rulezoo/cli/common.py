@@ -1,0 +1,92 @@
+"""What the commands share: the registry with its warning, tables, and the folder of results."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from rulezoo.registry import PluginInfo, Registry, discover
+from rulezoo.text import clean
+
+out_option = click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("rulezoo-results"),
+    show_default=True,
+    envvar="RULEZOO_RESULTS",
+    show_envvar=True,
+    help="The folder of results.",
+)
+
+
+def names(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
+    """Callback of an option that may be repeated and may hold several names, ``A,B``: each name once, in order."""
+    return list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
+
+
+def registry() -> Registry:
+    """Every rule and task; one line on stderr when a plugin is not in order."""
+    found = discover()
+    if sentence := _not_in_order([plugin for plugin in found.plugins if not plugin.ok]):
+        files = click.get_current_context().find_root().params.get("files", ())
+        say(f"{sentence}: see `{shlex.join(['rulezoo', *_options(files), 'plugins'])}`")
+    return found
+
+
+def _options(files: Sequence[Path]) -> list[str]:
+    return [word for file in files for word in ("--plugin", str(file))]
+
+
+def _not_in_order(plugins: Sequence[PluginInfo]) -> str:
+    failed = sum(bool(plugin.traceback) for plugin in plugins)
+    clashing = len(plugins) - failed
+    parts = [f"{_count(failed, 'plugin')} failed to load"] if failed else []
+    parts += [f"{_count(clashing, 'plugin')} with a name that is claimed twice"] if clashing else []
+    return ", ".join(parts)
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}{'s' * (n != 1)}"
+
+
+def say(sentence: str) -> None:
+    """One line on stderr: a warning, or a note beside the output."""
+    click.echo(f"rulezoo: {clean(sentence)}", err=True)
+
+
+def print_table(rows: Sequence[Sequence[object]], head: Sequence[str] | None = None) -> None:
+    """Print rows of cells, safe whatever the cells hold: with rich on a terminal, else as aligned text.
+
+    Args:
+        rows: cells; all rows have the same length.
+        head: the head of each column, if there is one.
+    """
+    cells = [[clean(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(cells, head)
+    else:
+        _print_aligned(cells if head is None else [list(head), *cells])
+
+
+def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _print_rich(rows: Sequence[Sequence[str]], head: Sequence[str] | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=head is not None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in head or rows[0]:
+        table.add_column(column if head else "", overflow="fold", header_style="bold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # a Text is not read as markup, where a str would be
+    Console().print(table)

@@ -1,0 +1,106 @@
+"""``rulezoo compare``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from rulezoo import board
+from rulezoo.cli.common import out_option, registry, say
+from rulezoo.cli.progress import progress
+from rulezoo.compare import execute
+from rulezoo.errors import UserError
+from rulezoo.plan import Cell, choose_device, plan
+from rulezoo.records import Record
+from rulezoo.registry import Registry
+from rulezoo.store import Store
+
+
+def _names(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
+
+
+def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, dict[str, str]]:
+    options: dict[str, dict[str, str]] = {}
+    for value in values:
+        left, equals, text = value.partition("=")
+        name, dot, option = left.rpartition(".")
+        if not (equals and dot and name and option):
+            raise click.BadParameter(f"{value!r} must read NAME.OPTION=VALUE, like nmnc.rank=64")
+        options.setdefault(name, {})[option] = text
+    return options
+
+
+@click.command()
+@click.option("--rules", metavar="A,B", multiple=True, callback=_names,
+              help="Rules to compare, or 'all'.  [default: those of the standard comparison]")  # fmt: skip
+@click.option("--tasks", metavar="A,B", multiple=True, callback=_names,
+              help="Tasks to compare them on, or 'all'.  [default: those of the standard comparison]")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
+              help="Runs of each rule on each task, with seeds 0, 1, …")  # fmt: skip
+@click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=_options,
+              help="An option of a rule or a task, like nmnc.rank=64; `rulezoo show NAME` lists them.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes through the training data.  [default: the task's]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+              help="Where to compute; auto is the GPU when there is one.")  # fmt: skip
+@click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
+              type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
+@click.option("--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets.")
+@out_option
+def compare(
+    rules: list[str],
+    tasks: list[str],
+    seeds: int,
+    options: dict[str, dict[str, str]],
+    epochs: int | None,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    out: Path,
+) -> None:
+    """Train rules on tasks and compare them.
+
+    Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
+    command goes on where it was stopped. Exits with 1 when a run failed or diverged.
+    """
+    found = registry()
+    cells = plan(
+        found,
+        _all(rules, found.rules),
+        _all(tasks, found.tasks),
+        range(seeds),
+        choose_device(device),
+        options,
+        epochs,
+    )
+    store = Store(out)
+    with progress(sys.stderr) as listener:
+        execute(cells, store, data_root, download=download, listener=listener)
+    records = [record for cell in cells for asked in cell.asked if (record := store.get(asked))]
+    _show(records, found, cells, out)
+    failed = [record for record in records if record.status not in ("ok", "skipped")]
+    for record in failed:
+        say(f"{record.asked.task} {record.asked.rule} seed {record.asked.seed} {record.status}: {record.reason}")
+    if failed:
+        sys.exit(1)
+
+
+def _all(names: list[str], known: Iterable[str]) -> list[str]:
+    return list(known) if names == ["all"] else names
+
+
+def _show(records: Sequence[Record], found: Registry, cells: Sequence[Cell], out: Path) -> None:
+    if not records:
+        raise UserError(f"no result could be read back from {out}")
+    tasks = list(dict.fromkeys(cell.task_name for cell in cells))
+    plausibility = {name: one.spec.plausibility for name, one in found.rules.items()}
+    table = board.build(records, tasks=tasks, plausibility=plausibility)
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    width = shutil.get_terminal_size((100, 24)).columns
+    click.echo(board.render(table, "table", width=width, color=color), nl=False)
+    click.echo(f"\nResults: {out.resolve()}  ({len(records)} runs; `rulezoo leaderboard --out {out}` shows them again)")

@@ -1,0 +1,101 @@
+"""A click group that imports a command when it is called, and the border where errors become one line."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
+
+import click
+
+from rulezoo.errors import UserError, unknown
+from rulezoo.text import clean
+
+
+class Command(NamedTuple):
+    """A command that is not imported yet: ``"package.module:function"``, and the first line of its help."""
+
+    target: str
+    help: str
+
+    def load(self) -> click.Command:
+        """Import it."""
+        module, _, name = self.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+class LazyGroup(click.Group):
+    """A group of `Command`.
+
+    Args:
+        commands_table: name → command, in the order of the help.
+        args: for `click.Group`.
+        kwargs: for `click.Group`.
+    """
+
+    def __init__(self, *args: Any, commands_table: Mapping[str, Command], **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.table = commands_table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported; ``None`` if there is none of that name."""
+        return self.table[cmd_name].load() if cmd_name in self.table else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments call."""
+        if args[0] not in self.table and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.table, "rulezoo --help")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help of the group from the table; click's own would import every command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in self.table.items()])
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401  handed on as they are
+        """Read the arguments of the group; an error becomes one line."""
+        with _border(debug=False):
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  as click has it
+        """Run the group and its command; an error that the user can mend becomes one line."""
+        with _border(debug=ctx.params["debug"]):
+            return super().invoke(ctx)
+
+
+class _OneLine(click.ClickException):
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"rulezoo: {clean(self.message)}", file=file, err=True)
+
+
+@contextmanager
+def _border(*, debug: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        hint = f" ({error.ctx.command_path} --help)" if error.ctx else ""
+        raise _OneLine(error.format_message() + hint) from error
+    except (click.ClickException, click.exceptions.Exit, click.Abort):  # not errors, or said by click itself
+        raise
+    except Exception as error:
+        if debug or not isinstance(error, _mendable()):
+            raise
+        raise _OneLine(str(error)) from error
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """The errors a user can mend. Imported when something went wrong, not before every command."""
+    from rulezoo.store import StoreError
+    from rulezoo.task import DataMissing
+
+    return UserError, DataMissing, StoreError

@@ -1,0 +1,39 @@
+"""``rulezoo plugins``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import click
+
+from rulezoo.cli.common import print_table
+from rulezoo.errors import unknown
+from rulezoo.registry import PluginInfo, discover
+from rulezoo.text import clean_lines
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--traceback", "name", metavar="NAME", help="Show what a plugin or distribution raised.")
+def plugins(as_json: bool, name: str | None) -> None:
+    """List the plugins, and what is wrong with them."""
+    found = discover().plugins
+    if name is not None:
+        _print_tracebacks(found, name)
+    elif as_json:
+        click.echo(json.dumps([dataclasses.asdict(plugin) for plugin in found], indent=2))
+    else:
+        rows = [(p.name, p.distribution, p.version, p.rules, p.tasks, p.reason or "ok") for p in found]
+        print_table(rows, ("plugin", "distribution", "version", "rules", "tasks", "state"))
+
+
+def _print_tracebacks(found: Sequence[PluginInfo], name: str) -> None:
+    chosen = [plugin for plugin in found if name in (plugin.name, plugin.distribution)]
+    if not chosen:
+        known = {word for plugin in found for word in (plugin.name, plugin.distribution)}
+        raise unknown("plugin", name, sorted(known), "rulezoo plugins")
+    for plugin in chosen:
+        said = plugin.traceback or plugin.reason or "It loaded without an error."
+        click.echo(clean_lines(f"{plugin.name} of {plugin.distribution} {plugin.version}\n{said.rstrip()}"))

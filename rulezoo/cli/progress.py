@@ -1,0 +1,117 @@
+"""How a comparison tells how far it is: live on a terminal, a line for each finished cell elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from rulezoo.text import clean
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from rulezoo.compare import Listener
+    from rulezoo.plan import Cell
+    from rulezoo.records import Record
+
+_HEARTBEAT = 60.0  # seconds of silence after which a plain log says that it lives
+
+
+@contextmanager
+def progress(stream: TextIO) -> Iterator[Listener]:
+    """A listener for as long as the block lasts, writing to ``stream``."""
+    if not stream.isatty():
+        yield _Plain(stream)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(file=stream)) as live:
+        yield _Live(live)
+
+
+def summary(cell: Cell, records: Sequence[Record]) -> str:
+    """One line for a finished cell."""
+    head = f"{cell.task_name}  {cell.rule_name}  seeds {_seeds(records)}"
+    scores = [r.scores["test"] for r in records if r.status == "ok" and r.scores.get("test") is not None]
+    parts = [f"test {cell.task.metric} {sum(s for s in scores if s is not None) / len(scores):.1%}"] if scores else []
+    costs = [r.cost.ratio for r in records if r.cost]
+    if costs and scores:
+        parts.append(f"cost {sorted(costs)[len(costs) // 2]:.2f}× backprop")
+    for reason, n in Counter(f"{r.status}: {clean(r.reason or '')}" for r in records if r.status != "ok").items():
+        parts.append(f"{reason} ({n} of {len(records)})" if n < len(records) else reason)
+    return "  ".join([head, *parts])
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    numbers = sorted(r.asked.seed for r in records)
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]}-{numbers[-1]}"
+    return ",".join(map(str, numbers))
+
+
+def _greeting(runs: int, stored: int) -> str:
+    if stored == runs:
+        return f"all {runs} runs are stored already"
+    return f"{runs - stored} of {runs} runs to do" + (f", {stored} stored already" if stored else "")
+
+
+class _Plain:
+    """One line for each event, no control characters, and a sign of life when nothing happens for long."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.current = ""
+        self.spoke = time.monotonic()
+
+    def _say(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+        self.spoke = time.monotonic()
+
+    def planned(self, runs: int, stored: int) -> None:
+        self._say(_greeting(runs, stored))
+
+    def started(self, cell: Cell, seeds: Sequence[int]) -> None:
+        self.current = f"{cell.task_name}  {cell.rule_name}"
+
+    def progressed(self, done: int, total: int) -> None:
+        if time.monotonic() - self.spoke > _HEARTBEAT:
+            self._say(f"{self.current}  step {done} of {total}")
+
+    def finished(self, cell: Cell, records: Sequence[Record]) -> None:
+        self._say(summary(cell, records))
+
+
+class _Live:
+    """A bar for all runs and a bar for the training under way; finished cells scroll past above them."""
+
+    def __init__(self, live: Progress) -> None:
+        self.live = live
+        self.all: TaskID
+        self.now = live.add_task("", total=None, unit="steps", visible=False)
+
+    def planned(self, runs: int, stored: int) -> None:
+        self.live.console.print(_greeting(runs, stored), markup=False)
+        self.all = self.live.add_task("all runs", total=runs, completed=stored, unit="runs", visible=stored < runs)
+
+    def started(self, cell: Cell, seeds: Sequence[int]) -> None:
+        words = f"{cell.task_name}  {cell.rule_name}  {len(seeds)} seed{'s' * (len(seeds) != 1)}"
+        self.live.reset(self.now, description=words, visible=True)
+
+    def progressed(self, done: int, total: int) -> None:
+        self.live.update(self.now, completed=done, total=total)
+
+    def finished(self, cell: Cell, records: Sequence[Record]) -> None:
+        self.live.console.print(summary(cell, records), markup=False, highlight=False)
+        self.live.update(self.now, visible=False)
+        self.live.advance(self.all, len(records))

@@ -1,0 +1,299 @@
+"""The numerics of credit assignment: where the graph is cut, and what is pulled back through the pieces.
+
+Conventions. ``params``, ``sites``, ``signals`` and ``grads`` are ``dict[str, Tensor]``. The activity at a site is
+``(batch, *shape)``; an output is ``(batch, *out)``. The **error** is the gradient of the *mean* loss with respect to
+the output, so it carries the factor 1/batch, and every pull-back sums over the batch: this is the only place where a
+mean over examples is taken. A **teaching signal** of a site is what a rule puts in place of the gradient of the mean
+loss with respect to that site's activity; it has the activity's shape.
+
+With the true site gradients as signals, `cut` gives backprop; with the forward weights as feedback, `through_feedback`
+gives backprop. Both are tested to be exact in float64 on a multilayer perceptron, a convolutional network with pooling
+and a skip connection, and a recurrent network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from rulezoo.net import Net, Tensors
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def output_error(loss: Loss, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The error at the output, and the mean loss.
+
+    Args:
+        loss: per example, ``(batch, *out), targets -> (batch,)``.
+        output: ``(batch, *out)``.
+        target: ``(batch, ...)``.
+
+    Returns:
+        The gradient of the mean loss with respect to the output, ``(batch, *out)``; the mean loss, a scalar.
+    """
+    mean, pull = torch.func.vjp(lambda y: loss(y, target).mean(), output)
+    (error,) = _pull_once(pull, torch.ones_like(mean))
+    return error, mean
+
+
+def backprop(
+    net: Net, loss: Loss, params: Tensors, x: Tensor, y: Tensor, only: Collection[str] | None = None
+) -> tuple[Tensors, Tensor]:
+    """The exact gradient of the mean loss with respect to the parameters, and the mean loss.
+
+    Args:
+        net: the network.
+        loss: per example.
+        params: its parameters.
+        x: inputs, ``(batch, ...)``.
+        y: targets, ``(batch, ...)``.
+        only: names of the parameters to differentiate by; ``None`` = all. The others cost no backward pass.
+    """
+    chosen = params if only is None else {name: params[name] for name in params if name in only}
+    mean, pull = torch.func.vjp(lambda p: loss(net.run({**params, **p}, x), y).mean(), chosen)
+    (grads,) = _pull_once(pull, torch.ones_like(mean))
+    return grads, mean
+
+
+class Cut(NamedTuple):
+    """A forward pass whose graph was cut behind some sites.
+
+    Attributes:
+        output: ``(batch, *out)``.
+        sites: key → activity ``(batch, *shape)`` of every site that was cut.
+        pull: ``pull(error, signals) -> grads``: the gradient of ⟨output, error⟩ + Σ ⟨site, signal⟩ with respect to
+            the parameters; a site without a signal gets zero. No signal crosses a cut. Call it once: the graph is
+            freed.
+    """
+
+    output: Tensor
+    sites: Tensors
+    pull: Callable[[Tensor, Tensors], Tensors]
+
+
+def cut(net: Net, params: Tensors, x: Tensor, keys: Collection[str]) -> Cut:
+    """One forward pass with the graph cut behind the sites ``keys``.
+
+    Behind a cut no gradient with respect to a block's input exists, so the pull-back of a network that is cut at
+    every layer costs the weight gradients alone.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        x: inputs, ``(batch, ...)``.
+        keys: visits of sites, as in ``net.visits``.
+    """
+
+    def forward(p: Tensors) -> tuple[Tensor, Tensors]:
+        sites: Tensors = {}
+
+        def tap(key: str, activity: Tensor) -> Tensor:
+            if key not in keys:
+                return activity
+            sites[key] = activity
+            return activity.detach()
+
+        output = net.run(p, x, tap)
+        return output, sites
+
+    (output, sites), vjp = torch.func.vjp(forward, params)
+
+    def pull(error: Tensor, signals: Tensors) -> Tensors:
+        every = {key: signals[key] if key in signals else torch.zeros_like(site) for key, site in sites.items()}
+        (grads,) = _pull_once(vjp, (error, every))
+        return grads
+
+    return Cut(output, sites, pull)
+
+
+def site_gradients(net: Net, loss: Loss, params: Tensors, x: Tensor, y: Tensor, keys: Collection[str]) -> Tensors:
+    """The true gradient of the mean loss with respect to the activity at the sites ``keys``, by backprop.
+
+    Returns:
+        key → ``(batch, *shape)``. For probes and tests; a rule that calls it is backprop.
+    """
+
+    def with_offsets(offsets: Tensors) -> Tensor:
+        output = net.run(params, x, lambda key, h: h + offsets[key] if key in offsets else h)
+        return loss(output, y).mean()
+
+    zeros = {key: x.new_zeros(len(x), *net.visits[key].shape) for key in keys}
+    mean, pull = torch.func.vjp(with_offsets, zeros)
+    (gradients,) = _pull_once(pull, torch.ones_like(mean))
+    return gradients
+
+
+def _pull_once(pull: Callable[..., Any], cotangents: Any) -> Any:  # noqa: ANN401
+    """Pull back and free the graph: torch would else record the backward pass too, for second derivatives."""
+    return pull(cotangents, retain_graph=False, create_graph=False)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Feedback weights: the value through W, the error through B
+
+
+def through_feedback(
+    net: Net, loss: Loss, params: Tensors, feedback: Mapping[str, Tensor], x: Tensor, y: Tensor
+) -> tuple[Tensors, Tensor]:
+    """Backprop in which errors travel back through feedback weights.
+
+    Args:
+        net: the network.
+        loss: per example.
+        params: its parameters.
+        feedback: name of a weight of a linear or convolution layer → feedback weight of the *same* shape, which
+            takes the weight's place in the backward pass only.
+        x: inputs.
+        y: targets.
+
+    Returns:
+        The gradients, and the mean loss (whose value does not depend on ``feedback``).
+    """
+
+    def mean_loss(p: Tensors) -> Tensor:
+        with _Feedback({id(p[name]): weight for name, weight in feedback.items()}):
+            return loss(net.run(p, x), y).mean()
+
+    mean, pull = torch.func.vjp(mean_loss, params)
+    (grads,) = _pull_once(pull, torch.ones_like(mean))
+    return grads, mean
+
+
+def feedback_layers(net: Net, params: Tensors) -> frozenset[str]:
+    """Names of the weights that `through_feedback` can replace: those that enter a linear or convolution layer."""
+    seen: set[int] = set()
+    with _Feedback({}, seen):
+        net.run(params, net.example)
+    return frozenset(name for name, p in params.items() if id(p) in seen)
+
+
+class _Feedback(TorchFunctionMode):
+    """Sends linear and convolution layers whose weight has a feedback weight through an autograd function of ours."""
+
+    def __init__(self, feedback: Mapping[int, Tensor], seen: set[int] | None = None) -> None:
+        super().__init__()
+        self.feedback = feedback  # id of a weight → its feedback weight
+        self.seen = seen
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401  torch's protocol
+        kwargs = kwargs or {}
+        if func is F.linear:
+            x, weight, bias = _linear_arguments(*args, **kwargs)
+            if self.seen is not None:
+                self.seen.add(id(weight))
+            if id(weight) in self.feedback:
+                return _Linear.apply(x, weight, bias, self.feedback[id(weight)])
+        elif func in _CONVOLUTIONS:
+            x, weight, bias, geometry = _convolution_arguments(weight_dims=_CONVOLUTIONS[func], args=args, kwargs=kwargs)
+            if self.seen is not None:
+                self.seen.add(id(weight))
+            if id(weight) in self.feedback:
+                return _Convolution.apply(x, weight, bias, self.feedback[id(weight)], geometry)
+        return func(*args, **kwargs)
+
+
+_CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+
+
+def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # noqa: A002
+    return input, weight, bias  # type: ignore[return-value]  # bias may be None
+
+
+class _Geometry(NamedTuple):
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def _convolution_arguments(
+    weight_dims: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor, Tensor | None, _Geometry]:
+    given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False))
+    given |= kwargs
+    x, weight = given["input"], given["weight"]
+
+    def each(value: int | tuple[int, ...]) -> tuple[int, ...]:
+        return (value,) * weight_dims if isinstance(value, int) else tuple(value)
+
+    dilation = each(given.get("dilation", 1))
+    padding = given.get("padding", 0)
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":
+        x, padding = _padded_same(x, [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)])
+    geometry = _Geometry(each(given.get("stride", 1)), each(padding), dilation, given.get("groups", 1))
+    return x, weight, given.get("bias"), geometry
+
+
+def _padded_same(x: Tensor, total: list[int]) -> tuple[Tensor, tuple[int, ...]]:
+    """The input, with one more row of zeros at its end where the padding is odd; and the padding of both ends."""
+    odd = [end for t in reversed(total) for end in (0, t % 2)]  # F.pad counts from the last dimension
+    return F.pad(x, odd) if any(odd) else x, tuple(t // 2 for t in total)
+
+
+class _Linear(torch.autograd.Function):
+    """``x @ W.T + b`` whose gradient with respect to ``x`` uses the feedback weight."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ANN401  torch's protocol
+        x, _, bias, feedback = inputs
+        ctx.save_for_backward(x, feedback)
+        ctx.has_bias = bias is not None
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        x, feedback = ctx.saved_tensors
+        for_x = grad @ feedback if ctx.needs_input_grad[0] else None
+        rows, columns = grad.flatten(0, -2), x.flatten(0, -2)  # (batch, out), (batch, in); time is flattened in
+        for_weight = rows.T @ columns
+        for_bias = rows.sum(0) if ctx.has_bias else None
+        return for_x, for_weight, for_bias, None
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution whose gradient with respect to its input uses the feedback weight.
+
+    One call of torch's own backward kernel gives all three gradients: the one with respect to the weight does not
+    depend on the weight, so the feedback weight can be handed over in its place.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, geometry: _Geometry) -> Tensor:
+        return torch.convolution(
+            x, weight, bias, geometry.stride, geometry.padding, geometry.dilation,
+            False, [0] * len(geometry.stride), geometry.groups,
+        )  # fmt: skip
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ANN401
+        x, _, bias, feedback, geometry = inputs
+        ctx.save_for_backward(x, feedback)
+        ctx.has_bias, ctx.geometry = bias is not None, geometry
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        x, feedback = ctx.saved_tensors
+        g = ctx.geometry
+        wanted = [ctx.needs_input_grad[0], True, ctx.has_bias]
+        for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
+            grad, x, feedback, [grad.shape[1]] if ctx.has_bias else None, g.stride, g.padding, g.dilation,
+            False, [0] * len(g.stride), g.groups, wanted,
+        )  # fmt: skip
+        return for_x, for_weight, for_bias, None, None

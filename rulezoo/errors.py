@@ -1,0 +1,41 @@
+"""The errors a user can mend, and the near names their messages offer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Base of everything the user can mend: the command line shows its message in one line and exits with 2."""
+
+
+class UnknownName(UserError, LookupError):
+    """A name that nothing has; the message gives the near ones and where to find the rest."""
+
+
+class AmbiguousName(UserError, LookupError):
+    """A name that more than one plugin claims; the message names them."""
+
+
+class PluginError(UserError):
+    """A plugin broke the contract, or its code failed; the message says what and why."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], listing: str) -> UnknownName:
+    """The error for a name that is not among the known ones.
+
+    Args:
+        kind: what it should name: ``"rule"``.
+        name: what was asked for.
+        known: the names there are.
+        listing: the command that lists them.
+    """
+    hint = did_you_mean(name, known)
+    return UnknownName(f"unknown {kind} {name!r}{'; ' * bool(hint)}{hint} ({listing})")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'a' or 'b'?"``, nearest first, or nothing when no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -1,0 +1,26 @@
+"""Random generators as a function of (seed, purpose), so that nothing depends on the order of runs.
+
+The purposes ``init`` (initial weights) and ``order`` (order of the training examples) do not include the rule's name:
+every rule meets the same networks and the same batches, and comparisons between rules are paired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def number(seed: int, *purpose: str | int) -> int:
+    """A number below 2**63 that depends on the seed and every word of the purpose."""
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for one purpose of one seed."""
+    import torch
+
+    return torch.Generator(device).manual_seed(number(seed, *purpose))

@@ -1,0 +1,107 @@
+"""Checks of what a rule says about itself: its options, its spec, and what it refuses to serve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from rulezoo.net import Net, Site
+from rulezoo.options import Option, OptionError, declared
+from rulezoo.rule import Batch, LearningRule
+from rulezoo.testing.case import Case, generator
+from rulezoo.testing.expect import (
+    CheckFailed,
+    NotApplicable,
+    expect,
+    expect_finite,
+    expect_sentence,
+    listed,
+)
+from rulezoo.testing.nets import CLASSES
+
+
+def check_spec(case: Case) -> None:
+    """The spec tells the truth: it loads a documented LearningRule whose defaults work."""
+    if case.spec is None:
+        raise NotApplicable("a bare rule has no spec")
+    loaded = case.spec.load()
+    expect(issubclass(loaded, LearningRule), f"{case.spec.target} is not a subclass of rulezoo.LearningRule")
+    expect(bool(case.spec.summary.strip()), f"the spec of {case.spec.name} has no summary")
+    expect(bool((vars(loaded).get("__doc__") or "").strip()), f"{case.spec.target} has no docstring")
+    loaded()
+
+
+def check_options(case: Case) -> None:
+    """Every option has a meaning, and refuses an illegal value in words: its name, the value and the bounds."""
+    for option in declared(type(case.rule)).values():
+        expect(bool(option.doc.strip()), f"option {option.name} has no doc")
+        for value in option.search or ():
+            option.check(value)
+        for bad in _illegal(option):
+            try:
+                _made(case.rule, option, bad)
+            except OptionError as error:
+                unsaid = [word for word in (option.name, repr(bad), option.bounds) if word not in str(error)]
+                expect(
+                    not unsaid,
+                    f"the refusal of {option.name}={bad!r} does not name {listed(unsaid)}: {error}",
+                )
+            else:
+                raise CheckFailed(f"{option.name}={bad!r} is accepted, though the bounds are {option.bounds}")
+
+
+def _made(rule: LearningRule, option: Option, value: float | str) -> None:
+    values: dict[str, Any] = {**rule.resolved(), option.name: value}
+    type(rule)(**values)
+
+
+def _illegal(option: Option) -> list[float | str]:
+    """Values beyond each bound, and of no legal type."""
+    bad: list[float | str] = [math.nan, math.inf]
+    bad += [edge + side for edge, side in ((option.low, -1), (option.high, 1)) if math.isfinite(edge)]
+    return bad if str in option.types and not option.choices else [*bad, "no such word"]
+
+
+def check_frozen_value(case: Case) -> None:
+    """A rule is a frozen value: it cannot be written to, and equal options make equal rules."""
+    name = type(case.rule).__name__
+    try:
+        case.rule.lr = case.rule.lr  # type: ignore[misc]  # that it is refused is the point
+    except FrozenInstanceError:
+        pass
+    else:
+        raise CheckFailed(f"{name} can be written to; decorate it with @dataclass(frozen=True)")
+    twin = replace(case.rule)
+    expect(
+        twin == case.rule and hash(twin) == hash(case.rule), f"two {name} with the same options are not equal"
+    )
+
+
+def check_no_sites(case: Case) -> None:
+    """On a network without sites it takes a step, or skip() says in a sentence why not."""
+    _expect_step_or_skip(case, nn.Sequential(nn.Linear(5, CLASSES)))
+
+
+def check_no_readout(case: Case) -> None:
+    """On a network whose output is itself a site it takes a step, or skip() says in a sentence why not."""
+    _expect_step_or_skip(case, nn.Sequential(nn.Linear(5, CLASSES), Site("post")))
+
+
+def _expect_step_or_skip(case: Case, module: nn.Module) -> None:
+    x = torch.randn(6, 5, generator=generator(0), dtype=torch.float64)
+    batch = Batch(x, torch.arange(6) % CLASSES)
+    net = Net(module.double(), x)
+    reason = case.rule.skip(net, case.tiny.task)
+    if reason is not None:
+        expect_sentence(reason)
+        return
+    params = net.init_params()
+    state = case.rule.init(net, params, batch, generator(0))
+    noise = case.rule.noise(net, state, batch, generator(1), 0)
+    grads = case.rule.step(net, case.tiny.task.loss, params, state, batch, noise, 0).grads
+    expect(bool(grads), "neither a gradient nor a reason: let skip() say why such a network cannot be served")
+    expect_finite("of the first step", grads)

@@ -1,0 +1,139 @@
+"""Checks of what a step returns: gradients, loss, and whether they teach anything.
+
+The first line of a check's docstring is the promise to which it holds a rule, as a report prints it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from rulezoo.net import Tensors
+from rulezoo.rule import State
+from rulezoo.testing.case import Case, Moment, flat_step, generator, walk
+from rulezoo.testing.expect import (
+    NotApplicable,
+    expect,
+    expect_close,
+    expect_finite,
+    expect_like,
+    listed,
+)
+from rulezoo.testing.nets import KINDS, tiny_net
+
+ROUNDING = 1e-7  # of a tensor's norm, in float64
+MIN_ANGLE = 3.0  # degrees between a rule and backprop; the nearest of the built-in rules lies above 20
+BUDGET, BUDGET_LR = 120, 0.02  # steps of Adam on 16 new examples each
+LEARNT = 0.85  # the share of the initial loss that may be left then; the read-out alone leaves about 0.7
+
+
+def check_gradients(case: Case) -> None:
+    """Gradients have the names, shapes and dtypes of parameters, are finite, and carry no graph."""
+    for moment in walk(case):
+        known = moment.params | {f"rule.{n}": p for n, p in moment.state.params.items()}
+        for name, grad in moment.step.grads.items():
+            expect(name in known, f"grads[{name!r}] belongs to no parameter; there are {listed(known)}")
+            expect_like(f"grads[{name!r}] of step {moment.t}", grad, known[name])
+        expect_finite(f"of step {moment.t}", flat_step(moment.step))
+        for name, tensor in flat_step(moment.step).items():
+            expect(not tensor.requires_grad, f"{name} of step {moment.t} still carries a graph; detach it")
+
+
+def check_loss(case: Case) -> None:
+    """The loss is the mean loss, before the update, of what the rule predicts; logs are scalars."""
+    for t, params, state, batch, _, step in walk(case):
+        expect(
+            step.loss.shape == (),
+            f"the loss of step {t} must be a scalar, got shape {tuple(step.loss.shape)}",
+        )
+        mean = case.tiny.task.loss(case.predict(params, state, batch.x), batch.y).mean()
+        expect_close(f"the loss of step {t}, beside the mean loss of predict(),", step.loss, mean, ROUNDING)
+        for name, log in step.logs.items():
+            expect(
+                log.shape == (), f"logs[{name!r}] of step {t} must be a scalar, got shape {tuple(log.shape)}"
+            )
+
+
+def check_hidden_gradients(case: Case) -> None:
+    """Every hidden parameter is taught something; none is, where the rule declares signal="none"."""
+    steps = [moment.step.grads for moment in walk(case)]
+    taught = {
+        name for name in case.hidden if any(name in grads and bool(grads[name].any()) for grads in steps)
+    }
+    if case.silent:
+        expect(not taught, f'the rule declares signal="none", yet it teaches {listed(taught)}')
+    else:
+        untaught = set(case.hidden) - taught
+        expect(not untaught, f"in {len(steps)} steps no gradient other than zero reached {listed(untaught)}")
+
+
+def check_backprop(case: Case) -> None:
+    """Hidden gradients differ from backprop's at initialisation; all equal them, where the rule is tagged "exact"."""
+    moment = next(walk(case))
+    true = _true_gradient(case, moment)
+    names = list(true) if case.exact else case.hidden
+    got = torch.cat([moment.step.grads.get(name, torch.zeros_like(true[name])).flatten() for name in names])
+    wanted = torch.cat([true[name].flatten() for name in names])
+    if case.exact:
+        expect_close(
+            'the gradient of a rule that is tagged "exact", beside that of autograd,', got, wanted, ROUNDING
+        )
+    elif bool(got.any()):
+        angle = math.degrees(math.acos(float(torch.cosine_similarity(got, wanted, dim=0).clamp(-1, 1))))
+        expect(
+            angle > MIN_ANGLE,
+            f"hidden gradients lie {angle:.2g}° from those of backprop, expected more than {MIN_ANGLE:g}°: this is "
+            'backprop under another name; if it is meant to be, tag its spec "exact"',
+        )
+
+
+def _true_gradient(case: Case, moment: Moment) -> Tensors:
+    """By plain autograd, which shares nothing with the numerics that rules are made of."""
+    leaves = {name: p.clone().requires_grad_() for name, p in moment.params.items()}
+    mean = case.tiny.task.loss(case.tiny.net.run(leaves, moment.batch.x), moment.batch.y).mean()
+    return dict(zip(leaves, torch.autograd.grad(mean, list(leaves.values())), strict=True))
+
+
+def check_learns(case: Case) -> None:
+    """The loss on new examples falls within a small budget, on the first tiny network that the rule can serve."""
+    served = _first_served(case)
+    params, state = served.begin()
+    lr = case.rule.lr or BUDGET_LR
+    first = _test_loss(served, params, state)
+    last = _test_loss(served, *_trained(served, params, state, lr))
+    expect(
+        last < LEARNT * first,
+        f"after {BUDGET} steps of Adam with learning rate {lr:g} on {served.tiny.name} the loss on new examples went "
+        f"from {first:.3g} to {last:.3g}, expected below {LEARNT * first:.3g}",
+    )
+
+
+def _first_served(case: Case) -> Case:
+    for kind in KINDS:
+        tiny = tiny_net(kind)
+        if case.rule.skip(tiny.net, tiny.task) is None:
+            return replace(case, tiny=tiny)
+    raise NotApplicable("the rule skips every tiny network")
+
+
+def _trained(case: Case, params: Tensors, state: State, lr: float) -> tuple[Tensors, State]:
+    gen = generator(5)
+    leaves = {name: p.clone() for name, p in params.items()}
+    owned = {name: p.clone() for name, p in state.params.items()}
+    optimiser = torch.optim.Adam([*leaves.values(), *owned.values()], lr=lr)
+    for t in range(BUDGET):
+        state = State(owned, state.buffers)
+        batch = case.tiny.batch(16, seed=1000 + t)
+        step = case.step(leaves, state, batch, case.noise(state, batch, gen, t), t)
+        for name, leaf in [*leaves.items(), *((f"rule.{n}", p) for n, p in owned.items())]:
+            leaf.grad = step.grads.get(name)
+        optimiser.step()
+        state = step.state
+    return leaves, State(owned, state.buffers)
+
+
+def _test_loss(case: Case, params: Tensors, state: State) -> float:
+    x, y = case.tiny.batch(96, seed=-2)
+    return float(case.tiny.task.loss(case.predict(params, state, x), y).mean())

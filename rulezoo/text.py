@@ -1,0 +1,21 @@
+"""Words of plugins, made safe to print."""
+
+from __future__ import annotations
+
+
+def clean(text: object) -> str:
+    """``text`` on one line without control characters: �, where one was.
+
+    Summaries, reasons and messages come from plugins and may hold anything: an escape sequence would recolour,
+    retitle or rewrite the reader's terminal.
+    """
+    return _printable(" ".join(str(text).split()))
+
+
+def clean_lines(text: str) -> str:
+    """Like `clean`, for text whose lines and indentation matter, such as a traceback."""
+    return "\n".join(_printable(line.expandtabs()) for line in text.split("\n"))
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else "�" for c in line)
