@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import manifold as manifold
     from rulezoo.hookspecs import hookimpl as hookimpl
-    from rulezoo.options import OptionError as OptionError
-    from rulezoo.options import hp as hp
     from rulezoo.net import Net as Net
     from rulezoo.net import Site as Site
     from rulezoo.net import add_sites as add_sites
+    from rulezoo.options import OptionError as OptionError
+    from rulezoo.options import hp as hp
     from rulezoo.rule import Batch as Batch
     from rulezoo.rule import LearningRule as LearningRule
     from rulezoo.rule import State as State

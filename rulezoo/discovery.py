@@ -1,7 +1,7 @@
 """Load plugins and ask them what they offer.
 
-Plugins are foreign code. Each is loaded and asked on its own; whatever it raises is kept as the reason why it is not
-there, and nothing that it does stops another. The distribution of the built-in rules is one of them.
+Plugins are foreign code. Each is loaded and asked on its own; whatever it raises is kept as the reason why it
+is not there, and nothing that it does stops another. The distribution of the built-in rules is one of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rulezoo import hookspecs
 from rulezoo.errors import PluginError, UserError, did_you_mean
 from rulezoo.specs import RuleSpec, TaskSpec
 
-#: Environment variable with plugin files, joined like those of ``PATH``, so that child processes see them too.
+#: Environment variable with plugin files, joined like those of ``PATH``; child processes see them, too.
 FILES = "RULEZOO_PLUGINS"
 
 S = TypeVar("S", RuleSpec, TaskSpec)
@@ -84,7 +84,7 @@ def ask(source: Source) -> Answer:
 
 @contextmanager
 def foreign(failure: str) -> Iterator[None]:
-    """The border to a plugin's code elsewhere: whatever it raises becomes a `PluginError` saying what failed."""
+    """The border to a plugin's code elsewhere: what it raises becomes a `PluginError` saying what failed."""
     try:
         yield
     except UserError:
@@ -120,8 +120,8 @@ def _file(path: Path) -> Source:
 def _load_file(path: Path, digest: str) -> ModuleType:
     """Import a file under a name made of its own and its text.
 
-    A changed file is thus another module, and every process that reads the same file gives it the same name, so that
-    ``f"{__name__}:MyRule"`` and pickles resolve.
+    A changed file is thus another module, and every process that reads the same file gives it the same name,
+    so that ``f"{__name__}:MyRule"`` and pickles resolve.
     """
     name = f"rulezoo_file_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
     if name in sys.modules:
@@ -140,7 +140,7 @@ def _load_file(path: Path, digest: str) -> ModuleType:
 
 
 class _FreshLoader(importlib.machinery.SourceFileLoader):
-    """Without byte code on the disk: it is matched by whole seconds, which an edit followed by a run can beat."""
+    """Without byte code on the disk: that is matched by whole seconds, which a quick edit can beat."""
 
     def get_code(self, fullname: str) -> CodeType:
         code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
@@ -148,7 +148,7 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
 
 
 def _offers(plugin: object) -> tuple[tuple[RuleSpec, ...], tuple[TaskSpec, ...]]:
-    """What a plugin offers, by a manager of its own: none that failed has to be rolled back out of a shared one."""
+    """What a plugin offers, by a manager of its own: none that failed has to be undone in a shared one."""
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     known = [name for name in vars(hookspecs) if manager.parse_hookspec_opts(hookspecs, name) is not None]

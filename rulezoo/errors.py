@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Base of everything the user can mend: the command line shows its message in one line and exits with 2."""
+    """Base of what the user can mend: the command line shows the message in one line and exits with 2."""
 
 
 class UnknownName(UserError, LookupError):

@@ -42,7 +42,7 @@ def principal_basis(activity: Tensor, rank: int, *, variance: float = 1.0, centr
     rows = activity - activity.mean(0) if centred else activity
     values, directions = _gram_pca(rows, rank) if samples < units else _covariance_pca(rows, rank)
     basis = _orthonormal(directions)
-    return _fixed_signs(basis) * _kept(values, samples, variance, activity.dtype)[:rank]
+    return _fixed_signs(basis) * _kept(values, _rounding(values, activity), variance)[:rank].to(basis.dtype)
 
 
 def _gram_pca(rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,8 @@ def _covariance_pca(rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 def _orthonormal(directions: Tensor) -> Tensor:
     """Gram PCA in float32 loses orthogonality where the variance is small; one QR brings it back, column by column."""
-    return torch.linalg.qr(directions).Q
+    q: Tensor = torch.linalg.qr(directions).Q
+    return q
 
 
 def _fixed_signs(basis: Tensor) -> Tensor:
@@ -75,12 +76,16 @@ def _fixed_signs(basis: Tensor) -> Tensor:
     return basis * torch.where(largest < 0, -1.0, 1.0).to(basis.dtype)
 
 
-def _kept(values: Tensor, samples: int, variance: float, dtype: torch.dtype) -> Tensor:
-    """1 for the directions that are kept and 0 for the others, in decreasing order of variance."""
-    floor = values[:1] * samples * torch.finfo(dtype).eps  # below it, rounding and not variance
+def _rounding(values: Tensor, activity: Tensor) -> Tensor:
+    """The eigenvalue below which there is no variance: that of rounding in the product, or in the mean."""
+    eps = torch.finfo(activity.dtype).eps
+    return torch.maximum(values[:1] * len(activity) * eps, activity.square().sum() * (4 * eps) ** 2)
+
+
+def _kept(values: Tensor, floor: Tensor, variance: float) -> Tensor:
+    """True for the directions that are kept, in decreasing order of variance."""
     before = values.cumsum(0) - values  # variance explained by the directions before this one
-    kept = (values > floor) & (before < variance * values.sum())
-    return kept.to(dtype)
+    return (values > floor) & (before < variance * values.sum())
 
 
 def dimensions(basis: Tensor) -> Tensor:

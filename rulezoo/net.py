@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from rulezoo.errors import UserError
+
 Tensors = dict[str, Tensor]
 Tap = Callable[[str, Tensor], Tensor]
 """``tap(key, activity)`` returns the activity that the network sees downstream of the visit ``key`` of a site."""
@@ -23,7 +25,7 @@ Tap = Callable[[str, Tensor], Tensor]
 Kind = Literal["pre", "post", "recurrent"]
 
 
-class NetError(ValueError):
+class NetError(UserError, ValueError):
     """A network that cannot be seen as a pure function with sites; the message says where and what to do."""
 
 
@@ -186,7 +188,9 @@ def _refuse_impure(module: nn.Module) -> None:
                 "use GroupNorm, or track_running_stats=False"
             )
         if isinstance(child, nn.modules.dropout._DropoutNd) and child.p > 0:
-            raise NetError(f"{name!r} is a {type(child).__name__}, which draws from the global generator; set p=0")
+            raise NetError(
+                f"{name!r} is a {type(child).__name__}, which draws from the global generator; set p=0"
+            )
 
 
 @contextmanager
@@ -195,10 +199,14 @@ def _refusing_side_effects(module: nn.Module) -> Iterator[None]:
     generator, versions = torch.get_rng_state(), {name: b._version for name, b in module.named_buffers()}
     yield
     if not torch.equal(torch.get_rng_state(), generator):
-        raise NetError("the network draws from torch's global generator in its forward pass; take the dropout out")
+        raise NetError(
+            "the network draws from torch's global generator in its forward pass; take the dropout out"
+        )
     for name, buffer in module.named_buffers():
         if buffer._version != versions.get(name):
-            raise NetError(f"the network writes to its buffer {name!r} in its forward pass, which a pure step cannot")
+            raise NetError(
+                f"the network writes to its buffer {name!r} in its forward pass, which a pure step cannot"
+            )
 
 
 def add_sites(module: nn.Module, after: Mapping[str, Kind] | Mapping[type[nn.Module], Kind]) -> nn.Module:
@@ -221,13 +229,15 @@ def add_sites(module: nn.Module, after: Mapping[str, Kind] | Mapping[type[nn.Mod
     for where, kind in after.items():
         for name in _places(module, where):
             if name in wanted:
-                raise NetError(f"{name!r} is asked for twice; a second site there would see the same activity")
+                raise NetError(
+                    f"{name!r} is asked for twice; a second site there would see the same activity"
+                )
             wanted[name] = kind
     for name in sorted(wanted, reverse=True):  # what is inside first, as wrapping what is outside renames it
         _put_behind(module, name, wanted[name])
     for child in module.modules():
         if getattr(child, "inplace", False):
-            child.inplace = False
+            child.inplace = False  # type: ignore[assignment]  # not every attribute of a module is a tensor
     return module
 
 

@@ -78,8 +78,8 @@ class Option:
             return str in self.types and (not self.choices or value in self.choices)
         if not isinstance(value, int | float):
             return False
-        # An int is a legal float, not the other way round. Infinity is never legal: JSON has no word for it, so a
-        # run's identity could not hold it.
+        # An int is a legal float, not the other way round. Infinity is never legal: JSON has no word for it, so
+        # a run's identity could not hold it.
         kind = type(value) in self.types or float in self.types
         return kind and self.low <= value <= self.high and abs(value) < math.inf
 
@@ -166,7 +166,7 @@ def declared(cls: type) -> dict[str, Option]:
     """The options that a rule or task class declares, in the order of declaration.
 
     Raises:
-        OptionError: if the class is not a dataclass, or has a field without `hp` or of a type that is no option's:
+        OptionError: if the class is no dataclass, or has a field without `hp` or of a type that is no option's:
             such a field would be missing from a run's identity.
     """
     try:

@@ -35,6 +35,9 @@ class Cell:
         task_plugin: where it came from.
         budget: the task's, with the rule's learning rate and the user's epochs.
         asked: the identity of each seed's run.
+        rule_words: the rule's options as the user wrote them, from which another process can make it again.
+        task_words: the task's, likewise.
+        epochs: what the user asked for in place of the task's own.
     """
 
     rule_name: str
@@ -45,11 +48,16 @@ class Cell:
     task_plugin: Plugin
     budget: Budget
     asked: tuple[Asked, ...]
+    rule_words: Mapping[str, str]
+    task_words: Mapping[str, str]
+    epochs: int | None
 
     @property
     def changed(self) -> list[str]:
         """Names of the rule's options that are not the author's default."""
-        return [name for name, o in declared(type(self.rule)).items() if getattr(self.rule, name) != o.default]
+        return [
+            name for name, o in declared(type(self.rule)).items() if getattr(self.rule, name) != o.default
+        ]
 
 
 def plan(
@@ -86,7 +94,7 @@ def plan(
     made_rules = {name: registry.make_rule(name, options.get(name, {})) for name in rules}
     made_tasks = {name: registry.make_task(name, options.get(name, {})) for name in tasks}
     return [
-        _cell(registry.rule(r), rule, registry.task(t), task, seeds, device, epochs)
+        _cell(registry.rule(r), rule, registry.task(t), task, seeds, device, options, epochs)
         for t, task in made_tasks.items()
         for r, rule in made_rules.items()
     ]
@@ -99,6 +107,7 @@ def _cell(
     task: Task,
     seeds: Sequence[int],
     device: Device,
+    options: Options,
     epochs: int | None,
 ) -> Cell:
     from rulezoo.runner import PROTOCOL
@@ -133,6 +142,9 @@ def _cell(
         task_plugin=_plugin(task_found),
         budget=budget,
         asked=asked,
+        rule_words=options.get(rule_found.spec.name, {}),
+        task_words=options.get(task_found.spec.name, {}),
+        epochs=epochs,
     )
 
 

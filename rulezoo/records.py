@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from rulezoo.errors import UserError
 from rulezoo.options import Value
 from rulezoo.specs import NAME
 
@@ -23,11 +24,11 @@ SCHEMA = 1  #: raise it when a stored record can no longer be read as one of the
 Device = Literal["cpu", "cuda", "mps"]
 Mode = Literal["vmap", "single"]
 Status = Literal[
-    "ok", "diverged", "error", "skipped", "timeout", "oom_host", "oom_gpu", "crashed", "interrupted"
+    "ok", "diverged", "error", "skipped", "timeout", "oom_host", "oom_gpu", "crashed", "killed", "interrupted"
 ]
 
 
-class RecordError(ValueError):
+class RecordError(UserError, ValueError):
     """A record that cannot be stored; the message says which value and what was expected."""
 
 

@@ -1,6 +1,6 @@
 """What is in the zoo: the rules and tasks of every installed plugin and of single files, by name.
 
-Nothing here imports torch; the classes of plugins are imported by `Registry.make_rule` and its siblings alone.
+Nothing here imports torch; the classes of plugins are imported by `Registry.make_rule` and its siblings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Found(Generic[S]):
-    """A spec, and the distribution and version that it came with (for a file: its name and the hash of its text)."""
+    """A spec, and the distribution and version that it came with; of a file, its name and its text's hash."""
 
     spec: S
     distribution: str
@@ -121,7 +121,7 @@ class Registry:
 
         Args:
             name: the rule's name.
-            texts: its options as the command line gives them, ``{"sigma": "0.02"}``; the rest keep their defaults.
+            texts: options as the command line gives them, ``{"sigma": "0.02"}``; the rest keep their defaults.
 
         Raises:
             UnknownName: if there is no such rule.

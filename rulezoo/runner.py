@@ -208,7 +208,7 @@ class _Run:
     def _score(self, split: Split) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
         sums = torch.zeros(len(self.seeds), device=split.x.device)
-        for x, y in zip(split.x.split(_CHUNK), split.y.split(_CHUNK), strict=True):
+        for x, y in zip(torch.split(split.x, _CHUNK), torch.split(split.y, _CHUNK), strict=True):
             for place, output in enumerate(self.trainer.predict(x)):
                 score = self.task.score(output, y).sum()
                 sums[place] += torch.where(output.isfinite().all(), score, torch.nan)
@@ -227,7 +227,9 @@ class _Run:
         )
         step = self.failed.get(place, self.trainer.t if math.isnan(test[place]) else None)
         if step is not None:
-            return replace(common, status="diverged", reason=f"the loss was not finite at step {step} of {self.steps}")
+            return replace(
+                common, status="diverged", reason=f"the loss was not finite at step {step} of {self.steps}"
+            )
         return replace(common, scores={"validation": curve[-1].validation, "test": test[place]})
 
 

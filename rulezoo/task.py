@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from rulezoo.errors import UserError
 from rulezoo.options import Configurable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class DataMissing(FileNotFoundError):
+class DataMissing(UserError, FileNotFoundError):
     """The data of a task are not there; the message says what was looked for, where, and how to get it."""
 
 

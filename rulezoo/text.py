@@ -6,8 +6,8 @@ from __future__ import annotations
 def clean(text: object) -> str:
     """``text`` on one line without control characters: �, where one was.
 
-    Summaries, reasons and messages come from plugins and may hold anything: an escape sequence would recolour,
-    retitle or rewrite the reader's terminal.
+    Summaries, reasons and messages come from plugins and may hold anything: an escape sequence would
+    recolour, retitle or rewrite the reader's terminal.
     """
     return _printable(" ".join(str(text).split()))
 

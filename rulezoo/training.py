@@ -22,7 +22,9 @@ from rulezoo.task import Budget, Split, Task
 OWN = "rule."  # prefix of the parameters that a rule owns
 
 
-def build(task: Task, seeds: Sequence[int], example: Tensor, device: torch.device) -> tuple[Net, list[Tensors]]:
+def build(
+    task: Task, seeds: Sequence[int], example: Tensor, device: torch.device
+) -> tuple[Net, list[Tensors]]:
     """The network and, for each seed, its initial parameters: drawn on the CPU, the same for every rule and device."""
     modules = []
     for seed in seeds:
@@ -50,9 +52,15 @@ class Batches:
 
     def epoch(self, number: int) -> Tensor:
         """Indices of one epoch's examples, ``(S, per_epoch, size)``."""
-        orders = [torch.randperm(len(self.split.x), generator=generator(s, "order", number)) for s in self.seeds]
+        orders = [
+            torch.randperm(len(self.split.x), generator=generator(s, "order", number)) for s in self.seeds
+        ]
         used = self.per_epoch * self.size
-        return torch.stack(orders)[:, :used].view(len(self.seeds), self.per_epoch, self.size).to(self.split.x.device)
+        return (
+            torch.stack(orders)[:, :used]
+            .view(len(self.seeds), self.per_epoch, self.size)
+            .to(self.split.x.device)
+        )
 
     def take(self, which: Tensor) -> Batch:
         """The examples ``which`` of shape ``(S, size)``: inputs ``(S, size, ...)``."""
@@ -105,7 +113,9 @@ class Trainer:
         if self.alone:
             batch = Batch(batch.x[0], batch.y[0])
         grads, buffers, loss, logs = self._gradients(batch, noise)
-        self.state = State(self.state.params, buffers)  # what a rule owns and trains, the optimiser alone changes
+        self.state = State(
+            self.state.params, buffers
+        )  # what a rule owns and trains, the optimiser alone changes
         self._descend(grads)
         self.t += 1
         return (loss[None], {k: v[None] for k, v in logs.items()}) if self.alone else (loss, logs)
@@ -161,7 +171,8 @@ class Trainer:
 
 def _to(state: State, device: torch.device) -> State:
     return State(
-        {n: v.to(device) for n, v in state.params.items()}, {n: v.to(device) for n, v in state.buffers.items()}
+        {n: v.to(device) for n, v in state.params.items()},
+        {n: v.to(device) for n, v in state.buffers.items()},
     )
 
 
@@ -171,7 +182,9 @@ def _at(tensors: Tensors, seed: int) -> Tensors:
 
 def _optimizer(budget: Budget, params: Tensors) -> torch.optim.Optimizer:
     if budget.optimizer == "sgd":
-        return torch.optim.SGD(params.values(), budget.lr, momentum=0.9, weight_decay=budget.weight_decay, fused=True)
+        return torch.optim.SGD(
+            params.values(), budget.lr, momentum=0.9, weight_decay=budget.weight_decay, fused=True
+        )
     return torch.optim.AdamW(params.values(), budget.lr, weight_decay=budget.weight_decay, fused=True)
 
 

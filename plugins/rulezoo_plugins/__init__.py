@@ -24,7 +24,12 @@ def _measuring_sticks() -> list[RuleSpec]:
             summary="The exact gradient; through time on recurrent networks.",
             reference="Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0; Werbos 1990, doi:10.1109/5.58337",
             plausibility=Plausibility(
-                weight_transport=True, backward_pass=True, update_locking=True, signal="local", perturbation=False, phases=1
+                weight_transport=True,
+                backward_pass=True,
+                update_locking=True,
+                signal="local",
+                perturbation=False,
+                phases=1,
             ),
         ),
         RuleSpec(
@@ -34,7 +39,11 @@ def _measuring_sticks() -> list[RuleSpec]:
             family="measuring sticks",
             summary="Only the read-out learns; hidden layers keep their initial weights. The floor of every board.",
             plausibility=Plausibility(
-                weight_transport=False, backward_pass=False, update_locking=False, signal="none", perturbation=False
+                weight_transport=False,
+                backward_pass=False,
+                update_locking=False,
+                signal="none",
+                perturbation=False,
             ),
         ),
     ]
@@ -42,10 +51,20 @@ def _measuring_sticks() -> list[RuleSpec]:
 
 def _feedback_weights() -> list[RuleSpec]:
     layerwise = Plausibility(
-        weight_transport=False, backward_pass=True, update_locking=True, signal="local", perturbation=False, phases=1
+        weight_transport=False,
+        backward_pass=True,
+        update_locking=True,
+        signal="local",
+        perturbation=False,
+        phases=1,
     )
     signs = Plausibility(
-        weight_transport=True, backward_pass=True, update_locking=True, signal="local", perturbation=False, phases=1
+        weight_transport=True,
+        backward_pass=True,
+        update_locking=True,
+        signal="local",
+        perturbation=False,
+        phases=1,
     )
     return [
         RuleSpec(
@@ -89,7 +108,11 @@ def _feedback_weights() -> list[RuleSpec]:
             summary="The error of the output reaches every site through fixed random weights of its own.",
             reference="Nøkland 2016, arXiv:1609.01596",
             plausibility=Plausibility(
-                weight_transport=False, backward_pass=False, update_locking=True, signal="vector", perturbation=False
+                weight_transport=False,
+                backward_pass=False,
+                update_locking=True,
+                signal="vector",
+                perturbation=False,
             ),
         ),
     ]
@@ -97,7 +120,12 @@ def _feedback_weights() -> list[RuleSpec]:
 
 def _noise_correlation() -> list[RuleSpec]:
     noisy = Plausibility(
-        weight_transport=False, backward_pass=False, update_locking=True, signal="vector", perturbation=True, phases=2
+        weight_transport=False,
+        backward_pass=False,
+        update_locking=True,
+        signal="vector",
+        perturbation=True,
+        phases=2,
     )
     return [
         RuleSpec(

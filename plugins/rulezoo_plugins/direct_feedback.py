@@ -24,12 +24,20 @@ class DirectFeedbackAlignment(LearningRule):
     """Fixed random feedback from the output to every post-activation site."""
 
     scale: float = hp(
-        1.0, "size of the feedback weights, in units of 1/sqrt(units of the site)", low=1e-6, search=(0.1, 10), log=True
+        1.0,
+        "size of the feedback weights, in units of 1/sqrt(units of the site)",
+        low=1e-6,
+        search=(0.1, 10),
+        log=True,
     )
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Needs somewhere to send the error."""
-        return None if net.keys("post") else "direct feedback needs sites of kind 'post', and this network has none"
+        return (
+            None
+            if net.keys("post")
+            else "direct feedback needs sites of kind 'post', and this network has none"
+        )
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Draw one feedback matrix ``(errors heard, units)`` for each site."""

@@ -26,7 +26,11 @@ class FeedbackAlignment(LearningRule):
     """Fixed random feedback weights."""
 
     scale: float = hp(
-        1.0, "size of the feedback weights relative to the initial forward weights", low=1e-6, search=(0.1, 10), log=True
+        1.0,
+        "size of the feedback weights relative to the initial forward weights",
+        low=1e-6,
+        search=(0.1, 10),
+        log=True,
     )
 
     def skip(self, net: Net, task: Task) -> str | None:
@@ -40,7 +44,11 @@ class FeedbackAlignment(LearningRule):
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Draw the feedback weights."""
-        return State(buffers={f"feedback.{n}": self._sizes(p) * _normal(p, gen) for n, p in _weights(net, params).items()})
+        return State(
+            buffers={
+                f"feedback.{n}": self._sizes(p) * _normal(p, gen) for n, p in _weights(net, params).items()
+            }
+        )
 
     def _sizes(self, weight: Tensor) -> Tensor:
         return self.scale * weight.square().mean().sqrt()

@@ -68,7 +68,11 @@ class NoiseCorrelation(LearningRule):
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Needs somewhere to perturb."""
-        return None if net.keys("post") else "noise correlation needs sites of kind 'post', and this network has none"
+        return (
+            None
+            if net.keys("post")
+            else "noise correlation needs sites of kind 'post', and this network has none"
+        )
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Feedback of zeros, ``feedback.<visit>`` of shape ``(o, n)``."""
@@ -81,7 +85,8 @@ class NoiseCorrelation(LearningRule):
         outputs = torch.Size(net.output_shape).numel()
         return State(
             buffers={
-                f"feedback.{key}": batch.x.new_zeros(outputs, net.visits[key].width) for key in net.keys("post")
+                f"feedback.{key}": batch.x.new_zeros(outputs, net.visits[key].width)
+                for key in net.keys("post")
             }
         )
 
@@ -164,18 +169,22 @@ class NoiseCorrelation(LearningRule):
 
         if self.response == "derivative":
             zero = torch.zeros((), dtype=x.dtype, device=x.device)
-            _, change = torch.func.jvp(output, (zero,), (torch.ones_like(zero),))
+            change = torch.func.jvp(output, (zero,), (torch.ones_like(zero),))[1]
         elif self.antithetic:
             change = (output(1.0) - output(-1.0)) / 2
         else:
             change = output(1.0) - (clean if rows == len(x) else clean[which])
         change = change.flatten(1)
-        return {k: change if self.together else change[i * examples : (i + 1) * examples] for i, k in enumerate(keys)}
+        return {
+            k: change if self.together else change[i * examples : (i + 1) * examples]
+            for i, k in enumerate(keys)
+        }
 
     def _estimate(self, change: Tensor, z: Tensor) -> Tensor:
         """How the output answers to each coordinate of the noise, ``(o, d)``."""
         if self.estimator == "least-squares":
-            return (torch.linalg.pinv(z) @ change).mT
+            solved: Tensor = torch.linalg.pinv(z) @ change
+            return solved.mT
         return change.mT @ z / len(z)
 
 
@@ -250,7 +259,9 @@ class ManifoldNoiseCorrelation(NoiseCorrelation):
         return manifold.principal_basis(rows, min(int(self.rank), units), centred=self.centred)
 
 
-_SILENT = 1e-3  # RMS activity below which a site is perturbed as if it had this much, so that it can still be heard
+_SILENT = (
+    1e-3  # RMS activity below which a site is perturbed as if it had this much, so that it can still be heard
+)
 
 
 def _in_space(coordinates: Tensor, basis: Tensor | None) -> Tensor:

@@ -12,9 +12,8 @@ from pathlib import Path
 import click
 
 from rulezoo import __version__
-from rulezoo.cli.lazy import Command, LazyGroup
+from rulezoo.cli.lazy import GIVEN, Command, LazyGroup
 from rulezoo.discovery import FILES
-from rulezoo.errors import UserError
 
 COMMANDS = {
     "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),
@@ -25,33 +24,35 @@ COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, commands_table=COMMANDS, invoke_without_command=True)
-@click.option(
-    "--plugin",
-    "files",
+def _hand_on(ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]) -> None:
+    """Put plugin files into the environment: the processes that train read it, too."""
+    for file in map(str, files):
+        if os.pathsep in file:
+            raise click.BadParameter(f"{file!r} must not hold {os.pathsep!r}; move or rename it")
+    ctx.meta[GIVEN] = [*ctx.meta.get(GIVEN, ()), *map(str, files)]
+    if files:
+        os.environ[FILES] = os.pathsep.join(filter(None, [os.environ.get(FILES), *map(str, files)]))
+
+
+PLUGIN = click.Option(
+    ["--plugin"],
     metavar="FILE",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    callback=_hand_on,
+    expose_value=False,
     help=f"Load rules and tasks from a Python file, too; may be repeated.  [also: ${FILES}]",
 )
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, everywhere=[PLUGIN], params=[PLUGIN], invoke_without_command=True)
 @click.option("--debug", is_flag=True, envvar="RULEZOO_DEBUG", help="Show the traceback of an error.")
 @click.version_option(__version__, message="rulezoo %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, files: tuple[Path, ...], debug: bool) -> None:
+def cli(ctx: click.Context, debug: bool) -> None:
     """A zoo of biologically plausible learning rules for PyTorch, compared fairly."""
-    _hand_on(files)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-def _hand_on(files: tuple[Path, ...]) -> None:
-    """Put the files into the environment: the processes that train read it, too."""
-    for file in files:
-        if os.pathsep in str(file.resolve()):
-            raise UserError(f"--plugin {file}: a plugin's path cannot hold {os.pathsep!r}; move or rename it")
-    before = [os.environ[FILES]] if os.environ.get(FILES) else []
-    if files:
-        os.environ[FILES] = os.pathsep.join([*before, *(str(file.resolve()) for file in files)])
 
 
 def main() -> None:

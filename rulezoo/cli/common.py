@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from rulezoo.cli.lazy import GIVEN
 from rulezoo.registry import PluginInfo, Registry, discover
 from rulezoo.text import clean
 
@@ -25,7 +26,7 @@ out_option = click.option(
 
 
 def names(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
-    """Callback of an option that may be repeated and may hold several names, ``A,B``: each name once, in order."""
+    """Callback of an option that may be repeated and hold several names, ``A,B``: each once, in order."""
     return list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
 
 
@@ -33,20 +34,17 @@ def registry() -> Registry:
     """Every rule and task; one line on stderr when a plugin is not in order."""
     found = discover()
     if sentence := _not_in_order([plugin for plugin in found.plugins if not plugin.ok]):
-        files = click.get_current_context().find_root().params.get("files", ())
-        say(f"{sentence}: see `{shlex.join(['rulezoo', *_options(files), 'plugins'])}`")
+        files = click.get_current_context().meta.get(GIVEN, ())
+        options = [word for file in files for word in ("--plugin", file)]
+        say(f"{sentence}: see `{shlex.join(['rulezoo', 'plugins', *options])}`")
     return found
-
-
-def _options(files: Sequence[Path]) -> list[str]:
-    return [word for file in files for word in ("--plugin", str(file))]
 
 
 def _not_in_order(plugins: Sequence[PluginInfo]) -> str:
     failed = sum(bool(plugin.traceback) for plugin in plugins)
     clashing = len(plugins) - failed
     parts = [f"{_count(failed, 'plugin')} failed to load"] if failed else []
-    parts += [f"{_count(clashing, 'plugin')} with a name that is claimed twice"] if clashing else []
+    parts += [f"{_count(clashing, 'plugin')} with a clash of names"] if clashing else []
     return ", ".join(parts)
 
 

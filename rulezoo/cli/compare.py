@@ -15,6 +15,7 @@ from rulezoo.cli.common import out_option, registry, say
 from rulezoo.cli.progress import progress
 from rulezoo.compare import execute
 from rulezoo.errors import UserError
+from rulezoo.executors.local import Local
 from rulezoo.plan import Cell, choose_device, plan
 from rulezoo.records import Record
 from rulezoo.registry import Registry
@@ -45,12 +46,18 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
               help="Runs of each rule on each task, with seeds 0, 1, …")  # fmt: skip
 @click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=_options,
               help="An option of a rule or a task, like nmnc.rank=64; `rulezoo show NAME` lists them.")  # fmt: skip
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes through the training data.  [default: the task's]")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Passes through the training data.  [default: the task's]"
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
               help="Where to compute; auto is the GPU when there is one.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
+              help="Trainings at the same time.  [default: one for each processor core; one on a GPU]")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
-@click.option("--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets.")
+@click.option(
+    "--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets."
+)
 @out_option
 def compare(
     rules: list[str],
@@ -59,6 +66,7 @@ def compare(
     options: dict[str, dict[str, str]],
     epochs: int | None,
     device: str,
+    jobs: int | None,
     data_root: Path | None,
     download: bool,
     out: Path,
@@ -79,13 +87,25 @@ def compare(
         epochs,
     )
     store = Store(out)
+    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    jobs = jobs or (1 if cells[0].asked[0].device != "cpu" else cores)
     with progress(sys.stderr) as listener:
-        execute(cells, store, data_root, download=download, listener=listener)
+        execute(
+            cells,
+            store,
+            Local(jobs),
+            listener,
+            data=data_root,
+            download=download,
+            threads=max(1, cores // jobs),
+        )
     records = [record for cell in cells for asked in cell.asked if (record := store.get(asked))]
     _show(records, found, cells, out)
     failed = [record for record in records if record.status not in ("ok", "skipped")]
     for record in failed:
-        say(f"{record.asked.task} {record.asked.rule} seed {record.asked.seed} {record.status}: {record.reason}")
+        say(
+            f"{record.asked.task} {record.asked.rule} seed {record.asked.seed} {record.status}: {record.reason}"
+        )
     if failed:
         sys.exit(1)
 
@@ -103,4 +123,6 @@ def _show(records: Sequence[Record], found: Registry, cells: Sequence[Cell], out
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
     click.echo(board.render(table, "table", width=width, color=color), nl=False)
-    click.echo(f"\nResults: {out.resolve()}  ({len(records)} runs; `rulezoo leaderboard --out {out}` shows them again)")
+    click.echo(
+        f"\nResults: {out.resolve()}  ({len(records)} runs; `rulezoo leaderboard --out {out}` shows them again)"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
@@ -11,6 +11,8 @@ import click
 
 from rulezoo.errors import UserError, unknown
 from rulezoo.text import clean
+
+GIVEN = "rulezoo.files"  #: in a click context's ``meta``: the plugin files of the command line
 
 
 class Command(NamedTuple):
@@ -30,14 +32,22 @@ class LazyGroup(click.Group):
     """A group of `Command`.
 
     Args:
-        commands_table: name → command, in the order of the help.
+        table: name → command, in the order of the help.
+        everywhere: options that every command takes, too.
         args: for `click.Group`.
         kwargs: for `click.Group`.
     """
 
-    def __init__(self, *args: Any, commands_table: Mapping[str, Command], **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        table: Mapping[str, Command],
+        everywhere: Sequence[click.Parameter] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.table = commands_table
+        self.table = table
+        self.everywhere = everywhere
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
@@ -45,7 +55,11 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported; ``None`` if there is none of that name."""
-        return self.table[cmd_name].load() if cmd_name in self.table else None
+        if cmd_name not in self.table:
+            return None
+        command = self.table[cmd_name].load()
+        command.params += [option for option in self.everywhere if option not in command.params]
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -88,14 +102,6 @@ def _border(*, debug: bool) -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort):  # not errors, or said by click itself
         raise
     except Exception as error:
-        if debug or not isinstance(error, _mendable()):
+        if debug or not isinstance(error, UserError):
             raise
         raise _OneLine(str(error)) from error
-
-
-def _mendable() -> tuple[type[Exception], ...]:
-    """The errors a user can mend. Imported when something went wrong, not before every command."""
-    from rulezoo.store import StoreError
-    from rulezoo.task import DataMissing
-
-    return UserError, DataMissing, StoreError

@@ -13,8 +13,8 @@ from rulezoo.text import clean
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from rulezoo.compare import Listener
-    from rulezoo.plan import Cell
+    from rulezoo.executors import Listener
+    from rulezoo.jobs import Job
     from rulezoo.records import Record
 
 _HEARTBEAT = 60.0  # seconds of silence after which a plain log says that it lives
@@ -40,22 +40,32 @@ def progress(stream: TextIO) -> Iterator[Listener]:
         yield _Live(live)
 
 
-def summary(cell: Cell, records: Sequence[Record]) -> str:
-    """One line for a finished cell."""
-    head = f"{cell.task_name}  {cell.rule_name}  seeds {_seeds(records)}"
+def summary(job: Job, records: Sequence[Record]) -> str:
+    """One line for a finished job."""
+    head = f"{_name(job)}  seeds {_seeds(job.seeds)}"
     scores = [r.scores["test"] for r in records if r.status == "ok" and r.scores.get("test") is not None]
-    parts = [f"test {cell.task.metric} {sum(s for s in scores if s is not None) / len(scores):.1%}"] if scores else []
+    parts = (
+        [f"test {records[0].metric} {sum(s for s in scores if s is not None) / len(scores):.1%}"]
+        if scores
+        else []
+    )
     costs = [r.cost.ratio for r in records if r.cost]
     if costs and scores:
         parts.append(f"cost {sorted(costs)[len(costs) // 2]:.2f}× backprop")
-    for reason, n in Counter(f"{r.status}: {clean(r.reason or '')}" for r in records if r.status != "ok").items():
+    for reason, n in Counter(
+        f"{r.status}: {clean(r.reason or '')}" for r in records if r.status != "ok"
+    ).items():
         parts.append(f"{reason} ({n} of {len(records)})" if n < len(records) else reason)
     return "  ".join([head, *parts])
 
 
-def _seeds(records: Sequence[Record]) -> str:
-    numbers = sorted(r.asked.seed for r in records)
-    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+def _name(job: Job) -> str:
+    options = "".join(f" {name}={value}" for name, value in job.rule_options.items())
+    return f"{job.task}  {job.rule}{clean(options)}"
+
+
+def _seeds(numbers: Sequence[int]) -> str:
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]}-{numbers[-1]}"
     return ",".join(map(str, numbers))
 
@@ -71,7 +81,6 @@ class _Plain:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.current = ""
         self.spoke = time.monotonic()
 
     def _say(self, line: str) -> None:
@@ -81,37 +90,40 @@ class _Plain:
     def planned(self, runs: int, stored: int) -> None:
         self._say(_greeting(runs, stored))
 
-    def started(self, cell: Cell, seeds: Sequence[int]) -> None:
-        self.current = f"{cell.task_name}  {cell.rule_name}"
+    def started(self, job: Job) -> None:
+        pass
 
-    def progressed(self, done: int, total: int) -> None:
+    def progressed(self, job: Job, done: int, total: int) -> None:
         if time.monotonic() - self.spoke > _HEARTBEAT:
-            self._say(f"{self.current}  step {done} of {total}")
+            self._say(f"{_name(job)}  step {done} of {total}")
 
-    def finished(self, cell: Cell, records: Sequence[Record]) -> None:
-        self._say(summary(cell, records))
+    def finished(self, job: Job, records: Sequence[Record]) -> None:
+        self._say(summary(job, records))
 
 
 class _Live:
-    """A bar for all runs and a bar for the training under way; finished cells scroll past above them."""
+    """A bar for all runs and one for each training under way; finished ones scroll past above them."""
 
     def __init__(self, live: Progress) -> None:
         self.live = live
         self.all: TaskID
-        self.now = live.add_task("", total=None, unit="steps", visible=False)
+        self.bars: dict[Job, TaskID] = {}
 
     def planned(self, runs: int, stored: int) -> None:
-        self.live.console.print(_greeting(runs, stored), markup=False)
-        self.all = self.live.add_task("all runs", total=runs, completed=stored, unit="runs", visible=stored < runs)
+        self.live.console.print(_greeting(runs, stored), markup=False, highlight=False)
+        self.all = self.live.add_task(
+            "all runs", total=runs, completed=stored, unit="runs", visible=stored < runs
+        )
 
-    def started(self, cell: Cell, seeds: Sequence[int]) -> None:
-        words = f"{cell.task_name}  {cell.rule_name}  {len(seeds)} seed{'s' * (len(seeds) != 1)}"
-        self.live.reset(self.now, description=words, visible=True)
+    def started(self, job: Job) -> None:
+        self.bars[job] = self.live.add_task(
+            f"{_name(job)}  seeds {_seeds(job.seeds)}", total=None, unit="steps"
+        )
 
-    def progressed(self, done: int, total: int) -> None:
-        self.live.update(self.now, completed=done, total=total)
+    def progressed(self, job: Job, done: int, total: int) -> None:
+        self.live.update(self.bars[job], completed=done, total=total)
 
-    def finished(self, cell: Cell, records: Sequence[Record]) -> None:
-        self.live.console.print(summary(cell, records), markup=False, highlight=False)
-        self.live.update(self.now, visible=False)
+    def finished(self, job: Job, records: Sequence[Record]) -> None:
+        self.live.console.print(summary(job, records), markup=False, highlight=False)
+        self.live.remove_task(self.bars.pop(job))
         self.live.advance(self.all, len(records))

@@ -38,14 +38,15 @@ class Source:
             DataMissing: if files are missing and may not be, or cannot be, fetched, or if they cannot be read.
         """
         if root is None:
-            raise DataMissing(f"{self.dataset} needs a data folder and none was given; {self._remedy()}")
+            raise DataMissing(
+                f"{self.dataset} needs a data folder and none was given; {self._by_hand()}, or at any folder together "
+                "with --download"
+            )
         folder = root / self.folder
         missing = [name for name in self.files if not (folder / name).is_file()]
         if missing and not download:
-            raise DataMissing(
-                f"{self.dataset} is not complete: looked in {folder} and did not find {', '.join(missing)}; "
-                f"{self._remedy()}"
-            )
+            what = ", ".join(missing) if len(missing) < len(self.files) else "any of its files"
+            raise DataMissing(f"{self.dataset}: looked in {folder} and did not find {what}; {self._remedy()}")
         try:
             return self._load(root, True, download), self._load(root, False, download)
         except Exception as error:  # bad files and networks raise a dozen kinds, from four libraries

@@ -1,0 +1,28 @@
+"""What all tests share: one thread, and the tiny networks."""
+
+from __future__ import annotations
+
+import os
+
+# Tiny products are slower on many threads, and sums come out in another order. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+NETS = ("mlp", "cnn", "rnn", "rnn-every-step")
+
+
+@pytest.fixture(params=NETS)
+def tiny(request):
+    """Each tiny network, in float64."""
+    from rulezoo.testing import tiny_net
+
+    return tiny_net(request.param)
+
+
+@pytest.fixture
+def mlp():
+    """The tiny multilayer perceptron: 5 → 8 → 7 → 3 with tanh, in float64."""
+    from rulezoo.testing import tiny_net
+
+    return tiny_net("mlp")

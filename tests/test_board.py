@@ -1,0 +1,518 @@
+import csv
+import io
+import itertools
+import json
+import math
+import random
+import re
+
+import msgspec
+import pytest
+
+from rulezoo.board import build, render
+from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Record
+from rulezoo.specs import Plausibility
+
+LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)
+SERVER = Hardware(cpu="Server", cores=64, threads=1)
+ANSWERED = Answered(
+    packages={},
+    rule_plugin=Plugin(distribution="rulezoo"),
+    task_plugin=Plugin(distribution="rulezoo"),
+    hardware=LAPTOP,
+    commit=None,
+    dirty=None,
+    started="2026-01-01T00:00:00+00:00",
+    finished="2026-01-01T00:01:00+00:00",
+    seeds_together=3,
+    mode="vmap",
+)
+BACKPROP = Plausibility(True, True, True, "local", False)
+NMNC = Plausibility(False, False, True, "vector", True, phases=1)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def run(rule, task="digits-cnn", seed=0, test=None, *, cost=None, hardware=LAPTOP, asked=None, **changes):
+    question = {
+        "protocol": 1,
+        "rule": rule,
+        "rule_version": 1,
+        "rule_options": {"lr": None},
+        "task": task,
+        "task_version": 1,
+        "task_options": {},
+        "budget": {"epochs": 10, "batch": 32, "lr": 1e-3, "optimizer": "adam", "weight_decay": 0.0},
+        "seed": seed,
+        "device": "cpu",
+    }
+    values = {"status": "ok", "chance": 0.1, "metric": "accuracy"}
+    return Record(
+        asked=Asked(**(question | (asked or {}))),
+        answered=msgspec.structs.replace(ANSWERED, hardware=hardware),
+        scores={} if test is None else {"validation": 1.0, "test": test},
+        cost=None if cost is None else Cost(step_ms=cost, backprop_step_ms=1, ratio=cost),
+        **(values | changes),
+    )
+
+
+def runs(rule, tests, task="digits-cnn", **changes):
+    return [run(rule, task, seed, test, **changes) for seed, test in enumerate(tests)]
+
+
+def cell(records):
+    """The only cell."""
+    board = build(records)
+    ((found,),) = (row.cells for row in board.rows)
+    return found
+
+
+def order(records, **options):
+    return [row.label for row in build(records, **options).rows]
+
+
+def labels(records):
+    return {row.label for row in build(records).rows}
+
+
+# What a cell holds
+
+
+def test_a_cell_is_mean_and_sample_deviation_of_the_test_scores():
+    found = cell(runs("a", [0.9, 0.8, 0.7]))
+    assert (found.n, found.failed, found.skipped, found.notes) == (3, 0, False, ())
+    assert found.mean == pytest.approx(0.8)
+    assert found.sd == pytest.approx(0.1)
+
+
+def test_one_seed_has_no_deviation():
+    assert cell(runs("a", [0.9])).sd is None
+
+
+@pytest.mark.parametrize("status", ["diverged", "error", "timeout", "oom_host", "oom_gpu", "crashed"])
+def test_a_failed_run_counts_at_chance_and_is_named(status):
+    failed = run("a", seed=2, status=status, reason="the loss was not finite at step 40", test=0.99)
+    found = cell([*runs("a", [0.9, 0.9]), failed])
+    assert (found.n, found.failed) == (3, 1)
+    assert found.mean == pytest.approx((0.9 + 0.9 + 0.1) / 3)
+    assert found.sd == pytest.approx(0.8 / math.sqrt(3))
+    assert found.notes == (f"{status.replace('_', ' ')}: the loss was not finite at step 40 (1 of 3)",)
+
+
+@pytest.mark.parametrize("score", [None, math.nan, math.inf])
+def test_a_run_without_a_finite_test_score_counts_at_chance(score):
+    found = cell(runs("a", [0.9, score]))
+    assert found.mean == pytest.approx(0.5)
+    assert found.notes == ("no test score (1 of 2)",)
+
+
+def test_the_same_reason_is_told_once_with_its_count():
+    found = cell(
+        [run("a", seed=s, status="error", reason="ValueError: no" if s else "KeyError") for s in range(3)]
+    )
+    assert found.notes == ("error: KeyError (1 of 3)", "error: ValueError: no (2 of 3)")
+    assert (found.mean, found.failed) == (pytest.approx(0.1), 3)
+
+
+def test_a_skipped_task_has_its_sentence_and_no_score():
+    found = cell([run("a", seed=s, status="skipped", reason="it needs a recurrent site") for s in range(3)])
+    assert found.skipped
+    assert found.mean is None
+    assert found.notes == ("skipped: it needs a recurrent site",)
+
+
+def test_an_interrupted_run_is_named_but_no_result():
+    found = cell(
+        [*runs("a", [0.9, 0.7]), run("a", seed=2, status="interrupted", reason="stopped by the user")]
+    )
+    assert (found.n, found.failed) == (2, 0)
+    assert found.mean == pytest.approx(0.8)
+    assert found.notes == ("interrupted: stopped by the user (1 of 3)",)
+    assert cell([run("a", status="interrupted")]).mean is None
+
+
+def test_the_cost_is_the_median_over_seeds():
+    records = [run("a", seed=s, test=0.9, cost=c) for s, c in enumerate([1.0, 1.25, 9.0, None])]
+    assert cell(records).cost == 1.25
+    assert cell(runs("a", [0.9])).cost is None
+
+
+def test_costs_of_different_hardware_are_not_averaged():
+    found = cell([run("a", seed=0, test=0.9, cost=1), run("a", seed=1, test=0.9, cost=3, hardware=SERVER)])
+    assert found.mixed
+    assert found.cost is None
+    assert found.mean == pytest.approx(0.9)
+
+
+def test_of_two_runs_of_one_seed_the_later_counts_and_the_other_is_named():
+    later = msgspec.structs.replace(ANSWERED, finished="2026-02-01T00:00:00+00:00")
+    old = run("a", test=0.2, asked={"budget": {"epochs": 10, "batch": 32, "lr": 1.0, "optimizer": "adam"}})
+    new = msgspec.structs.replace(run("a", test=0.8), answered=later)
+    budget = {"epochs": 10, "batch": 32, "lr": 0.1, "optimizer": "adam"}
+    new = msgspec.structs.replace(new, asked=msgspec.structs.replace(new.asked, budget=budget))
+    for records in ([old, new], [new, old]):
+        found = cell(records)
+        assert (found.n, found.mean) == (1, pytest.approx(0.8))
+        assert found.notes == ("left out: 1 older runs of the same seeds, under another lr or weight decay",)
+
+
+# Which columns and rows there are
+
+
+def test_different_budgets_are_different_columns_headed_by_what_differs():
+    shorter = {"budget": {"epochs": 2, "batch": 32, "lr": 1e-3, "optimizer": "adam", "weight_decay": 0.0}}
+    board = build([run("a", test=0.9), run("a", test=0.5, asked=shorter), run("a", "digits-rnn", test=0.7)])
+    assert [c.label for c in board.columns] == [
+        "digits-cnn (2 epochs)",
+        "digits-cnn (10 epochs)",
+        "digits-rnn",
+    ]
+    assert [c.mean for c in board.rows[0].cells] == [0.5, 0.9, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("change", "heads"),
+    [
+        ({"device": "cuda"}, ["digits-cnn (cpu)", "digits-cnn (cuda)"]),
+        ({"task_version": 2}, ["digits-cnn (version 1)", "digits-cnn (version 2)"]),
+        ({"protocol": 2}, ["digits-cnn (protocol 1)", "digits-cnn (protocol 2)"]),
+        ({"task_options": {"width": 4}}, ["digits-cnn (width 4)", "digits-cnn"]),
+    ],
+)
+def test_results_under_different_conditions_never_meet_in_a_cell(change, heads):
+    board = build([run("a", test=0.9), run("a", test=0.5, asked=change)])
+    assert sorted(c.label for c in board.columns) == sorted(heads)
+    assert sorted(c.mean for c in board.rows[0].cells) == [0.5, 0.9]
+
+
+def test_the_learning_rate_of_the_rule_makes_a_row_not_a_column():
+    own = {"rule_options": {"lr": 0.1}, "budget": {"epochs": 10, "batch": 32, "lr": 0.1, "optimizer": "adam"}}
+    board = build(
+        [run("a", test=0.9, asked={"budget": own["budget"] | {"lr": 1e-3}}), run("a", test=0.5, asked=own)]
+    )
+    assert len(board.columns) == 1
+    assert [row.label for row in board.rows] == ["a lr=none", "a lr=0.1"]
+
+
+def test_a_variant_is_named_by_the_options_that_were_changed():
+    options = {"rank": 64, "sigma": 0.5}
+    default = run("nmnc", test=0.9, asked={"rule_options": {"rank": 16, "sigma": 0.5}})
+    changed = run("nmnc", test=0.8, asked={"rule_options": options}, changed=["rank"])
+    assert labels([changed]) == {"nmnc rank=64"}, "also when the default is not there"
+    assert labels([default, changed]) == {"nmnc", "nmnc rank=64"}
+
+
+def test_variants_that_do_not_say_what_was_changed_are_told_apart_by_what_differs():
+    variants = [{"rank": r, "antithetic": a, "k": 1} for r, a in [(16, True), (64, True), (64, False)]]
+    records = [run("nmnc", test=0.9, asked={"rule_options": options}) for options in variants]
+    assert labels([*records, run("other", test=0.9)]) == {
+        "nmnc antithetic=true rank=16",
+        "nmnc antithetic=true rank=64",
+        "nmnc antithetic=false rank=64",
+        "other",
+    }
+
+
+def test_one_and_one_point_zero_are_one_variant_and_true_is_another():
+    records = [run("a", seed=s, test=0.9, asked={"rule_options": {"x": x}}) for s, x in enumerate([1, 1.0])]
+    assert cell(records).n == 2
+    assert labels([*records, run("a", test=0.9, asked={"rule_options": {"x": True}})]) == {
+        "a x=1",
+        "a x=true",
+    }
+
+
+def test_versions_of_a_rule_are_rows_of_their_own():
+    assert labels([run("a", test=0.9), run("a", test=0.8, asked={"rule_version": 2})]) == {"a v1", "a v2"}
+
+
+def test_only_the_chosen_tasks_and_rules_are_shown_tasks_in_the_order_given():
+    records = [run(rule, task, test=0.9) for rule in "abc" for task in ("t1", "t2", "t3")]
+    board = build(records, tasks=["t3", "t1"], rules=["c", "a"])
+    assert [c.task for c in board.columns] == ["t3", "t1"]
+    assert [row.rule for row in board.rows] == ["a", "c"]
+
+
+# The order of the rows
+
+
+def test_rows_are_ordered_by_the_mean_of_scores_between_chance_and_backprop():
+    # (0.5 - 0.1) / 0.8 = 0.5 and (1.0 - 0.5) / 0.5 = 1 for "a"; 0.75 and 0 for "b", whose plain mean is higher.
+    easy, hard = {"chance": 0.1, "task": "t1"}, {"chance": 0.5, "task": "t2"}
+    records = [
+        *runs("backprop", [0.9], **easy),
+        *runs("backprop", [1.0], **hard),
+        *runs("a", [0.5], **easy),
+        *runs("a", [1.0], **hard),
+        *runs("b", [1.2], **easy),
+        *runs("b", [0.5], **hard),
+    ]
+    board = build(records)
+    assert [(row.label, row.score) for row in board.rows] == [
+        ("backprop", pytest.approx(1)),
+        ("a", pytest.approx(0.75)),
+        ("b", pytest.approx(0.6875)),
+    ]
+    assert board.reference == "backprop"
+
+
+def test_without_backprop_the_best_counts_as_one():
+    board = build([*runs("a", [0.3]), *runs("b", [0.5])])
+    assert [(row.label, row.score) for row in board.rows] == [
+        ("b", pytest.approx(1)),
+        ("a", pytest.approx(0.5)),
+    ]
+    assert board.reference == "the best"
+
+
+def test_a_skipped_task_counts_as_chance_and_a_gap_stands_last():
+    records = [
+        *runs("skips", [0.9], task="t1"),
+        run("skips", "t2", status="skipped", reason="no"),
+        *runs("weak", [0.6], task="t1"),
+        *runs("weak", [0.6], task="t2"),
+        *runs("gap", [0.99], task="t1"),
+        *runs("backprop", [0.9], task="t1"),
+        *runs("backprop", [0.9], task="t2"),
+    ]
+    assert order(records) == ["backprop", "weak", "skips", "gap"]
+
+
+def test_equal_rows_stand_by_name_and_backprop_at_chance_divides_by_nothing():
+    board = build([*runs("b", [0.1]), *runs("a", [0.1]), *runs("backprop", [0.1])])
+    assert [(row.label, row.score) for row in board.rows] == [("a", 0), ("b", 0), ("backprop", 0)]
+
+
+# How it is written
+
+
+def example():
+    return [
+        *runs("backprop", [0.99, 0.98, 0.97], cost=1.0),
+        *runs("backprop", [0.92, 0.92, 0.92], task="digits-rnn", cost=1.004),
+        *runs("nmnc", [0.95, 0.85, 0.93], cost=0.8),
+        *runs("nmnc", [0.9, 0.7], task="digits-rnn", cost=1.5),
+        run(
+            "nmnc", "digits-rnn", 2, status="diverged", reason="the loss was not finite at step 40", cost=1.25
+        ),
+        *runs("e-prop", [0.5, 0.5], task="digits-rnn", cost=2.0),
+        *[run("e-prop", seed=s, status="skipped", reason="e-prop needs a recurrent site") for s in range(3)],
+    ]
+
+
+DECLARED = {"backprop": BACKPROP, "nmnc": NMNC, "unused": NMNC, "e-prop": None}
+EXAMPLE = """\
+          digits-cnn             digits-rnn
+rule      accuracy %       cost  accuracy %          cost  copy back lock noise signal extra
+────────────────────────────────────────────────────────────────────────────────────────────
+backprop  98.0 ± 1.0      ×1.00  92.0 ±  0.0        ×1.00  ●    ●    ●    ·     local  0
+nmnc      91.0 ± 5.3      ×0.80  56.7 ± 41.6 [1]    ×1.50  ·    ·    ●    ●     vector 1
+e-prop       –       [2]         50.0 ±  0.0 (n=2)  ×2.00
+
+[1] diverged: the loss was not finite at step 40 (1 of 3)
+[2] skipped: e-prop needs a recurrent site
+score: on test data, mean ± standard deviation over 3 seeds; a failed run counts at chance (10.0)
+cost: time of a step relative to backprop's in the same run, median; on Laptop (8 cores, 4 threads)
+order: by the mean of the scores between chance (0) and backprop (1)
+copy: feedback copies the forward weights or their signs; back: errors travel back layer by layer;
+lock: layers wait for the error of the output; noise: activity is perturbed; signal: what a neuron
+is told of the error; extra: passes in an update beside the first
+"""
+
+
+def test_the_table_as_a_terminal_shows_it():
+    assert render(build(example(), plausibility=DECLARED)) == EXAMPLE
+
+
+def test_the_table_in_markdown():
+    lines = render(build(example(), plausibility=DECLARED), "md").splitlines()
+    assert lines[0].startswith(
+        "| rule | digits-cnn, accuracy % | cost | digits-rnn, accuracy % | cost | weight transp"
+    )
+    assert lines[2:5] == [
+        "| backprop | **98.0 ± 1.0** | ×1.00 | **92.0 ± 0.0** | ×1.00 | yes | yes | yes | no | local | 0 |",
+        "| nmnc | 91.0 ± 5.3 | ×0.80 | 56.7 ± 41.6 [1] | ×1.50 | no | no | yes | yes | vector | 1 |",
+        "| e-prop | – [2] |  | 50.0 ± 0.0 (n=2) | ×2.00 |  |  |  |  |  |  |",
+    ]
+    assert lines[6] == "[1] diverged: the loss was not finite at step 40 (1 of 3)"
+    assert lines[8] == "[2] skipped: e-prop needs a recurrent site"
+
+
+def test_csv_has_a_line_for_each_cell_with_fractions():
+    text = render(build(example(), plausibility=DECLARED), "csv")
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [(line["label"], line["task"]) for line in lines] == [
+        (rule, task) for rule in ("backprop", "nmnc", "e-prop") for task in ("digits-cnn", "digits-rnn")
+    ]
+    assert float(lines[3]["mean"]) == pytest.approx(1.7 / 3)
+    assert (lines[3]["n"], lines[3]["failed"], lines[3]["cost"]) == ("3", "1", "1.5")
+    assert lines[3]["notes"] == "diverged: the loss was not finite at step 40 (1 of 3)"
+    assert (lines[4]["skipped"], lines[4]["mean"]) == ("True", "")
+    assert json.loads(lines[0]["conditions"])["epochs"] == 10
+    assert lines[0]["signal"] == "local"
+
+
+def test_json_holds_the_whole_board():
+    board = json.loads(render(build(example(), plausibility=DECLARED), "json"))
+    assert board["seeds"] == 3
+    assert [row["label"] for row in board["rows"]] == ["backprop", "nmnc", "e-prop"]
+    assert board["rows"][0]["cells"][0]["mean"] == pytest.approx(0.98)
+    assert board["rows"][2]["cells"][0]["skipped"] is True
+    assert board["columns"][0]["hardware"] == ["Laptop (8 cores, 4 threads)"]
+
+
+@pytest.mark.parametrize("form", ["table", "md", "csv", "json"])
+def test_the_same_results_give_the_same_bytes_in_whatever_order_they_are_read(form):
+    records = [*example(), *runs("x", [0.1 + 0.2, 0.3, 1e-17], task="t")]
+    expected = render(build(records, plausibility=DECLARED), form)
+    for seed in range(10):
+        random.Random(seed).shuffle(records)
+        assert render(build(records, plausibility=DECLARED), form) == expected
+
+
+def test_a_number_of_seeds_is_shown_only_where_it_differs():
+    text = render(build([*runs("a", [0.9, 0.8]), *runs("b", [0.9, 0.8]), *runs("c", [0.7])]))
+    assert re.findall(r"^(\w) .*\(n=(\d)\)", text, re.MULTILINE) == [("c", "1")]
+    assert "over 2 seeds" in text
+    text = render(build([*runs("a", [0.9, 0.8]), *runs("b", [0.9, 0.8]), *runs("c", [0.7, 0.7, 0.7])]))
+    assert re.findall(r"^(\w) .*\(n=(\d)\)", text, re.MULTILINE) == [("c", "3")]
+
+
+def test_mixed_hardware_is_shown_as_such():
+    records = [run("a", seed=0, test=0.9, cost=1), run("a", seed=1, test=0.9, cost=3, hardware=SERVER)]
+    text = render(build(records), width=200)
+    assert re.search(r"^a +90\.0 ± 0\.0 +mixed$", text, re.MULTILINE)
+    assert "Laptop (8 cores, 4 threads); Server (64 cores, 1 thread)" in text
+
+
+def test_a_terminal_shows_the_best_in_bold_and_the_same_text():
+    board = build(example(), plausibility=DECLARED)
+    colored = render(board, color=True)
+    bold = re.findall(r"\x1b\[1;32m([^\x1b]+)\x1b", colored)
+    assert [text.strip() for text in bold] == ["98.0 ± 1.0", "92.0 ±  0.0"]
+    assert ANSI.sub("", colored).replace(", the best in bold", "").split() == render(board).split()
+
+
+def test_a_rule_of_which_every_run_failed_is_never_the_best():
+    records = [run("a", seed=s, status="error", reason="no") for s in range(2)]
+    assert "**" not in render(build(records), "md")
+    assert "**" in render(build([*records, *runs("b", [0.05, 0.05])]), "md")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 140])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_lost(width):
+    tasks = ["digits-cnn", "digits-rnn", "flip-flop-rnn", "fashion-cnn"]
+    records = list(
+        itertools.chain.from_iterable(
+            runs(rule, [0.5 + 0.01 * k, 0.9], task=task, cost=1.5)
+            for rule in ("backprop", "direct-feedback-alignment")
+            for k, task in enumerate(tasks)
+        )
+    )
+    text = render(build(records, plausibility={"backprop": BACKPROP}), width=width)
+    assert max(map(len, text.splitlines())) <= max(width, 46)  # a name and a task need 46
+    for task in tasks:
+        assert text.count(task) == 1
+    for k in range(4):
+        assert text.count(f"{100 * (0.7 + 0.005 * k):.1f} ±") == 2
+    assert "…" not in text
+
+
+def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_in_100_columns():
+    rules = [
+        "backprop",
+        "frozen",
+        "feedback-alignment",
+        "direct-feedback-alignment",
+        "noise-correlation",
+        "nmnc",
+    ]
+    records = [
+        run(r, t, s, 0.9, cost=1.5) for r in rules for t in ("digits-cnn", "digits-rnn") for s in range(3)
+    ]
+    text = render(build(records, plausibility=dict.fromkeys(rules, NMNC)), width=100)
+    (head,) = [line for line in text.splitlines() if line.startswith("rule ")]
+    assert head.endswith("copy back lock noise signal extra")
+
+
+def test_heads_are_words_where_there_is_room_and_letters_that_the_legend_explains_where_not():
+    board = build(example(), plausibility=DECLARED)
+    assert "copy back lock noise signal extra" in render(board, width=100)
+    narrow = render(board, width=80)
+    assert "W B L N signal P" in narrow
+    assert "W: feedback copies" in narrow
+
+
+def test_an_empty_board_says_how_to_fill_it():
+    for form in ("table", "md"):
+        assert render(build([]), form) == "No runs are stored yet. Run `rulezoo compare` to make some.\n"
+    assert render(build([]), "csv").count("\n") == 1
+    assert json.loads(render(build([]), "json"))["rows"] == []
+
+
+def test_an_unknown_format_is_refused():
+    with pytest.raises(ValueError, match="format must be table, md, csv or json, got 'html'"):
+        render(build(example()), "html")
+
+
+# What a plugin may not do
+
+EVIL = "\x1b]0;owned\x07\x1b[31m[red]no[/red] <script>alert(1)</script> | a\nb\r\u202etxt\u2028 `x` **bold** \x9b2J\x00"
+
+
+def evil():
+    return [
+        run("a", seed=0, status="error", reason=EVIL, metric=EVIL),
+        run("a", seed=1, test=0.9, cost=1, metric=EVIL, hardware=Hardware(cpu=EVIL, cores=1, threads=1)),
+        run("a", seed=2, test=0.9, asked={"rule_options": {"x": EVIL}}, changed=["x"], metric=EVIL),
+        run("b", seed=0, status="skipped", reason=EVIL, metric=EVIL, asked={"task_options": {"y": EVIL}}),
+    ]
+
+
+@pytest.mark.parametrize("form", ["table", "md", "csv", "json"])
+def test_words_of_a_plugin_cannot_reach_the_terminal_as_codes(form):
+    text = render(build(evil()), form)
+    control = [c for c in text if c != "\n" and not c.isprintable()]
+    assert control == []
+    assert "[red]no[/red]" in text.replace("\\", ""), "markup is shown, not obeyed"
+
+
+def test_an_option_with_markup_is_shown_as_it_is():
+    assert "a x=[red]b[/red]" in render(
+        build(runs("a", [0.9], asked={"rule_options": {"x": "[red]b[/red]"}}, changed=["x"]))
+    )
+
+
+def test_words_of_a_plugin_cannot_draw_with_markup_in_color():
+    text = render(build(evil()), color=True, width=400)
+    assert "[red]no[/red]" in text
+    assert "\x1b]" not in text
+    assert set(re.findall(r"\x1b\[[^m]*m", text)) <= {f"\x1b[{c}m" for c in ("0", "1", "2", "31", "1;32")}
+    assert "\x1b[31m[red]" not in text
+
+
+def test_words_of_a_plugin_stay_in_their_cell_and_are_no_html_in_markdown():
+    text = render(build(evil()), "md")
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    assert "\\*\\*bold\\*\\*" in text
+
+
+def test_words_of_a_plugin_are_no_formula_in_csv():
+    text = render(build(runs("a", [0.9], metric='=HYPERLINK("http://x")')), "csv")
+    (line,) = csv.DictReader(io.StringIO(text))
+    assert line["metric"].startswith("'=")
+
+
+def test_a_very_long_reason_is_cut():
+    text = render(build([run("a", status="error", reason="x" * 10_000)]), "csv")
+    assert len(text) < 1500
+
+
+@pytest.mark.parametrize("form", ["table", "md", "csv", "json"])
+def test_nothing_that_is_not_a_number_is_ever_printed(form):
+    bad = [math.nan, math.inf, -math.inf, None]
+    records = [*runs("a", bad), *runs("backprop", bad), *runs("b", [0.1], cost=0.0)]
+    text = render(build(records), form)
+    assert not re.search(r"\b(nan|inf|-inf|NaN|Infinity)\b", text)

@@ -1,0 +1,467 @@
+"""The numerics of credit assignment, held to slow twins in float64: plain autograd, and recursions written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rulezoo import Net, Site, credit
+
+RTOL = 1e-9  # of the largest entry; float64 leaves about 1e-15, added up over a network
+
+
+def assert_equal(got, wanted):
+    assert got.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(got[name], tensor, rtol=0, atol=RTOL * float(tensor.abs().max()), msg=name)
+
+
+def autograd(tiny, params, x, y, keys=()):
+    """Gradients of the mean loss with respect to parameters and activity, by one plain backward pass."""
+    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+    sites = {}
+
+    def tap(key, activity):
+        # A copy, since one tensor may pass two sites: a state, and the recurrent edge that leaves it. It is a leaf
+        # where activity is a constant, like the first state.
+        sites[key] = activity.clone() if activity.requires_grad else activity.clone().requires_grad_()
+        return sites[key]
+
+    mean = tiny.task.loss(tiny.net.run(leaves, x, tap), y).mean()
+    wanted = list(leaves.values()) + [sites[key] for key in keys]
+    grads = torch.autograd.grad(mean, wanted)
+    return (
+        dict(zip(leaves, grads, strict=False)),
+        dict(zip(keys, grads[len(leaves) :], strict=True)),
+        mean.detach(),
+    )
+
+
+def start(tiny):
+    return tiny.params(), *tiny.batch()
+
+
+def random_like(params, names, seed=1):
+    gen = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(params[n].shape, generator=gen, dtype=params[n].dtype) for n in names}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The cut
+
+
+def keys_of(tiny, kinds):
+    return [key for key, visit in tiny.net.visits.items() if visit.kind in kinds]
+
+
+@pytest.mark.parametrize(
+    "kinds", [("post",), ("pre",), ("pre", "post"), ("recurrent", "pre", "post")], ids="+".join
+)
+def test_a_cut_with_the_true_site_gradients_is_backprop(tiny, kinds):
+    params, x, y = start(tiny)
+    keys = keys_of(tiny, kinds)
+    true, signals, _ = autograd(tiny, params, x, y, keys)
+
+    cut = credit.cut(tiny.net, params, x, keys)
+    error, _ = credit.output_error(tiny.task.loss, cut.output, y)
+
+    assert_equal(cut.pull(error, signals), true)
+
+
+def test_a_cut_at_a_recurrent_edge_alone_is_backprop(tiny):
+    """The true gradient of an edge is less than that of the state behind it: cuts must not mix the two up."""
+    params, x, y = start(tiny)
+    keys = tiny.net.keys("recurrent")
+    true, signals, _ = autograd(tiny, params, x, y, keys)
+    cut = credit.cut(tiny.net, params, x, keys)
+
+    assert_equal(cut.pull(credit.output_error(tiny.task.loss, cut.output, y)[0], signals), true)
+
+
+def test_a_cut_leaves_the_forward_pass_alone(tiny):
+    params, x, _ = start(tiny)
+    seen = {}
+    output = tiny.net.run(params, x, lambda key, h: seen.setdefault(key, h))
+
+    cut = credit.cut(tiny.net, params, x, tiny.net.keys("post"))
+
+    assert torch.equal(cut.output, output)
+    assert list(cut.sites) == tiny.net.keys("post")
+    assert all(torch.equal(cut.sites[key], seen[key]) for key in cut.sites)
+    assert not any(h.requires_grad for h in [cut.output, *cut.sites.values()])
+
+
+def test_without_signals_the_read_out_learns_by_the_exact_gradient_and_nothing_else_does(tiny):
+    params, x, y = start(tiny)
+    true, _, _ = autograd(tiny, params, x, y)
+    cut = credit.cut(tiny.net, params, x, tiny.net.keys("post"))
+
+    grads = cut.pull(credit.output_error(tiny.task.loss, cut.output, y)[0], {})
+
+    zero = {name: torch.zeros_like(p) for name, p in params.items()}
+    assert_equal(grads, {name: true[name] if name in tiny.net.readout else zero[name] for name in params})
+
+
+def test_no_signal_crosses_a_cut(mlp):
+    params, x, _ = start(mlp)
+    cut = credit.cut(mlp.net, params, x, mlp.net.keys("post"))
+
+    grads = cut.pull(torch.zeros_like(cut.output), {"post2": torch.ones_like(cut.sites["post2"])})
+
+    assert {name for name, grad in grads.items() if grad.any()} == {"fc2.weight", "fc2.bias"}
+
+
+def test_local_gradients_of_a_multilayer_perceptron_written_out(mlp):
+    params, x, _ = start(mlp)
+    cut = credit.cut(mlp.net, params, x, mlp.net.keys("post"))
+    gen = torch.Generator().manual_seed(2)
+    error, v1, v2 = (
+        torch.randn(h.shape, generator=gen, dtype=h.dtype) for h in (cut.output, *cut.sites.values())
+    )
+
+    grads = cut.pull(error, {"post1": v1, "post2": v2})
+
+    h1 = torch.tanh(x @ params["fc1.weight"].T + params["fc1.bias"])
+    h2 = torch.tanh(h1 @ params["fc2.weight"].T + params["fc2.bias"])
+    d1, d2 = v1 * (1 - h1**2), v2 * (1 - h2**2)
+    assert_equal(
+        grads,
+        {
+            "fc1.weight": d1.T @ x,
+            "fc1.bias": d1.sum(0),
+            "fc2.weight": d2.T @ h1,
+            "fc2.bias": d2.sum(0),
+            "readout.weight": error.T @ h2,
+            "readout.bias": error.sum(0),
+        },
+    )
+
+
+def test_a_site_may_be_the_output():
+    x = torch.randn(4, 5, dtype=torch.float64)
+    net = Net(nn.Sequential(nn.Linear(5, 3), Site()).double(), x)
+    params = net.init_params()
+    signal = torch.randn(4, 3, dtype=torch.float64)
+
+    grads = credit.cut(net, params, x, ["1"]).pull(torch.ones(4, 3, dtype=torch.float64), {"1": signal})
+
+    assert_equal(grads, {"0.weight": signal.T @ x, "0.bias": signal.sum(0)})
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Backprop and its pieces
+
+
+def test_backprop_is_autograd(tiny):
+    params, x, y = start(tiny)
+    true, _, mean = autograd(tiny, params, x, y)
+
+    grads, loss = credit.backprop(tiny.net, tiny.task.loss, params, x, y)
+
+    assert_equal(grads, true)
+    assert torch.equal(loss, mean)
+
+
+def test_backprop_for_some_parameters_alone(tiny):
+    params, x, y = start(tiny)
+    true, _, mean = autograd(tiny, params, x, y)
+
+    grads, loss = credit.backprop(tiny.net, tiny.task.loss, params, x, y, only=tiny.net.readout)
+
+    assert_equal(grads, {name: true[name] for name in params if name in tiny.net.readout})
+    assert torch.equal(loss, mean)
+
+
+def test_site_gradients_are_autograds(tiny):
+    params, x, y = start(tiny)
+    keys = list(tiny.net.visits)
+    _, true, _ = autograd(tiny, params, x, y, keys)
+
+    assert_equal(credit.site_gradients(tiny.net, tiny.task.loss, params, x, y, keys), true)
+
+
+def test_the_error_is_the_gradient_of_the_mean_loss(mlp):
+    """Cross-entropy: (softmax - one-hot) / batch."""
+    params, x, y = start(mlp)
+    output = mlp.net.run(params, x)
+
+    error, mean = credit.output_error(mlp.task.loss, output, y)
+
+    torch.testing.assert_close(error, (output.softmax(1) - F.one_hot(y, 3)) / len(y), rtol=RTOL, atol=0)
+    torch.testing.assert_close(
+        mean, -output.log_softmax(1)[torch.arange(len(y)), y].mean(), rtol=RTOL, atol=0
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Feedback weights
+
+
+def test_feedback_through_the_forward_weights_is_backprop(tiny):
+    params, x, y = start(tiny)
+    true, _, mean = autograd(tiny, params, x, y)
+    feedback = {name: params[name].clone() for name in credit.feedback_layers(tiny.net, params)}
+
+    grads, loss = credit.through_feedback(tiny.net, tiny.task.loss, params, feedback, x, y)
+
+    assert feedback.keys() == {name for name, p in params.items() if p.ndim > 1}
+    assert_equal(grads, true)
+    assert torch.equal(loss, mean)
+
+
+def test_the_loss_does_not_depend_on_the_feedback(tiny):
+    params, x, y = start(tiny)
+    plain = tiny.task.loss(tiny.net.run(params, x), y).mean()
+    huge = {
+        name: 1e200 * b for name, b in random_like(params, credit.feedback_layers(tiny.net, params)).items()
+    }
+
+    _, loss = credit.through_feedback(tiny.net, tiny.task.loss, params, huge, x, y)
+
+    assert torch.equal(loss, plain)
+
+
+def test_feedback_alignment_on_a_multilayer_perceptron_written_out(mlp):
+    params, x, y = start(mlp)
+    feedback = random_like(params, ["fc2.weight", "readout.weight"])
+
+    grads, _ = credit.through_feedback(mlp.net, mlp.task.loss, params, feedback, x, y)
+
+    h1 = torch.tanh(x @ params["fc1.weight"].T + params["fc1.bias"])
+    h2 = torch.tanh(h1 @ params["fc2.weight"].T + params["fc2.bias"])
+    output = h2 @ params["readout.weight"].T + params["readout.bias"]
+    d3 = (output.softmax(1) - F.one_hot(y, 3)) / len(y)
+    d2 = (d3 @ feedback["readout.weight"]) * (1 - h2**2)
+    d1 = (d2 @ feedback["fc2.weight"]) * (1 - h1**2)
+    assert_equal(
+        grads,
+        {
+            "fc1.weight": d1.T @ x,
+            "fc1.bias": d1.sum(0),
+            "fc2.weight": d2.T @ h1,
+            "fc2.bias": d2.sum(0),
+            "readout.weight": d3.T @ h2,
+            "readout.bias": d3.sum(0),
+        },
+    )
+
+
+@pytest.mark.parametrize("tiny", ["cnn"], indirect=True)
+def test_feedback_alignment_on_a_convolutional_network_written_out(tiny):
+    """Along the branch and along the skip connection; convolutions turned round by torch.nn.grad."""
+    params, x, y = start(tiny)
+    feedback = random_like(params, ["conv2.weight", "readout.weight"])
+
+    grads, _ = credit.through_feedback(tiny.net, tiny.task.loss, params, feedback, x, y)
+
+    s1 = F.conv2d(x, params["conv1.weight"], params["conv1.bias"], padding=1)
+    h1, where = F.max_pool2d(s1.relu(), 2, return_indices=True)
+    s2 = F.conv2d(h1, params["conv2.weight"], params["conv2.bias"], padding=1)
+    h2 = h1 + s2.relu()
+    output = h2.flatten(1) @ params["readout.weight"].T + params["readout.bias"]
+    d_out = (output.softmax(1) - F.one_hot(y, 3)) / len(y)
+    d_h2 = (d_out @ feedback["readout.weight"]).view_as(h2)
+    d_s2 = d_h2 * (s2 > 0)
+    d_h1 = d_h2 + nn.grad.conv2d_input(h1.shape, feedback["conv2.weight"], d_s2, padding=1)
+    d_s1 = F.max_unpool2d(d_h1, where, 2) * (s1 > 0)
+    assert_equal(
+        grads,
+        {
+            "conv1.weight": nn.grad.conv2d_weight(x, params["conv1.weight"].shape, d_s1, padding=1),
+            "conv1.bias": d_s1.sum((0, 2, 3)),
+            "conv2.weight": nn.grad.conv2d_weight(h1, params["conv2.weight"].shape, d_s2, padding=1),
+            "conv2.bias": d_s2.sum((0, 2, 3)),
+            "readout.weight": d_out.T @ h2.flatten(1),
+            "readout.bias": d_out.sum(0),
+        },
+    )
+
+
+@pytest.mark.parametrize("tiny", ["rnn", "rnn-every-step"], indirect=True)
+def test_feedback_alignment_through_time_written_out(tiny):
+    params, x, y = start(tiny)
+    feedback = random_like(params, ["w_rec.weight", "w_out.weight"])
+    leak, steps = tiny.net.module.LEAK, x.shape[1]
+
+    grads, _ = credit.through_feedback(tiny.net, tiny.task.loss, params, feedback, x, y)
+
+    states, rates = [x.new_zeros(len(x), 6)], []
+    for t in range(steps):
+        drive = (
+            states[-1] @ params["w_rec.weight"].T + x[:, t] @ params["w_in.weight"].T + params["w_in.bias"]
+        )
+        rates.append(torch.tanh(drive))
+        states.append((1 - leak) * states[-1] + leak * rates[-1])
+    wanted = {name: torch.zeros_like(p) for name, p in params.items()}
+    d_h = x.new_zeros(len(x), 6)  # what reaches the state of this step from later ones
+    for t in reversed(range(steps)):
+        if tiny.name == "rnn-every-step" or t == steps - 1:
+            output = states[t + 1] @ params["w_out.weight"].T + params["w_out.bias"]
+            target, share = (y[:, t], steps) if y.ndim == 2 else (y, 1)
+            error = (output.softmax(1) - F.one_hot(target, 3)) / len(y) / share
+            wanted["w_out.weight"] += error.T @ states[t + 1]
+            wanted["w_out.bias"] += error.sum(0)
+            d_h = d_h + error @ feedback["w_out.weight"]
+        d_s = leak * d_h * (1 - rates[t] ** 2)
+        wanted["w_rec.weight"] += d_s.T @ states[t]
+        wanted["w_in.weight"] += d_s.T @ x[:, t]
+        wanted["w_in.bias"] += d_s.sum(0)
+        d_h = (1 - leak) * d_h + d_s @ feedback["w_rec.weight"]
+    assert_equal(grads, wanted)
+
+
+class Two(nn.Module):
+    """A layer, tanh, the layer under test, and its output as one vector."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x))).flatten(1)
+
+
+LAYERS = {
+    "conv2d": (2, nn.Conv2d, {}),
+    "stride": (2, nn.Conv2d, {"stride": 2}),
+    "uneven": (2, nn.Conv2d, {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)}),
+    "padding": (2, nn.Conv2d, {"padding": 2}),
+    "dilation": (2, nn.Conv2d, {"dilation": 2, "padding": 1}),
+    "groups": (2, nn.Conv2d, {"groups": 2}),
+    "depthwise, no bias": (2, nn.Conv2d, {"groups": 4, "bias": False}),
+    "same": (2, nn.Conv2d, {"padding": "same", "dilation": 2}),
+    "same, even": (2, nn.Conv2d, {"padding": "same", "kernel_size": (2, 4), "dilation": (1, 3)}),
+    "valid": (2, nn.Conv2d, {"padding": "valid"}),
+    "circular": (2, nn.Conv2d, {"padding": 1, "padding_mode": "circular"}),
+    "conv1d": (1, nn.Conv1d, {"stride": 2, "padding": 1}),
+    "conv1d, same": (1, nn.Conv1d, {"padding": "same", "kernel_size": 4}),
+    "conv3d": (3, nn.Conv3d, {"padding": 1}),
+}
+
+
+def squares(output, target):
+    return output.square().sum(1)
+
+
+@pytest.fixture(params=LAYERS)
+def convolution(request):
+    """A convolution behind another, in every geometry: its net, an input, and the class of the layer."""
+    dims, kind, options = LAYERS[request.param]
+    torch.manual_seed(0)
+    first = kind(2, 4, 3, padding=1)
+    module = Two(first, kind(4, 8, **{"kernel_size": 3, **options})).double()
+    x = torch.randn(3, 2, *[7, 6, 5][:dims], dtype=torch.float64)
+    return Net(module, x), x
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's hint about even kernels
+def test_every_geometry_of_convolutions_with_forward_weights_is_backprop(convolution):
+    net, x = convolution
+    params = net.init_params()
+    feedback = {name: params[name].clone() for name in credit.feedback_layers(net, params)}
+
+    grads, _ = credit.through_feedback(net, squares, params, feedback, x, x)
+
+    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+    true = torch.autograd.grad(squares(net.run(leaves, x), x).mean(), list(leaves.values()))
+    assert feedback.keys() == {"first.weight", "second.weight"}
+    assert_equal(grads, dict(zip(leaves, true, strict=True)))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's hint about even kernels
+def test_every_geometry_of_convolutions_sends_the_error_through_the_feedback_weight(convolution):
+    """The twin: the pull-back of the same layer with B in W's place gives the error, that with W the weight gradient."""
+    net, x = convolution
+    params = net.init_params()
+    feedback = random_like(params, ["second.weight"])
+    second = net.module.second
+
+    grads, _ = credit.through_feedback(net, squares, params, feedback, x, x)
+
+    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+    hidden = torch.tanh(torch.func.functional_call(net.module.first, {
+        name: leaves[f"first.{name}"] for name, _ in net.module.first.named_parameters()}, (x,)))  # fmt: skip
+    below = hidden.detach().requires_grad_()
+    own = {name.removeprefix("second."): p for name, p in leaves.items() if name.startswith("second.")}
+    output = torch.func.functional_call(second, own, (below,))
+    error = 2 * output.detach() / len(x)
+    through = torch.func.functional_call(second, own | {"weight": feedback["second.weight"]}, (below,))
+    (delta,) = torch.autograd.grad(through, below, error)
+    top = torch.autograd.grad(output, list(own.values()), error)
+    bottom = [leaves[name] for name in leaves if name.startswith("first.")]
+    wanted = [*torch.autograd.grad(hidden, bottom, delta), *top]
+    assert_equal(grads, dict(zip(leaves, wanted, strict=True)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_on_sequences(bias):
+    """``(batch, time, features)``, as in an attention block."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 5, dtype=torch.float64)
+    net = Net(Two(nn.Linear(5, 6, bias=bias), nn.Linear(6, 2, bias=bias)).double(), x)
+    params = net.init_params()
+    b = random_like(params, ["second.weight"])
+
+    grads, _ = credit.through_feedback(net, squares, params, b, x, x)
+
+    hidden = torch.tanh(x @ params["first.weight"].T + (params["first.bias"] if bias else 0))
+    error = 2 * (hidden @ params["second.weight"].T + (params["second.bias"] if bias else 0)) / len(x)
+    delta = (error @ b["second.weight"]) * (1 - hidden**2)
+    wanted = {
+        "first.weight": torch.einsum("bto,bti->oi", delta, x),
+        "first.bias": delta.sum((0, 1)),
+        "second.weight": torch.einsum("bto,bti->oi", error, hidden),
+        "second.bias": error.sum((0, 1)),
+    }
+    assert_equal(grads, {name: wanted[name] for name in params})
+
+
+def test_layers_called_by_keyword_are_found():
+    class Keywords(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Parameter(torch.randn(4, 1, 3, dtype=torch.float64))
+            self.b = nn.Parameter(torch.randn(2, 20, dtype=torch.float64))
+
+        def forward(self, x):
+            h = torch.tanh(F.conv1d(input=x, weight=self.a, padding=1))
+            return F.linear(input=h.flatten(1), weight=self.b)
+
+    torch.manual_seed(0)
+    x = torch.randn(3, 1, 5, dtype=torch.float64)
+    net = Net(Keywords(), x)
+    params = net.init_params()
+    assert credit.feedback_layers(net, params) == {"a", "b"}
+
+    b = random_like(params, ["b"])
+    grads, _ = credit.through_feedback(net, squares, params, b, x, x)
+    true, _ = credit.backprop(net, squares, params, x, x)
+    assert not torch.allclose(grads["a"], true["a"])
+
+
+def test_weights_of_other_layers_are_no_feedback_layers():
+    class Embedded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.readout = nn.Embedding(6, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.readout(self.embedding(x).mean(1))
+
+    x = torch.zeros(1, 3, dtype=torch.long)
+    net = Net(Embedded(), x)
+    assert credit.feedback_layers(net, net.init_params()) == {"readout.weight"}
+
+
+def test_feedback_weights_are_not_in_force_after_a_failure(mlp):
+    params, x, y = start(mlp)
+
+    def failing(output, target):
+        raise RuntimeError("no loss")
+
+    with pytest.raises(RuntimeError, match="no loss"):
+        credit.through_feedback(mlp.net, failing, params, random_like(params, ["fc2.weight"]), x, y)
+
+    assert_equal(credit.backprop(mlp.net, mlp.task.loss, params, x, y)[0], autograd(mlp, params, x, y)[0])

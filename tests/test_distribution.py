@@ -1,0 +1,92 @@
+"""A stranger's distribution: built and installed with pip, found by name."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+FILES = {
+    "pyproject.toml": """
+        [build-system]
+        requires = ["hatchling"]
+        build-backend = "hatchling.build"
+
+        [project]
+        name = "stranger-rules"
+        version = "2.5"
+        dependencies = ["rulezoo"]
+
+        [project.entry-points."rulezoo"]
+        stranger = "stranger_rules"
+    """,
+    "stranger_rules/__init__.py": """
+        import rulezoo
+
+
+        @rulezoo.hookimpl
+        def rulezoo_rules():
+            return [
+                rulezoo.RuleSpec(
+                    name="sign-descent",
+                    target="stranger_rules.sign:SignDescent",
+                    summary="Only the sign of the gradient.",
+                    family="strangers",
+                )
+            ]
+    """,
+    "stranger_rules/sign.py": """
+        from dataclasses import dataclass
+
+        from rulezoo import LearningRule, Step, credit, hp
+
+
+        @dataclass(frozen=True)
+        class SignDescent(LearningRule):
+            size: float = hp(1.0, "size of every entry of the gradient", low=0)
+
+            def step(self, net, loss, params, state, batch, noise, t):
+                grads, mean = credit.backprop(net, loss, params, batch.x, batch.y)
+                return Step({name: self.size * g.sign() for name, g in grads.items()}, state, mean)
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """Environment of a process with ``stranger-rules`` 2.5, and so its rule ``sign-descent``, installed."""
+    pytest.importorskip("hatchling")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for name, text in FILES.items():
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", f"--target={target}", str(source)], check=True)
+    return {**os.environ, "PYTHONPATH": str(target)}
+
+
+def rulezoo(environ, *words):
+    """Run the command line in a process; returns what it wrote."""
+    command = [sys.executable, "-m", "rulezoo", *words]
+    done = subprocess.run(
+        command, env=environ, stdout=subprocess.PIPE, encoding="utf-8", timeout=300, check=True
+    )
+    return done.stdout
+
+
+def test_its_rule_is_listed_with_its_distribution(stranger):
+    lines = {line.split()[0]: line.split()[1:3] for line in rulezoo(stranger, "list", "rules").splitlines()}
+    assert lines["sign-descent"] == ["stranger-rules", "2.5"]
+    assert lines["backprop"][0] == "rulezoo"
+
+
+def test_its_plugin_is_in_order(stranger):
+    (line,) = [line for line in rulezoo(stranger, "plugins").splitlines() if line.startswith("stranger ")]
+    assert line.split() == ["stranger", "stranger-rules", "2.5", "1", "0", "ok"]
+
+
+def test_its_options_are_shown(stranger):
+    assert "size of every entry of the gradient" in rulezoo(stranger, "show", "sign-descent")

@@ -1,0 +1,174 @@
+"""The manifold of activity, held to scikit-learn's PCA and to the definition, in float64 where nothing else is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch.overrides import TorchFunctionMode
+
+from rulezoo import manifold
+
+SHAPES = {"fewer samples than units": (9, 14), "as many": (10, 10), "more": (40, 12)}
+
+
+def activity(samples, units, seed=0, dtype=torch.float64):
+    """Correlated, off the origin, with well separated variances."""
+    gen = torch.Generator().manual_seed(seed)
+    z = torch.randn(samples, units, generator=gen, dtype=torch.float64) * 0.7 ** torch.arange(units)
+    mixing = torch.linalg.qr(torch.randn(units, units, generator=gen, dtype=torch.float64)).Q
+    return (z @ mixing.T + torch.randn(units, generator=gen, dtype=torch.float64)).to(dtype)
+
+
+def aligned(basis, directions):
+    """|cosine| of each pair of columns."""
+    return (basis * directions).sum(0).abs()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_directions_and_their_order_are_scikit_learns(shape):
+    rows = activity(*shape)
+    rank = 6
+
+    basis = manifold.principal_basis(rows, rank)
+
+    oracle = torch.from_numpy(PCA(rank).fit(rows.numpy()).components_).T
+    torch.testing.assert_close(
+        aligned(basis, oracle), torch.ones(rank, dtype=torch.float64), rtol=0, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_uncentred_directions_are_singular_vectors(shape):
+    rows = activity(*shape)
+
+    basis = manifold.principal_basis(rows, 6, centred=False)
+
+    oracle = torch.linalg.svd(rows).Vh[:6].T
+    torch.testing.assert_close(aligned(basis, oracle), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-10)
+    mean = rows.mean(0) / rows.mean(0).norm()
+    assert aligned(basis[:, 0], mean) > 0.9  # the mean of this data is its largest direction
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_columns_are_orthonormal_and_the_largest_entry_of_each_is_positive(shape):
+    basis = manifold.principal_basis(activity(*shape), 5)
+
+    torch.testing.assert_close(basis.T @ basis, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert (basis.gather(0, basis.abs().argmax(0, keepdim=True)) > 0).all()
+
+
+def test_signs_do_not_depend_on_the_order_of_the_examples():
+    rows = activity(9, 14)
+
+    basis = manifold.principal_basis(rows, 5)
+    again = manifold.principal_basis(rows.flip(0), 5)
+
+    torch.testing.assert_close(again, basis, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("centred", "directions"), [(True, 4), (False, 5)])
+def test_directions_that_the_data_lack_are_columns_of_zeros(centred, directions):
+    rows = activity(5, 12)
+
+    basis = manifold.principal_basis(rows, 8, centred=centred)
+
+    assert basis.shape == (12, 8)
+    assert (basis[:, directions:] == 0).all()
+    torch.testing.assert_close(
+        basis[:, :directions].T @ basis[:, :directions],
+        torch.eye(directions, dtype=torch.float64),
+        rtol=0,
+        atol=1e-12,
+    )
+    torch.testing.assert_close(
+        manifold.dimensions(basis), torch.tensor(float(directions), dtype=torch.float64)
+    )
+
+
+def test_flat_data_in_many_examples_have_few_dimensions():
+    rows = activity(50, 3) @ torch.randn(
+        3, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
+
+    assert float(manifold.dimensions(manifold.principal_basis(rows, 12))) == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    "rows", [torch.zeros(6, 10), torch.full((6, 10), 0.3), torch.rand(1, 10)], ids=["0", "0.3", "one"]
+)
+def test_activity_that_does_not_vary_has_no_manifold(rows):
+    basis = manifold.principal_basis(rows, 4)
+
+    assert (basis == 0).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("variance", [0.3, 0.8, 0.95, 1.0])
+def test_a_fraction_of_the_variance_keeps_the_fewest_directions_that_reach_it(shape, variance):
+    rows = activity(*shape)
+    most = min(shape)
+
+    basis = manifold.principal_basis(rows, most, variance=variance)
+
+    explained = PCA(most).fit(rows.numpy()).explained_variance_ratio_
+    wanted = next((k for k in range(1, most + 1) if explained[:k].sum() >= variance - 1e-12), most)
+    assert round(float(manifold.dimensions(basis))) == wanted
+
+
+def test_float32_keeps_orthogonality_where_variances_differ_by_a_million():
+    """Gram PCA divides by the square root of the variance, which blows up the rounding of the small directions."""
+    samples, units, rank = 64, 200, 13
+    gen = torch.Generator().manual_seed(0)
+    left = torch.linalg.qr(torch.randn(samples, rank, generator=gen, dtype=torch.float64)).Q
+    right = torch.linalg.qr(torch.randn(units, rank, generator=gen, dtype=torch.float64)).Q
+    variances = 10.0 ** -torch.linspace(0, 6, rank, dtype=torch.float64)
+    rows = (left * variances.sqrt() @ right.T).float()
+
+    basis = manifold.principal_basis(rows, rank, centred=False)
+
+    kept = basis.square().sum(0).round()
+    torch.testing.assert_close(basis.T @ basis, torch.diag(kept), rtol=0, atol=1e-5)
+    above_rounding = variances > 10 * samples * torch.finfo(torch.float32).eps
+    assert kept[above_rounding].all()
+    assert (aligned(basis[:, above_rounding].double(), right[:, above_rounding]) > 0.99).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_vmap_is_the_loop(shape):
+    rows = torch.stack([activity(*shape, seed=seed) for seed in range(3)])
+
+    together = torch.func.vmap(lambda r: manifold.principal_basis(r, 6, variance=0.99))(rows)
+
+    alone = torch.stack([manifold.principal_basis(r, 6, variance=0.99) for r in rows])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-10)
+
+
+class Largest(TorchFunctionMode):
+    """Remembers the size of the largest tensor that any function returned."""
+
+    entries = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.entries = max(self.entries, tensor.numel())
+        return result
+
+
+def test_a_wide_site_never_meets_a_square_matrix_of_its_width():
+    samples, units = 32, 16_384
+    rows = torch.randn(samples, units, generator=torch.Generator().manual_seed(0))
+
+    with Largest() as largest:
+        basis = manifold.principal_basis(rows, 8)
+
+    assert basis.shape == (units, 8)
+    assert largest.entries == samples * units  # the activity itself, centred
+
+
+@pytest.mark.parametrize(("rank", "variance"), [(0, 1.0), (13, 1.0), (3, 0.0), (3, 1.5)])
+def test_impossible_requests_are_refused(rank, variance):
+    with pytest.raises(ValueError, match=r"rank must lie between 1 and the 12 units|variance must lie in"):
+        manifold.principal_basis(activity(9, 12), rank, variance=variance)

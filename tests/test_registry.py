@@ -1,0 +1,322 @@
+"""The registry with foreign plugins: every way in which one can be broken, and the others beside it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from rulezoo import LearningRule, OptionError, Plausibility, RuleSpec, TaskSpec
+from rulezoo.discovery import FILES
+from rulezoo.errors import AmbiguousName, PluginError, UnknownName
+from rulezoo.registry import discover
+from rulezoo.specs import SpecError
+
+GOOD = """
+    from dataclasses import dataclass
+    from rulezoo import LearningRule, RuleSpec, hookimpl, hp
+
+    @dataclass(frozen=True)
+    class Good(LearningRule):
+        gain: float = hp(1.0, "factor", low=0)
+
+    @hookimpl
+    def rulezoo_rules():
+        return [RuleSpec(name="{name}", target=f"{{__name__}}:Good", summary="A rule.")]
+"""
+
+HOOK = "import rulezoo\n@rulezoo.hookimpl\n"
+
+BROKEN = {  # what is wrong → the module, and what the reason must say
+    "raises at import": ("raise ValueError('no luck')", "ValueError: no luck"),
+    "leaves at import": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "is not Python": ("def f(:", "SyntaxError"),
+    "needs what is not there": (
+        "import no_such_module_anywhere",
+        "No module named 'no_such_module_anywhere'",
+    ),
+    "misspells the hook": (
+        HOOK + "def rulezoo_rule(): return []",
+        "unknown hook 'rulezoo_rule'; did you mean 'rulezoo_rules'",
+    ),
+    "misspells one of two hooks": (
+        HOOK + "def rulezoo_rules(): return []\n@rulezoo.hookimpl\ndef rulezoo_task(): return []",
+        "unknown hook 'rulezoo_task'; did you mean 'rulezoo_tasks'",
+    ),
+    "forgets the decorator": ("def rulezoo_rules(): return []", "not decorated with @rulezoo.hookimpl"),
+    "has no hook": ("x = 1", "it has no hook"),
+    "wants an argument": (
+        HOOK + "def rulezoo_rules(config): return []",
+        "PluginValidationError",
+    ),
+    "raises in the hook": (
+        HOOK + "def rulezoo_rules(): return 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ),
+    "raises on the way through": (
+        HOOK + "def rulezoo_rules():\n    yield 1 / 0",
+        "ZeroDivisionError",
+    ),
+    "returns nothing": (
+        HOOK + "def rulezoo_rules(): pass",
+        "rulezoo_rules() returned None; expected a list of rulezoo.RuleSpec",
+    ),
+    "returns one spec": (
+        HOOK + "def rulezoo_rules(): return rulezoo.RuleSpec('a', 'b:c', 'd')",
+        "returned a RuleSpec; expected a list",
+    ),
+    "returns names": (
+        HOOK + "def rulezoo_rules(): return ['my-rule']",
+        "a list with a str",
+    ),
+    "returns tasks as rules": (
+        HOOK + "def rulezoo_rules(): return [rulezoo.TaskSpec('a', 'b:c', 'd')]",
+        "a list with a TaskSpec; expected a list of rulezoo.RuleSpec",
+    ),
+    "gives a bad name": (
+        HOOK + "def rulezoo_rules(): return [rulezoo.RuleSpec('My Rule', 'b:c', 'd')]",
+        "name 'My Rule' must be lower-case words",
+    ),
+    "raises what cannot be printed": (
+        "class E(Exception):\n    def __str__(self): raise RuntimeError\nraise E",
+        "E: <exception str() failed>",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_other_files(monkeypatch):
+    monkeypatch.delenv(FILES, raising=False)
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put a distribution with one plugin module on the path, as pip would leave it there."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def put(distribution: str, source: str, version: str = "1.0") -> None:
+        module = f"{distribution.replace('-', '_')}_{abs(hash(tmp_path))}"  # no other test has imported it
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        info = tmp_path / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[rulezoo]\nmain = {module}\n")
+
+    return put
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a single-file plugin."""
+
+    def write(source: str, name: str = "my_rule.py") -> Path:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return path
+
+    return write
+
+
+def plugin(registry, distribution):
+    (info,) = [info for info in registry.plugins if info.distribution == distribution]
+    return info
+
+
+def test_the_built_in_rules_come_from_a_plugin():
+    registry = discover()
+    assert registry.rule("backprop").distribution == "rulezoo"
+    assert all(info.ok and not info.reason and not info.traceback for info in registry.plugins)
+    assert sum(info.rules for info in registry.plugins) == len(registry.rules)
+    assert issubclass(registry.rule_class("backprop"), LearningRule)
+
+
+def test_a_strangers_rule_is_found_with_its_distribution(install):
+    install("nice-rules", GOOD.format(name="nice"), version="2.5")
+    registry = discover()
+    found = registry.rule("nice")
+    assert (found.distribution, found.version, found.origin) == ("nice-rules", "2.5", "nice-rules 2.5")
+    info = plugin(registry, "nice-rules")
+    assert (info.name, info.ok, info.rules, info.tasks) == ("main", True, 1, 0)
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_plugin_is_named_with_its_reason_and_the_others_work(install, what):
+    source, reason = BROKEN[what]
+    install("aa-broken", source)  # asked before the good ones
+    install("nice-rules", GOOD.format(name="nice"))
+    registry = discover()
+    info = plugin(registry, "aa-broken")
+    assert not info.ok
+    assert reason in info.reason
+    assert info.traceback.startswith("Traceback")
+    assert (info.rules, info.tasks) == (0, 0)
+    assert {"nice", "backprop"} <= set(registry.rules)
+
+
+def test_an_interrupt_is_not_swallowed(install):
+    install("aa-slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        discover()
+
+
+def test_damaged_metadata_hides_nothing_else(install, tmp_path):
+    install("odd", GOOD.format(name="odd"))
+    (tmp_path / "odd-1.0.dist-info" / "METADATA").unlink()
+    assert {"odd", "backprop"} <= set(discover().rules)
+
+
+def test_a_name_claimed_twice_belongs_to_nobody(install):
+    install("nice-rules", GOOD.format(name="backprop"), version="2.5")
+    install("other-rules", GOOD.format(name="other"))
+    registry = discover()
+    for info in (plugin(registry, "nice-rules"), *[p for p in registry.plugins if p.name == "rules"]):
+        assert not info.ok
+        assert "rule 'backprop' is claimed 2 times" in info.reason
+        assert "nice-rules 2.5" in info.reason
+        assert "rulezoo 0" in info.reason
+    with pytest.raises(
+        AmbiguousName, match=r"backprop.*nice-rules 2\.5.*rulezoo 0|backprop.*rulezoo 0.*nice-rules"
+    ):
+        registry.rule("backprop")
+    assert "backprop" not in registry.rules
+    assert "other" in registry.rules
+    assert plugin(registry, "other-rules").ok
+
+
+def test_a_plugin_can_clash_with_itself(install):
+    twice = "return [rulezoo.TaskSpec('t', 'm:C', 's')] * 2"
+    install("nice", f"import rulezoo\n@rulezoo.hookimpl\ndef rulezoo_tasks(): {twice}")
+    registry = discover()
+    assert plugin(registry, "nice").reason == "task 't' is claimed 2 times, by nice 1.0"
+    assert "t" not in registry.tasks
+
+
+def test_unknown_names_are_told_the_near_ones():
+    registry = discover()
+    with pytest.raises(UnknownName) as caught:
+        registry.rule("bakprop")
+    assert str(caught.value) == "unknown rule 'bakprop'; did you mean 'backprop'? (rulezoo list rules)"
+    with pytest.raises(UnknownName) as caught:
+        registry.task("\x1b[31mzzzz")
+    assert str(caught.value) == "unknown task '\\x1b[31mzzzz' (rulezoo list tasks)"
+
+
+def test_a_rule_is_made_from_the_words_of_the_command_line(file):
+    registry = discover([file(GOOD.format(name="nice"))])
+    assert registry.make_rule("nice", {"gain": "2"}).gain == 2.0
+    assert registry.make_rule("nice", {}).gain == 1.0
+    with pytest.raises(OptionError, match=r"nice\.gain must be float in \[0, inf\), got '-1' \(factor\)"):
+        registry.make_rule("nice", {"gain": "-1"})
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("no_such_module_anywhere:A", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
+        ("{__name__}:Missing", "has no class Missing"),
+        ("{__name__}:rulezoo_rules", "is a function, not a class"),
+        ("{__name__}:Plain", "must be a subclass of rulezoo.LearningRule"),
+        (
+            "{__name__}:Moody",
+            "rule 'nice' of my_rule.py sha256:[0-9a-f]+ cannot be made: RuntimeError: not today",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_be_made_says_why(file, target, reason):
+    path = file(f"""
+        from dataclasses import dataclass
+        import rulezoo
+
+        class Plain: ...
+
+        @dataclass(frozen=True)
+        class Moody(rulezoo.LearningRule):
+            def __post_init__(self): raise RuntimeError("not today")
+
+        @rulezoo.hookimpl
+        def rulezoo_rules(): return [rulezoo.RuleSpec("nice", f"{target}", "A rule.")]
+    """)
+    with pytest.raises((PluginError, SpecError), match=reason):
+        discover([path]).make_rule("nice", {})
+
+
+def test_an_attribute_error_in_a_rules_module_is_not_taken_for_a_missing_class(
+    install, tmp_path, monkeypatch
+):
+    (tmp_path / "module_with_a_bug.py").write_text("import math\nmath.no_such_function\nclass A: ...")
+    spec = RuleSpec("nice", "module_with_a_bug:A", "A rule.")
+    with pytest.raises(AttributeError, match="no_such_function"):
+        spec.load()
+
+
+def test_a_single_file_is_a_plugin_named_by_its_text(file, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = file(GOOD.format(name="nice"), "one-file.py")
+    registry = discover([path, path])  # given twice, it is one
+    found = registry.rule("nice")
+    assert found.distribution == "one-file.py"
+    assert found.version.startswith("sha256:")
+    assert registry.rule_class("nice") is discover([path]).rule_class("nice")
+    assert not (path.parent / "__pycache__").exists()
+
+
+def test_an_edited_file_is_read_anew(file, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    first = discover([file(GOOD.format(name="nice"), "edited.py")])
+    second = discover([file(GOOD.format(name="fine"), "edited.py")])  # same length, same second
+    assert "fine" in second.rules
+    assert first.rule("nice").version != second.rule("fine").version
+
+
+def test_broken_and_missing_files_are_named(file, tmp_path):
+    broken = file("raise ValueError('no luck')", "broken.py")
+    registry = discover([broken, tmp_path / "nowhere.py"])
+    assert "no luck" in plugin(registry, "broken.py").reason
+    assert "FileNotFoundError" in plugin(registry, "nowhere.py").reason
+    assert "backprop" in registry.rules
+    assert not [name for name in sys.modules if name.startswith("rulezoo_file_broken")]
+
+
+def test_child_processes_see_the_files_of_the_environment_under_the_same_module_names(file):
+    first, second = file(GOOD.format(name="nice"), "a.py"), file(GOOD.format(name="fine"), "b.py")
+    code = "from rulezoo import registry; r = registry.discover().rules; print(r['nice'].spec.target, 'fine' in r)"
+    seen = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, FILES: os.pathsep.join([str(first), "", str(second)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert seen.stdout.split() == [discover([first]).rule("nice").spec.target, "True"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "a_b"}, "name 'a_b' must be"),
+        ({"name": None}, "name None must be"),
+        ({"target": "a.b"}, "target of a must be 'package.module:Class'"),
+        ({"target": "..a:B"}, "target of a must be 'package.module:Class'"),
+        ({"version": 0}, "version of a must be a whole number, 1 or more, got 0"),
+        ({"version": "1"}, "version of a must be a whole number"),
+        ({"summary": None}, "summary of a must be a text"),
+        ({"tags": "cnn"}, "tags of a must be a tuple of words"),
+        ({"plausibility": {}}, "plausibility of a must be a Plausibility"),
+    ],
+)
+def test_a_spec_that_breaks_the_contract_says_which_field(change, said):
+    with pytest.raises(SpecError) as caught:
+        RuleSpec(**{"name": "a", "target": "m:C", "summary": "s"} | change)
+    assert said in str(caught.value)
+
+
+def test_plausibility_knows_its_signals():
+    with pytest.raises(SpecError, match="signal must be one of none, scalar, vector, local, got 'loud'"):
+        Plausibility(False, False, False, "loud", False)
+
+
+def test_specs_are_values():
+    assert TaskSpec("t", "m:C", "s") == TaskSpec("t", "m:C", "s")
+    assert hash(RuleSpec("t", "m:C", "s")) == hash(RuleSpec("t", "m:C", "s"))
