@@ -12,8 +12,8 @@ that of Kang, Richards, Sabatini, "NMNC", https://arxiv.org/abs/2601.02636; no n
 Letters and legal values (anything else is a ValueError):
     n      units of the site, n ≥ 1
     d      dimensions that are perturbed, d ≥ 1; **vanilla is the case d = n, alpha = 1**
-    k      K, independent perturbations that the estimate averages, k > 0, need not be whole; see
-           `effective_perturbations` for a running average
+    k      K, independent perturbations that the estimate averages, k > 0, an antithetic pair
+           counts once; need not be whole: see `effective_perturbations` for a running average
     alpha  share of the gradient's energy in the subspace, ‖Pg‖²/‖g‖², in [0, 1]
     rho    E‖g(x)‖²/‖E g(x)‖² ≥ 1, how much the gradient varies over the examples that are perturbed; 1 = not at all;
            see `jacobian_spread`
@@ -22,8 +22,8 @@ Conventions: an estimate is divided by v, the noise's variance per perturbed coo
 out of every equation but (5) and (6); the response is linear in ξ (antithetic differences of small noise). Comparisons
 of vanilla and manifold noise are at equal E‖ξ‖², see `matched_sigma`. Cosines are pure numbers, angles degrees.
 
-All functions are elementwise and take floats, numpy arrays or torch tensors, mixed and broadcast; floats give a float.
-They run inside ``torch.func.vmap``, where values cannot be looked at and are therefore not checked.
+All functions but `best_rank` and the two on Jacobians are elementwise and broadcast: they take floats mixed with numpy
+arrays or with torch tensors, and floats give a float. They run inside ``torch.func.vmap``, where values cannot be looked at and are therefore not checked.
 """
 
 from __future__ import annotations
