@@ -68,8 +68,8 @@ class Estimate:
     """A number with its 95 % interval, ``low <= value <= high``.
 
     ``method`` says how the interval was made: ``"BCa"`` or ``"percentile"`` bootstrap; ``"range"``: from the
-    smallest to the largest run, because the runs are two, three or all equal; ``"none"``: of one run, so
-    there is none.
+    smallest to the largest run, because the runs are two, three or all equal; ``"none"``: there is no
+    interval, as there is one run only, be it on one of the tasks.
     """
 
     value: float
@@ -251,17 +251,18 @@ def _estimates(seen: View, by: By, seed: int) -> dict[int, dict[str, Estimate]]:
     """Index of each ranked rule → its estimates, by name."""
     found = _resampled(seen, seed)
     found["place"] = _ranks(-found["iqm"] if by == "iqm" else found["mean_rank"], "min")
-    fewest = min(seen.runs(r, t).size for r in seen.ranked for t in seen.planned)
+    return {r: {k: _percentiles(seen, r, v[i]) for k, v in found.items()} for i, r in enumerate(seen.ranked)}
+
+
+def _percentiles(seen: View, r: int, values: Floats) -> Estimate:
+    """A rule's statistic, ``(1 + B,)``, with the interval of its resamples."""
+    fewest = min(seen.runs(r, t).size for t in seen.planned)
+    if fewest == 1:
+        return _around(values[0], values[0], values[0], "none")
     tail = (1 - _level(fewest, strata=len(seen.planned))) / 2
-    estimates: dict[int, dict[str, Estimate]] = {r: {} for r in seen.ranked}
-    for name, values in found.items():
-        # inverted_cdf gives values that did occur: a place is a whole number.
-        low, high = np.quantile(values[:, 1:], [tail, 1 - tail], axis=1, method="inverted_cdf")
-        for i, r in enumerate(seen.ranked):
-            estimates[r][name] = _around(
-                values[i, 0], low[i], high[i], "percentile" if fewest > 1 else "none"
-            )
-    return estimates
+    # inverted_cdf gives values that did occur: a place is a whole number.
+    low, high = np.quantile(values[1:], [tail, 1 - tail], method="inverted_cdf")
+    return _around(values[0], low, high, "percentile")
 
 
 def _resampled(seen: View, seed: int) -> dict[str, Floats]:
@@ -422,8 +423,6 @@ def _level(n: int, strata: int = 1) -> float:
     Student's t. Hesterberg's "expanded percentile interval" makes up for both by reaching further into the
     tails, e.g. to 99.8 % for 5 runs, of which plain 95 % intervals were seen to cover 86 %.
     """
-    if n == 1:
-        return COVERAGE  # every resample is the same
     from scipy import stats
 
     reach = stats.t.ppf((1 + COVERAGE) / 2, strata * (n - 1)) * math.sqrt(n / (n - 1))
