@@ -95,14 +95,15 @@ def measure(make: Callable[[], nn.Module], samples: int, device: torch.device) -
     for label, (name, options, _) in VARIANTS.items():
         cycles[label] = Stepper(registry.make_rule(name, options), net, batch).cycle
     taken: dict[str, list[float]] = {label: [] for label in cycles}
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     for sample in range(samples + 1):
         for label, cycle in cycles.items():
-            started = time.perf_counter()
+            started = clock()
             cycle()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if sample:  # the first is a warm-up
-                taken[label].append((time.perf_counter() - started) / CYCLE)
+                taken[label].append((clock() - started) / CYCLE)
     return {label: statistics.median(times) for label, times in taken.items()}
 
 

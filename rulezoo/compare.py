@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rulezoo.errors import UserError
 from rulezoo.jobs import Job
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def execute(
     data: Path | None = None,
     download: bool = False,
     threads: int | None = None,
+    probes: int = 0,
 ) -> None:
     """Run what is missing.
 
@@ -35,21 +37,19 @@ def execute(
         data: folder of data sets.
         download: whether data sets may be downloaded into it.
         threads: torch's threads in each process.
+        probes: at how many points of training to probe the rules.
 
     Raises:
         StoreError: if the store cannot be written; before the first training where that can be known.
         DataMissing: if a task's data are not there; before the first training.
     """
-    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store))]
+    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes))]
     runs = sum(len(cell.asked) for cell in cells)
     listener.planned(runs, runs - sum(len(seeds) for _, seeds in missing))
     if not missing:
         return
     store.check_writable()
-    for task in {cell.task for cell, _ in missing}:
-        task.data(
-            data, download=download
-        )  # thrown away: the jobs read it themselves, now that it is known to be there
+    _look_for_data([cell for cell, _ in missing], data, download=download)
     jobs = [
         Job(
             rule=cell.rule_name,
@@ -60,19 +60,38 @@ def execute(
             rule_options=dict(cell.rule_words),
             task_options=dict(cell.task_words),
             epochs=cell.epochs,
-            data=data,
+            data=data and data.resolve(),
             threads=threads,
+            probes=probes,
         )
         for cell, seeds in missing
     ]
     executor.run(jobs, listener)
 
 
-def outstanding(cell: Cell, store: Store) -> tuple[int, ...]:
-    """The seeds of a cell that have to be run: those without a record, and those that were interrupted."""
+def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) -> None:
+    """Have every task find its data. They are thrown away: the jobs, in other processes, read them again."""
+    for task in {cell.task_name: cell.task for cell in cells}.values():
+        try:
+            task.data(data, download=download)
+        except Exception as error:
+            if isinstance(error, UserError):
+                raise
+            # Foreign code: its jobs will meet it, too, and record it, and the other tasks go on.
+
+
+def outstanding(cell: Cell, store: Store, probes: int = 0) -> tuple[int, ...]:
+    """The seeds of a cell that have to be run: those without a record, and those that were interrupted.
+
+    Probes do not change a training and are no part of what identifies it. A run that went well but was probed at fewer
+    points than are asked for is run again, and the same numbers with more probes take the old record's place.
+    """
 
     def stored(asked: Asked) -> bool:
         record = store.get(asked)
-        return record is not None and record.status != "interrupted"
+        if record is None or record.status == "interrupted":
+            return False
+        last = record.curve[-1].step if record.curve else 0
+        return record.status != "ok" or len(record.probes) >= min(probes, last + 1)
 
     return tuple(asked.seed for asked in cell.asked if not stored(asked))

@@ -178,18 +178,62 @@ def through_feedback(
 def feedback_layers(net: Net, params: Tensors) -> frozenset[str]:
     """Names of the weights that `through_feedback` can replace: those that enter a linear or convolution layer."""
     seen: set[int] = set()
-    with _Feedback({}, seen):
+    with _Feedback({}, lambda _, weight, __: seen.add(id(weight))):
         net.run(params, net.example)
     return frozenset(name for name, p in params.items() if id(p) in seen)
+
+
+@torch.enable_grad()
+def backward_layers(net: Net, params: Tensors) -> frozenset[str]:
+    """Names of the `feedback_layers` through whose weight an error really travels.
+
+    A layer that is fed by the network's input alone sends no error on, so its feedback weight would never be read.
+    """
+    seen: set[int] = set()
+
+    def note(x: Tensor, weight: Tensor, _: object) -> None:
+        if x.requires_grad:
+            seen.add(id(weight))
+
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    with _Feedback({}, note):
+        net.run(leaves, net.example)
+    return frozenset(name for name, p in leaves.items() if id(p) in seen)
+
+
+def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -> Tensors:
+    """What the rows of a layer's weight are multiplied with, for every example, position and visit.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        x: inputs, ``(batch, ...)``.
+        names: names of weights, from `feedback_layers`.
+
+    Returns:
+        Name of a weight → ``(rows, weight[0].numel())``: the inputs of a linear layer, the patches of a convolution
+        (of each of its groups). ``rows @ weight.flatten(1).T`` is the layer's response without its bias.
+    """
+    wanted = {id(params[name]): name for name in names}
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def note(inputs: Tensor, weight: Tensor, geometry: _Geometry | None) -> None:
+        if id(weight) in wanted:
+            seen = inputs.flatten(0, -2) if geometry is None else _patches(inputs, weight.shape[2:], geometry)
+            rows[wanted[id(weight)]].append(seen)
+
+    with _Feedback({}, note):
+        net.run(params, x)
+    return {name: torch.cat(visits) for name, visits in rows.items()}
 
 
 class _Feedback(TorchFunctionMode):
     """Sends linear and convolution layers whose weight has a feedback weight through an autograd function of ours."""
 
-    def __init__(self, feedback: Mapping[int, Tensor], seen: set[int] | None = None) -> None:
+    def __init__(self, feedback: Mapping[int, Tensor], note: _Note | None = None) -> None:
         super().__init__()
         self.feedback = feedback  # id of a weight → its feedback weight
-        self.seen = seen
+        self.note = note  # is shown every layer
 
     def __torch_function__(
         self,
@@ -201,16 +245,16 @@ class _Feedback(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.linear:
             x, weight, bias = _linear_arguments(*args, **kwargs)
-            if self.seen is not None:
-                self.seen.add(id(weight))
+            if self.note is not None:
+                self.note(x, weight, None)
             if id(weight) in self.feedback:
                 return _Linear.apply(x, weight, bias, self.feedback[id(weight)])
         elif func in _CONVOLUTIONS:
             x, weight, bias, geometry = _convolution_arguments(
                 weight_dims=_CONVOLUTIONS[func], args=args, kwargs=kwargs
             )
-            if self.seen is not None:
-                self.seen.add(id(weight))
+            if self.note is not None:
+                self.note(x, weight, geometry)
             if id(weight) in self.feedback:
                 return _Convolution.apply(x, weight, bias, self.feedback[id(weight)], geometry)
         return func(*args, **kwargs)
@@ -232,6 +276,10 @@ class _Geometry(NamedTuple):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+
+
+_Note = Callable[[Tensor, Tensor, _Geometry | None], None]
+"""``note(input, weight, geometry)``; a linear layer has no geometry."""
 
 
 def _convolution_arguments(
@@ -260,6 +308,21 @@ def _padded_same(x: Tensor, total: list[int]) -> tuple[Tensor, tuple[int, ...]]:
     """The input, with one more row of zeros at its end where the padding is odd; and the padding of both ends."""
     odd = [end for t in reversed(total) for end in (0, t % 2)]  # F.pad counts from the last dimension
     return F.pad(x, odd) if any(odd) else x, tuple(t // 2 for t in total)
+
+
+def _patches(x: Tensor, kernel: tuple[int, ...], geometry: _Geometry) -> Tensor:
+    """The patches ``(batch * groups * positions, channels / groups * kernel)`` that a convolution reads."""
+    ends = [
+        size for size in reversed(geometry.padding) for _ in range(2)
+    ]  # F.pad counts from the last dimension
+    x = F.pad(x, ends)
+    for dim, (size, stride, dilation) in enumerate(
+        zip(kernel, geometry.stride, geometry.dilation, strict=True), start=2
+    ):
+        x = x.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    dims = len(kernel)  # now (batch, channels, *positions, *kernel)
+    x = x.unflatten(1, (geometry.groups, -1)).movedim(2, 2 + dims)
+    return x.flatten(2 + dims).flatten(0, 1 + dims)
 
 
 class _Linear(torch.autograd.Function):

@@ -7,7 +7,7 @@ that a result exists the moment it can.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ class Job:
         store: folder of results.
         data: folder of data sets.
         threads: torch's threads; ``None`` = torch decides.
+        probes: at how many points of training to probe.
     """
 
     rule: str
@@ -52,6 +53,7 @@ class Job:
     epochs: int | None = None
     data: Path | None = None
     threads: int | None = None
+    probes: int = 0
 
     def cell(self) -> Cell:
         """The cell that the words stand for."""
@@ -63,7 +65,7 @@ class Job:
 
 
 def work(job: Job, tell: Tell = lambda done, total: None) -> list[Record]:
-    """Do a job in this process, and store its records.
+    """Do a job in this process, and store each record as soon as there is one.
 
     Raises:
         StoreError: if they cannot be stored.
@@ -77,10 +79,12 @@ def work(job: Job, tell: Tell = lambda done, total: None) -> list[Record]:
         torch.set_num_threads(job.threads)
     cell, store, started = job.cell(), Store(job.store), datetime.now(UTC)
     data = cell.task.data(job.data)
-    outcomes = runner.run(cell.rule, cell.task, job.seeds, cell.budget, data, torch.device(job.device), tell)
-    records = [_record(cell, asked, one, started) for asked, one in zip(cell.asked, outcomes, strict=True)]
-    for record in records:
-        store.put(record)
+    device = torch.device(job.device)
+    outcomes = runner.run(cell.rule, cell.task, job.seeds, cell.budget, data, device, tell, job.probes)
+    records = []
+    for asked, outcome in zip(cell.asked, outcomes, strict=True):
+        records.append(_record(cell, asked, outcome, started))
+        store.put(records[-1])
     return records
 
 
@@ -94,13 +98,14 @@ def failures(job: Job, status: Status, reason: str, started: datetime) -> list[R
         started: when it began.
     """
     cell, store = job.cell(), Store(job.store)
+    together = len(job.seeds) if cell.rule.vmappable else 1
     records = []
     for asked in cell.asked:
         record = store.get(asked)
         if record is None or record.status == "interrupted":
             record = Record(
                 asked=asked,
-                answered=_answered(cell, asked.device, started, len(job.seeds)),
+                answered=_answered(cell, asked.device, started, together),
                 status=status,
                 reason=reason,
                 changed=cell.changed,
@@ -132,6 +137,7 @@ def _record(cell: Cell, asked: Asked, outcome: Outcome, started: datetime) -> Re
         cost=_cost(outcome),
         logs=_logs(outcome),
         parameters=outcome.parameters,
+        probes=list(outcome.probes),
     )
 
 
@@ -163,5 +169,5 @@ def _cost(outcome: Outcome) -> Cost | None:
 
 
 def _logs(outcome: Outcome) -> dict[str, list[float | None]]:
-    names: Sequence[str] = list(outcome.curve[0].logs) if outcome.curve else []
-    return {name: [_finite(point.logs[name]) for point in outcome.curve] for name in names}
+    names = dict.fromkeys(name for point in outcome.curve for name in point.logs)
+    return {name: [_finite(point.logs.get(name, math.nan)) for point in outcome.curve] for name in names}

@@ -85,6 +85,10 @@ def plan(
     """
     rules = rules or [name for name, found in registry.rules.items() if DEFAULT in found.spec.tags]
     tasks = tasks or [name for name, found in registry.tasks.items() if DEFAULT in found.spec.tags]
+    if not (rules and tasks):
+        raise UserError(
+            f"nothing to compare: no {'task' if rules else 'rule'} is in the standard comparison; name some"
+        )
     for name in options:
         if name not in (*rules, *tasks):
             raise UserError(

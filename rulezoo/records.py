@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -179,6 +179,24 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     peak_memory_mb: float | None = None
 
 
+class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was measured from outside at one moment of training; `rulezoo.probes.QUANTITIES` tells what the numbers are.
+
+    Attributes:
+        step: updates so far.
+        epoch: passes through the training data so far.
+        sites: name of a site → quantity → number; ``None`` where it has no value, and left out where it does not apply.
+        weights: name of a parameter → quantity → number; ``*`` stands for all of them together.
+        reason: a sentence, when something could not be measured.
+    """
+
+    step: int
+    epoch: float
+    sites: dict[str, dict[str, float | None]] = {}
+    weights: dict[str, dict[str, float | None]] = {}
+    reason: str | None = None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run.
 
@@ -197,7 +215,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         cost: ``None`` when no step was timed.
         logs: what the rule logged, one value for each point of the curve.
         parameters: how many the network has.
-        probes: measurements taken during training.
+        probes: measurements taken during training, in the order of the steps; empty when none were asked for.
 
     Raises:
         RecordError: if ``chance`` is not finite.
@@ -217,7 +235,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cost: Cost | None = None
     logs: dict[str, list[float | None]] = {}
     parameters: int | None = None
-    probes: list[dict[str, Any]] = []
+    probes: list[Probe] = []
 
     def __post_init__(self) -> None:
         if not math.isfinite(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from rulezoo import credit
 from rulezoo.net import Net, Tensors
+from rulezoo.probes import Prober, points
+from rulezoo.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.task import Budget, Data, Split, Task
 from rulezoo.training import Batches, Trainer, build
@@ -58,6 +60,7 @@ class Outcome:
         parameters: how many the network has.
         seeds_together: how many seeds were trained in one vmap.
         peak_bytes: peak memory on a GPU.
+        probes: what was measured from outside, see `rulezoo.probes`.
     """
 
     status: Literal["ok", "diverged", "error", "skipped"]
@@ -70,6 +73,7 @@ class Outcome:
     parameters: int | None = None
     seeds_together: int = 1
     peak_bytes: int | None = None
+    probes: tuple[Probe, ...] = ()
 
 
 def run(
@@ -80,7 +84,8 @@ def run(
     data: Data,
     device: torch.device,
     progress: Progress = lambda done, total: None,
-) -> list[Outcome]:
+    probes: int = 0,
+) -> Iterator[Outcome]:
     """Train ``rule`` on ``task``, all seeds together where the rule allows it, and else one by one.
 
     No exception of a rule or a task leaves this function: what fails is an `Outcome`. When a group fails, its seeds
@@ -94,29 +99,74 @@ def run(
         data: the task's data, on any device.
         device: where to compute.
         progress: told how far the training is.
+        probes: at how many points of training to probe the rule; what is trained is the same with and without.
 
-    Returns:
-        one outcome for each seed.
+    Yields:
+        the outcome of each seed, as soon as it is known.
     """
     data = Data(*(Split(part.x.to(device), part.y.to(device)) for part in data))
-    together = len(seeds) > 1 and rule.vmappable
-    if not together and len(seeds) > 1:
-        return [run(rule, task, [seed], budget, data, device, progress)[0] for seed in seeds]
+    vmap = len(seeds) > 1 and rule.vmappable
+    together = _group(rule, task, seeds, budget, data, progress, probes) if vmap else None
+    yield from together or _one_by_one(rule, task, seeds, budget, data, progress, probes)
+
+
+def _group(
+    rule: LearningRule,
+    task: Task,
+    seeds: Sequence[int],
+    budget: Budget,
+    data: Data,
+    progress: Progress,
+    probes: int,
+) -> list[Outcome] | None:
+    """All seeds in one; ``None`` when that raised, for the reason will be found where a seed is alone."""
     try:
-        net, params = build(task, seeds, data.train.x[:1], device)
-        reason = rule.skip(net, task)
-        if reason is not None:
-            return [Outcome("skipped", reason)] * len(seeds)
-        return _Run(rule, task, net, params, seeds, budget, data).outcomes(progress)
-    except Exception as error:  # noqa: BLE001  foreign code may fail in any way; we record it and go on
-        if len(seeds) > 1:
-            return [run(rule, task, [seed], budget, data, device, progress)[0] for seed in seeds]
-        return [Outcome("error", _in_words(error), "".join(traceback.format_exception(error)))]
+        return _train(rule, task, seeds, budget, data, progress, probes)
+    except Exception:  # noqa: BLE001  foreign code may fail in any way
+        return None
+
+
+def _one_by_one(
+    rule: LearningRule,
+    task: Task,
+    seeds: Sequence[int],
+    budget: Budget,
+    data: Data,
+    progress: Progress,
+    probes: int,
+) -> Iterator[Outcome]:
+    for place, seed in enumerate(seeds):
+
+        def tell(done: int, total: int, before: int = place) -> None:
+            progress(before * total + done, len(seeds) * total)
+
+        try:
+            (outcome,) = _train(rule, task, [seed], budget, data, tell, probes)
+        except Exception as error:  # noqa: BLE001  foreign code may fail in any way; we record it and go on
+            outcome = Outcome("error", _in_words(error), "".join(traceback.format_exception(error)))
+        yield outcome
+
+
+def _train(
+    rule: LearningRule,
+    task: Task,
+    seeds: Sequence[int],
+    budget: Budget,
+    data: Data,
+    progress: Progress,
+    probes: int,
+) -> list[Outcome]:
+    net, params = build(task, seeds, data.train.x[:1], data.train.x.device)
+    reason = rule.skip(net, task)
+    if reason is not None:
+        return [Outcome("skipped", reason)] * len(seeds)
+    return _Run(rule, task, net, params, seeds, budget, data, probes).outcomes(progress)
 
 
 def _in_words(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    """The type, and the first line of the message; a message that cannot be had is no reason to fail."""
+    lines = str(traceback.TracebackException.from_exception(error)).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])
 
 
 class _PlainBackprop(LearningRule):
@@ -141,6 +191,7 @@ class _Run:
         seeds: Sequence[int],
         budget: Budget,
         data: Data,
+        probes: int,
     ) -> None:
         self.task, self.net, self.seeds, self.budget, self.data = task, net, seeds, budget, data
         self.batches = Batches(data.train, budget.batch, seeds)
@@ -153,11 +204,15 @@ class _Run:
             for r in (rule, _PlainBackprop())
         )
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
-        self.failed: dict[int, int] = {}  # seed's place in the group → step at which its loss was not finite
+        self.failed: dict[int, str] = {}  # seed's place in the group → how it diverged
         self.clock = _Clock(data.train.x.device)
+        self.prober = Prober(net, task.loss, data, self.batches.size) if probes else None
+        self.probed_at = points(probes, self.steps)
+        self.probes: list[list[Probe]] = [[] for _ in seeds]
 
     def outcomes(self, progress: Progress) -> list[Outcome]:
         """Train to the end of the budget, or until no seed is left."""
+        self._probe()
         for epoch in range(self.budget.epochs):
             self._train(epoch, progress)
             if len(self.failed) == len(self.seeds):
@@ -171,18 +226,33 @@ class _Run:
         logs: list[Tensors] = []
         self.clock.rule.start()
         for i in range(self.batches.per_epoch):
-            loss, log = self.trainer.step(self.batches.take(order[:, i]))
+            try:
+                loss, log = self.trainer.step(self.batches.take(order[:, i]))
+            except Exception:
+                self._mark(losses)
+                self._mark_weights()
+                if len(self.failed) < len(self.seeds):
+                    raise
+                return  # given numbers that are none, a rule may well raise: what happened is that it diverged
             self.clock.rule.laps += 1
             losses.append(loss)
             logs.append(log)
-            if self.trainer.t % self.every == 0:
+            warming_up = self.trainer.t == 1  # torch sets much up at the first step of both
+            if warming_up or self.trainer.t % self.every == 0:
                 self.clock.rule.stop()
                 self._pace(order[:, i])
                 progress(self.trainer.t, self.steps)
+                if warming_up:
+                    self.clock.clear()
+                self.clock.rule.start()
+            if self.trainer.t in self.probed_at:
+                self.clock.rule.stop()
+                self._probe()
                 self.clock.rule.start()
         self.clock.rule.stop()
         self.clock.epoch_ends()
-        self._note(epoch, torch.stack(losses), logs)
+        self._mark(losses)
+        self._note(epoch, torch.stack(losses).mean(0).tolist(), logs)
 
     def _pace(self, which: Tensor) -> None:
         self.clock.backprop.start()
@@ -190,20 +260,46 @@ class _Run:
         self.clock.backprop.laps += 1
         self.clock.backprop.stop()
 
-    def _note(self, epoch: int, losses: Tensor, logs: list[Tensors]) -> None:
-        """Look at an epoch's losses ``(steps, S)``, and evaluate."""
-        finite = losses.isfinite().cpu()
+    def _probe(self) -> None:
+        """Probe every seed, if this is a step at which to do so."""
+        if self.prober is None or self.trainer.t not in self.probed_at:
+            return
+        peak = self.clock.peak_bytes()
+        step, epoch = self.trainer.t, self.trainer.t / self.batches.per_epoch
+        for place, seed in enumerate(self.seeds):
+            params, state = self.trainer.of(place)
+            try:
+                probe = self.prober.probe(self.trainer.rule, params, state, step, seed, epoch)
+            except Exception as error:  # noqa: BLE001  what cannot be measured is no reason to end the training
+                probe = Probe(step=step, epoch=epoch, reason=_in_words(error))
+            self.probes[place].append(probe)
+        self.clock.forget_peak(peak)
+
+    def _mark(self, losses: Sequence[Tensor]) -> None:
+        """Keep the step at which the loss of a seed was not finite, the first of the last ``len(losses)``."""
+        if not losses:
+            return
+        finite = torch.stack(list(losses)).isfinite().cpu()  # (steps, S)
         for place in range(len(self.seeds)):
-            if place not in self.failed and not finite[:, place].all():
-                self.failed[place] = self.trainer.t - len(losses) + int(finite[:, place].int().argmin())
+            if not finite[:, place].all():
+                step = self.trainer.t - len(losses) + int(finite[:, place].int().argmin())
+                self.failed.setdefault(place, f"the loss was not finite at step {step} of {self.steps}")
+
+    def _mark_weights(self) -> None:
+        for place, finite in enumerate(self.trainer.finite().tolist()):
+            if not finite:
+                reason = f"the weights were not finite at step {self.trainer.t} of {self.steps}"
+                self.failed.setdefault(place, reason)
+
+    def _note(self, epoch: int, losses: list[float], logs: list[Tensors]) -> None:
+        """Evaluate, and add a point to the curve of each seed that has not diverged."""
         validation = self._score(self.data.validation)
-        means = losses.mean(0).tolist()
-        logged = {name: torch.stack([log[name] for log in logs]).float().mean(0).tolist() for name in logs[0]}
+        names = dict.fromkeys(name for log in logs for name in log)  # a rule need not log at every step
+        means = {name: _mean([log[name] for log in logs if name in log]) for name in names}
         for place, curve in enumerate(self.curves):
-            if place in self.failed:
-                continue
-            told = {name: values[place] for name, values in logged.items()}
-            curve.append(Evaluation(self.trainer.t, epoch + 1, means[place], validation[place], told))
+            if place not in self.failed:
+                told = {name: values[place] for name, values in means.items()}
+                curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], told))
 
     def _score(self, split: Split) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
@@ -224,13 +320,18 @@ class _Run:
             parameters=self.parameters,
             seeds_together=len(self.seeds),
             peak_bytes=self.clock.peak_bytes(),
+            probes=tuple(self.probes[place]),
         )
-        step = self.failed.get(place, self.trainer.t if math.isnan(test[place]) else None)
-        if step is not None:
-            return replace(
-                common, status="diverged", reason=f"the loss was not finite at step {step} of {self.steps}"
-            )
+        if math.isnan(test[place]):
+            self.failed.setdefault(place, "the outputs for the test data were not finite")
+        if place in self.failed:
+            return replace(common, status="diverged", reason=self.failed[place])
         return replace(common, scores={"validation": curve[-1].validation, "test": test[place]})
+
+
+def _mean(values: Sequence[Tensor]) -> list[float]:
+    """Mean over the steps, one for each seed."""
+    return torch.stack(list(values)).float().mean(0).tolist()
 
 
 class _Clock:
@@ -244,17 +345,24 @@ class _Clock:
         self.device = device
         self.rule, self.backprop = _Stopwatch(self._wait), _Stopwatch(self._wait)
         self._epochs: list[tuple[float, float]] = []
+        self._peak = 0  # before the counter of the GPU was last set back
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def epoch_ends(self) -> None:
         """Keep this epoch's mean times. The median of the epochs is told, so that a busy moment does not show."""
         if self.rule.laps and self.backprop.laps:
             self._epochs.append((self.rule.mean(), self.backprop.mean()))
-            self.rule.clear()
-            self.backprop.clear()
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget the times since the last epoch's end."""
+        self.rule.clear()
+        self.backprop.clear()
 
     @property
     def rule_seconds(self) -> float | None:
@@ -272,7 +380,15 @@ class _Clock:
 
     def peak_bytes(self) -> int | None:
         """Peak memory of the process on a GPU."""
-        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+        if self.device.type != "cuda":
+            return None
+        return max(self._peak, torch.cuda.max_memory_allocated(self.device))
+
+    def forget_peak(self, before: int | None) -> None:
+        """Leave out what was needed for other things than training since the peak was ``before``."""
+        if before is not None:
+            self._peak = before
+            torch.cuda.reset_peak_memory_stats(self.device)
 
 
 class _Stopwatch:

@@ -16,7 +16,7 @@ from torch import Tensor
 from rulezoo.credit import Loss
 from rulezoo.net import Net, Tensors
 from rulezoo.rule import Batch, LearningRule, State
-from rulezoo.seeding import generator
+from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Split, Task
 
 OWN = "rule."  # prefix of the parameters that a rule owns
@@ -29,7 +29,7 @@ def build(
     modules = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator(seed, "init").initial_seed())
+            torch.default_generator.manual_seed(number(seed, "init"))  # of the CPU alone, as forked above
             modules.append(task.network())
     params = [{n: p.detach().to(device, copy=True) for n, p in m.named_parameters()} for m in modules]
     return Net(modules[0].to(device), example.to(device)), params
@@ -120,6 +120,19 @@ class Trainer:
         self.t += 1
         return (loss[None], {k: v[None] for k, v in logs.items()}) if self.alone else (loss, logs)
 
+    def of(self, place: int) -> tuple[Tensors, State]:
+        """A copy of one network's parameters, and of its rule's memory, without an axis of seeds."""
+
+        def copy(tensors: Tensors) -> Tensors:
+            return {name: (v if self.alone else v[place]).clone() for name, v in tensors.items()}
+
+        return copy(self.params), State(copy(self.state.params), copy(self.state.buffers))
+
+    def finite(self) -> Tensor:
+        """Whether everything that a seed has trained is finite, ``(S,)``."""
+        seeds = len(self.noise)
+        return torch.stack([p.isfinite().view(seeds, -1).all(1) for p in self.trained.values()]).all(0)
+
     def predict(self, x: Tensor) -> Tensor:
         """Outputs of all networks for the inputs ``(batch, ...)``: ``(S, batch, *out)``."""
 
@@ -157,15 +170,22 @@ class Trainer:
         return self._stack(drawn)
 
     def _descend(self, grads: Mapping[str, Tensor]) -> None:
+        if strange := sorted(grads.keys() - self.trained.keys()):
+            known = ", ".join(self.trained)
+            raise ValueError(f"a gradient of {', '.join(strange)} was given; the parameters are {known}")
         for group in self.optimizer.param_groups:
             group["lr"] = self.budget.lr * _schedule(self.budget, self.t, self.steps)
         for name, p in self.trained.items():
-            p.grad = grads.get(name)
+            grad = grads.get(name)
+            # On the CPU, torch's fused optimisers take memory as it lies: a transposed or an expanded gradient would
+            # silently train other weights.
+            p.grad = None if grad is None else grad.contiguous()
         self.optimizer.step()
 
     def _stack(self, each: Sequence[Tensors]) -> Tensors:
         if self.alone:
-            return {name: one.clone() for name, one in each[0].items()}
+            contiguous = torch.contiguous_format  # for the optimiser, see `_descend`
+            return {name: one.clone(memory_format=contiguous) for name, one in each[0].items()}
         return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
@@ -181,12 +201,20 @@ def _at(tensors: Tensors, seed: int) -> Tensors:
 
 
 def _optimizer(budget: Budget, params: Tensors) -> torch.optim.Optimizer:
-    if budget.optimizer == "sgd":
-        return torch.optim.SGD(
-            params.values(), budget.lr, momentum=0.9, weight_decay=budget.weight_decay, fused=True
-        )
-    return torch.optim.AdamW(params.values(), budget.lr, weight_decay=budget.weight_decay, fused=True)
+    tensors, lr, decay = list(params.values()), budget.lr, budget.weight_decay
+    match budget.optimizer:
+        case "sgd":
+            return torch.optim.SGD(tensors, lr, momentum=0.9, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.AdamW(tensors, lr, weight_decay=decay, fused=True)
+    raise ValueError(f"the budget's optimizer must be 'adam' or 'sgd', got {budget.optimizer!r}")
 
 
 def _schedule(budget: Budget, t: int, steps: int) -> float:
-    return 1.0 if budget.schedule == "constant" else (1 + math.cos(math.pi * t / steps)) / 2
+    """Factor on the learning rate of step ``t`` of ``steps``."""
+    match budget.schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return (1 + math.cos(math.pi * t / steps)) / 2
+    raise ValueError(f"the budget's schedule must be 'constant' or 'cosine', got {budget.schedule!r}")

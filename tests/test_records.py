@@ -5,7 +5,7 @@ import sys
 import msgspec
 import pytest
 
-from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Point, Record, RecordError
+from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record, RecordError
 
 
 def asked(**changes):
@@ -113,7 +113,9 @@ def test_a_full_record_survives_json():
         cost=Cost(step_ms=1.5, backprop_step_ms=1.0, ratio=1.5, peak_memory_mb=12.0),
         logs={"angle": [80.5, None]},
         parameters=1234,
-        probes=[{"site": "hidden[3]", "alpha": [0.25, 1]}],
+        probes=[
+            Probe(step=3, epoch=0.5, sites={"hidden": {"alpha": 0.25, "ceiling": None}}, weights={"*": {}})
+        ],
     )
     assert msgspec.json.decode(msgspec.json.encode(full), type=Record) == full
 

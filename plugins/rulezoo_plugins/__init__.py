@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rulezoo import Plausibility, RuleSpec, hookimpl
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
+_MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
 _SIGNS = "Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao et al. 2019, arXiv:1811.03567"
 
 
 @hookimpl
 def rulezoo_rules() -> list[RuleSpec]:
     """The rules, family by family, in the order of listings."""
-    return [*_measuring_sticks(), *_feedback_weights(), *_noise_correlation()]
+    return [*_measuring_sticks(), *_feedback_weights(), *_noise_correlation(), *_node_perturbation(), *_recurrent()]
 
 
 def _measuring_sticks() -> list[RuleSpec]:
@@ -66,6 +69,14 @@ def _feedback_weights() -> list[RuleSpec]:
         perturbation=False,
         phases=1,
     )
+    mirror = Plausibility(
+        weight_transport=False,
+        backward_pass=True,
+        update_locking=True,
+        signal="local",
+        perturbation=True,
+        phases=2,
+    )
     return [
         RuleSpec(
             name="feedback-alignment",
@@ -99,6 +110,30 @@ def _feedback_weights() -> list[RuleSpec]:
             summary="Sign symmetry with random sizes, drawn once.",
             reference=_SIGNS,
             plausibility=signs,
+        ),
+        RuleSpec(
+            name="kolen-pollack",
+            target="rulezoo_plugins.kolen_pollack:KolenPollack",
+            family="feedback weights",
+            summary="Feedback weights get the increments of the forward weights; decay makes the two agree.",
+            reference=f"Kolen & Pollack 1994, doi:10.1109/ICNN.1994.374486; {_MIRROR}",
+            plausibility=layerwise,
+        ),
+        RuleSpec(
+            name="weight-mirror",
+            target="rulezoo_plugins.weight_mirror:WeightMirror",
+            family="feedback weights",
+            summary="Every layer learns its feedback weight by correlating noise at its input with its own response.",
+            reference=_MIRROR,
+            plausibility=mirror,
+        ),
+        RuleSpec(
+            name="weight-mirror-manifold",
+            target="rulezoo_plugins.weight_mirror:ManifoldWeightMirror",
+            family="feedback weights",
+            summary="Weight mirror with noise restricted to the manifold on which the layer's input lives.",
+            reference=f"{_MIRROR}; the manifold as in {_NMNC}",
+            plausibility=mirror,
         ),
         RuleSpec(
             name="direct-feedback-alignment",
@@ -145,5 +180,111 @@ def _noise_correlation() -> list[RuleSpec]:
             summary="Noise correlation with perturbations restricted to the manifold on which activity lives.",
             reference=_NMNC,
             plausibility=noisy,
+        ),
+        RuleSpec(
+            name="nmnc-random",
+            target="rulezoo_plugins.noise_correlation:RandomSubspaceNoiseCorrelation",
+            family="noise correlation",
+            summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
+            plausibility=noisy,
+        ),
+    ]
+
+
+def _node_perturbation() -> list[RuleSpec]:
+    scalar = Plausibility(
+        weight_transport=False,
+        backward_pass=False,
+        update_locking=True,
+        signal="scalar",
+        perturbation=True,
+        phases=2,
+    )
+    reference = "Williams 1992, doi:10.1007/BF00992696; Fiete & Seung 2006, doi:10.1103/PhysRevLett.97.048104"
+    return [
+        RuleSpec(
+            name="node-perturbation",
+            target="rulezoo_plugins.node_perturbation:NodePerturbation",
+            family="node perturbation",
+            summary="The change of the loss, one number, times the isotropic noise that caused it.",
+            reference=reference,
+            plausibility=scalar,
+        ),
+        RuleSpec(
+            name="node-perturbation-manifold",
+            target="rulezoo_plugins.node_perturbation:ManifoldNodePerturbation",
+            family="node perturbation",
+            summary="Node perturbation with noise restricted to the manifold on which activity lives.",
+            reference=f"{reference}; the manifold as in {_NMNC}",
+            plausibility=scalar,
+        ),
+    ]
+
+
+def _recurrent() -> list[RuleSpec]:
+    online = Plausibility(
+        weight_transport=False,
+        backward_pass=False,
+        update_locking=True,
+        signal="vector",
+        perturbation=False,
+    )
+    symmetric = replace(online, weight_transport=True)
+    kicked = replace(online, perturbation=True, phases=2)
+    return [
+        RuleSpec(
+            name="rflo",
+            target="rulezoo_plugins.online:RFLO",
+            tags=("rnn",),
+            family="recurrent networks",
+            summary="Eligibility traces that fade with the leak, times the error through fixed random weights.",
+            reference="Murray 2019, doi:10.7554/eLife.43299",
+            plausibility=online,
+        ),
+        RuleSpec(
+            name="e-prop",
+            target="rulezoo_plugins.online:EProp",
+            tags=("rnn",),
+            family="recurrent networks",
+            summary="Eligibility traces times the error through the weights of the read-out; "
+            "in rate networks its traces are those of RFLO.",
+            reference="Bellec et al. 2020, doi:10.1038/s41467-020-17236-y",
+            plausibility=symmetric,
+        ),
+        RuleSpec(
+            name="rflo-noise-correlation",
+            target="rulezoo_plugins.online:LearntRFLO",
+            tags=("rnn",),
+            family="recurrent networks",
+            summary="RFLO with feedback learnt from the immediate response to isotropic kicks of the state.",
+            reference=f"Murray 2019, doi:10.7554/eLife.43299, with the feedback of the baseline of {_NMNC}",
+            plausibility=kicked,
+        ),
+        RuleSpec(
+            name="rflo-nmnc",
+            target="rulezoo_plugins.online:LearntManifoldRFLO",
+            tags=("rnn",),
+            family="recurrent networks",
+            summary="RFLO with feedback learnt from kicks restricted to the manifold on which states live.",
+            reference=f"Murray 2019, doi:10.7554/eLife.43299, with the feedback of {_NMNC}",
+            plausibility=kicked,
+        ),
+        RuleSpec(
+            name="lagged-noise-correlation",
+            target="rulezoo_plugins.lagged_noise_correlation:LaggedNoiseCorrelation",
+            tags=("rnn",),
+            family="recurrent networks",
+            summary="Feedback for every lag, learnt by kicking the state once and watching the outputs that follow.",
+            reference=f"a recurrent form of the baseline of {_NMNC}",
+            plausibility=kicked,
+        ),
+        RuleSpec(
+            name="lagged-nmnc",
+            target="rulezoo_plugins.lagged_noise_correlation:LaggedManifoldNoiseCorrelation",
+            tags=("rnn",),
+            family="recurrent networks",
+            summary="Lagged noise correlation with kicks restricted to the manifold on which states live.",
+            reference=f"a recurrent form of {_NMNC}",
+            plausibility=kicked,
         ),
     ]

@@ -35,12 +35,7 @@ class FeedbackAlignment(LearningRule):
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Refuse weights that no linear or convolution layer uses: they would silently learn by backprop."""
-        params = net.init_params()
-        replaceable = credit.feedback_layers(net, params)
-        others = [name for name, p in params.items() if p.ndim > 1 and name not in replaceable]
-        if others:
-            return f"feedback weights exist for linear and convolution layers only, which {others[0]!r} does not belong to"
-        return None
+        return refusal(net)
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Draw the feedback weights."""
@@ -107,8 +102,18 @@ class FixedRandomSign(FeedbackAlignment):
         return {name: params[name].sign() * b.abs() for name, b in fixed.items()}
 
 
+def refusal(net: Net) -> str | None:
+    """Why errors cannot travel back through feedback weights alone, in a sentence; ``None`` when they can."""
+    params = net.init_params()
+    replaceable = credit.feedback_layers(net, params)
+    others = [name for name, p in params.items() if p.ndim > 1 and name not in replaceable]
+    if others:
+        return f"feedback weights exist for linear and convolution layers only, which {others[0]!r} does not belong to"
+    return None
+
+
 def _weights(net: Net, params: Tensors) -> Tensors:
-    layers = credit.feedback_layers(net, params)
+    layers = credit.backward_layers(net, params)
     return {name: p for name, p in params.items() if name in layers}
 
 

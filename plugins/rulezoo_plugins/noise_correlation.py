@@ -28,6 +28,8 @@ Choices:
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +38,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, Task, credit, hp, manifold
+from rulezoo_plugins.subspaces import (
+    Everywhere,
+    Explorers,
+    Hedged,
+    Span,
+    Subspace,
+    bands,
+    best_rank,
+    unknown,
+)
 
 Tensors = dict[str, Tensor]
 
@@ -94,6 +106,11 @@ class NoiseCorrelation(LearningRule):
         """The basis ``(n, d)`` of the subspace that is perturbed at a visit; ``None`` = all of it."""
         return None
 
+    def subspace(self, net: Net, state: State, key: str, rows: int, t: int) -> Subspace:
+        """Where a visit of a site is perturbed in ``rows`` examples at step ``t``."""
+        basis = self.basis(net, state, key)
+        return Everywhere(net.visits[key].width) if basis is None else Span(basis)
+
     def remember(self, net: Net, state: State, sites: Tensors, t: int) -> State:
         """Take notice of the activity of step ``t``, before the feedback is updated."""
         return state
@@ -103,12 +120,16 @@ class NoiseCorrelation(LearningRule):
         if t % self.every:
             return {}
         rows = self._perturbed_examples(len(batch.x), len(net.keys("post")))
-        drawn = {}
-        for key in net.keys("post"):
-            basis = self.basis(net, state, key)
-            dimensions = net.visits[key].width if basis is None else basis.shape[1]
-            drawn[key] = torch.randn(rows, dimensions, generator=gen, dtype=batch.x.dtype, device=gen.device)
-        return drawn
+        return {
+            key: torch.randn(
+                rows,
+                self.subspace(net, state, key, rows, t).coordinates,
+                generator=gen,
+                dtype=batch.x.dtype,
+                device=gen.device,
+            )
+            for key in net.keys("post")
+        }
 
     def _perturbed_examples(self, batch: int, visits: int) -> int:
         if self.perturbations is not None:
@@ -123,7 +144,7 @@ class NoiseCorrelation(LearningRule):
         error, mean = credit.output_error(loss, cut.output, batch.y)
         state = self.remember(net, state, cut.sites, t)
         if t % self.every == 0:
-            state = self._learn_feedback(net, params, batch.x, cut, state, noise)
+            state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
         signals = {
             key: (error.flatten(1) @ state.buffers[f"feedback.{key}"]).view_as(activity)
             for key, activity in cut.sites.items()
@@ -131,26 +152,29 @@ class NoiseCorrelation(LearningRule):
         return Step(cut.pull(error, signals), state, mean)
 
     def _learn_feedback(
-        self, net: Net, params: Tensors, x: Tensor, cut: credit.Cut, state: State, noise: Tensors
+        self, net: Net, params: Tensors, x: Tensor, cut: credit.Cut, state: State, noise: Tensors, t: int
     ) -> State:
-        bases = {key: self.basis(net, state, key) for key in noise}
-        scales = {key: self._noise_scale(cut.sites[key], bases[key]) for key in noise}
-        xi = {key: scales[key] * _in_space(z, bases[key]) for key, z in noise.items()}
-        change = self._responses(net, params, x, cut.output, xi)
+        spaces = {key: self.subspace(net, state, key, len(z), t) for key, z in noise.items()}
+        energies = {key: manifold.noise_energy(cut.sites[key], self.sigma) for key in noise}
+        xi = {key: spaces[key].perturbation(z, energies[key]) for key, z in noise.items()}
+        changes = self._responses(net, params, x, cut.output, xi)
         buffers = dict(state.buffers)
         for key, z in noise.items():
-            estimate = self._estimate(change[key], z) / scales[key]  # (o, d): J in coordinates of the basis
-            buffers[f"feedback.{key}"] = torch.lerp(
-                buffers[f"feedback.{key}"], _in_space(estimate, bases[key]), self.rate
-            )
-        return State(state.params, buffers)
+            estimate = spaces[key].jacobian(z, changes[key], energies[key], self.estimator)
+            feedback = buffers[f"feedback.{key}"]
+            buffers[f"feedback.{key}"] = feedback + self.rate * spaces[key].told * (estimate - feedback)
+        return self.reckon(net, State(state.params, buffers), spaces, energies, changes)
 
-    def _noise_scale(self, activity: Tensor, basis: Tensor | None) -> Tensor:
-        """Standard deviation √v of one coordinate of the noise, a scalar."""
-        units = activity[0].numel()
-        mean_square = activity.square().mean().clamp_min(_SILENT**2)
-        dimensions = units if basis is None else manifold.dimensions(basis).clamp_min(1)
-        return self.sigma * (units * mean_square / dimensions).sqrt()
+    def reckon(
+        self,
+        net: Net,
+        state: State,
+        spaces: dict[str, Subspace],
+        energies: Tensors,
+        changes: Tensors,
+    ) -> State:
+        """Learn from the responses what else there is to learn from them; each argument by visit."""
+        return state
 
     def _responses(self, net: Net, params: Tensors, x: Tensor, clean: Tensor, xi: Tensors) -> Tensors:
         """Change of the output for the noise at every visit: visit → ``(K, o)``."""
@@ -168,8 +192,7 @@ class NoiseCorrelation(LearningRule):
             return net.run(params, x if rows == len(x) else x[which], tap)
 
         if self.response == "derivative":
-            zero = torch.zeros((), dtype=x.dtype, device=x.device)
-            change = torch.func.jvp(output, (zero,), (torch.ones_like(zero),))[1]
+            change = _derivative(output, torch.zeros((), dtype=x.dtype, device=x.device))
         elif self.antithetic:
             change = (output(1.0) - output(-1.0)) / 2
         else:
@@ -180,93 +203,120 @@ class NoiseCorrelation(LearningRule):
             for i, k in enumerate(keys)
         }
 
-    def _estimate(self, change: Tensor, z: Tensor) -> Tensor:
-        """How the output answers to each coordinate of the noise, ``(o, d)``."""
-        if self.estimator == "least-squares":
-            solved: Tensor = torch.linalg.pinv(z) @ change
-            return solved.mT
-        return change.mT @ z / len(z)
-
 
 @dataclass(frozen=True)
-class ManifoldNoiseCorrelation(NoiseCorrelation):
+class ManifoldNoiseCorrelation(manifold.InManifold, NoiseCorrelation):
     """NMNC: perturbations in the principal subspace of recent activity."""
 
-    rank: int | float = hp(32, "dimensions of the manifold, or (below 1) the fraction of variance it explains",
-                           low=1e-6, search=(8, 16, 32, 64, 128))  # fmt: skip
-    samples: int = hp(512, "recent activities from which the manifold is found", low=2)
-    refresh: int = hp(100, "find the manifold anew every so many steps", low=1)
-    centred: bool = hp(True, "subtract the mean activity before finding the manifold")
+    rank: int | float | str = hp(  # type: ignore[assignment]  # a word more than the mixin knows
+        32, "dimensions of the manifold, or (below 1) the fraction of variance it explains, or the best at the budget",
+        low=1e-6, choices=("auto",), search=(8, 16, 32, 64, 128, "auto"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        """Refuse a rank like 2.5, which is neither a number of dimensions nor a fraction."""
+        """An automatic rank listens to one site at a time."""
         super().__post_init__()
-        if self.rank > 1 and self.rank != int(self.rank):
-            raise OptionError(f"rank must be a whole number, or a fraction below 1, got {self.rank!r}")
+        if self.rank == "auto" and self.together:
+            raise OptionError(
+                "together must be false with rank=auto: it needs to know whose response it hears, got True"
+            )
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
-        """Adds ``basis.<site>`` ``(n, d)`` and the recent activity ``recent.<site>.<slot>`` ``(rows, n)``."""
+        """Adds the manifold of every site, shared by its visits, and for an automatic rank ``energy.<site>``."""
         state = super().init(net, params, batch, gen)
         sites = credit.cut(net, params, batch.x, net.keys("post")).sites
-        buffers = dict(state.buffers)
-        for site in dict.fromkeys(net.visits[key].site for key in sites):
-            rows = _pooled(net, sites, site, self.samples)
-            for slot in range(self._slots(len(rows))):
-                buffers[f"recent.{site}.{slot}"] = rows
-            buffers[f"basis.{site}"] = self._basis_of([rows])
+        buffers = {**state.buffers, **self.first_manifold(_by_site(net, sites))}
+        if self.rank == "auto":
+            for site in _sites(net):
+                buffers[f"energy.{site}"] = unknown(buffers[f"basis.{site}"])
         return State(state.params, buffers)
+
+    def columns(self, units: int) -> tuple[int, float]:
+        """See `InManifold`."""
+        return (min(units, self.samples, _MOST), 1.0) if self.rank == "auto" else super().columns(units)
+
+    def remember(self, net: Net, state: State, sites: Tensors, t: int) -> State:
+        """Follow the manifold."""
+        return State(state.params, self.followed_manifold(state.buffers, t, lambda: _by_site(net, sites)))
 
     def basis(self, net: Net, state: State, key: str) -> Tensor:
         """The site's basis, shared by its visits."""
         return state.buffers[f"basis.{net.visits[key].site}"]
 
-    def remember(self, net: Net, state: State, sites: Tensors, t: int) -> State:
-        """Keep the activity of the last steps before a refresh, and find the manifold anew when its time has come.
+    def subspace(self, net: Net, state: State, key: str, rows: int, t: int) -> Subspace:
+        """The span of the site's basis; with an automatic rank, of as many of its columns as pay, or everywhere."""
+        if self.rank != "auto":
+            return super().subspace(net, state, key, rows, t)
+        basis = self.basis(net, state, key)
+        k = rows * (2 - self.rate) / self.rate  # K_eff of the running average, equation (8)
+        known = state.buffers[f"energy.{net.visits[key].site}"]
+        columns, isotropic = best_rank(known, basis, (1 - _EXPLORING) * k, k)
+        return Hedged(basis, columns, isotropic, self._explorers(rows, t, bands(basis)), rows)
 
-        A slot holds one step's activity as it is, so nothing is copied; steps that will not be asked for are not kept.
-        """
+    def _explorers(self, rows: int, t: int, bands: int) -> Explorers:
+        """A quarter of the perturbed examples; where they are too few to part, all of them in every fourth update."""
+        update = t // self.every
+        if rows * _EXPLORING >= 1:
+            exploring = int(rows * _EXPLORING)
+        else:
+            update, pause = divmod(update, round(1 / _EXPLORING))
+            exploring = 0 if pause else rows
+        everywhere = exploring // 2 if exploring > 1 else exploring * (update % 2)
+        return Explorers(everywhere, exploring - everywhere, update // (2 if exploring == 1 else 1) % bands)
+
+    def reckon(
+        self,
+        net: Net,
+        state: State,
+        spaces: dict[str, Subspace],
+        energies: Tensors,
+        changes: Tensors,
+    ) -> State:
+        """With an automatic rank: update the energies of the bands from what the explorers heard."""
         buffers = dict(state.buffers)
-        for site in dict.fromkeys(net.visits[key].site for key in sites):
-            slots = [name for name in buffers if name.startswith(f"recent.{site}.")]
-            if self._is_due(t, len(slots)):
-                buffers[f"basis.{site}"] = self._basis_of([buffers[name] for name in slots])
-            slot = self._slot(t, len(slots))
-            if slot is not None:
-                name = f"recent.{site}.{slot}"
-                rows = _pooled(net, sites, site, self.samples)
-                buffers[name] = torch.cat([rows, buffers[name][len(rows) :]])[: len(buffers[name])]
+        for key, space in spaces.items():
+            if isinstance(space, Hedged):
+                name = f"energy.{net.visits[key].site}"
+                buffers[name] = space.heard(buffers[name], changes[key], energies[key])
         return State(state.params, buffers)
 
-    def _slots(self, rows: int) -> int:
-        return min(self.refresh, -(-self.samples // rows))
 
-    def _slot(self, t: int, slots: int) -> int | None:
-        """Where step ``t`` is kept: the first steps of all, then the last ones before every refresh."""
-        if t < slots:
-            return t
-        slot = t % self.refresh - (self.refresh - slots)
-        return slot if slot >= 0 else None
+@dataclass(frozen=True)
+class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
+    """The control of NMNC: perturbations in a random subspace of the same dimension, drawn once."""
 
-    def _is_due(self, t: int, slots: int) -> bool:
-        return t == slots or (t > slots and t % self.refresh == 0)
+    rank: int = hp(32, "dimensions of the subspace", low=1, search=(8, 16, 32, 64, 128))
 
-    def _basis_of(self, recent: list[Tensor]) -> Tensor:
-        rows = torch.cat(recent)
-        units = rows.shape[1]
-        if self.rank < 1:
-            most = min(units, self.samples)
-            return manifold.principal_basis(rows, most, variance=self.rank, centred=self.centred)
-        return manifold.principal_basis(rows, min(int(self.rank), units), centred=self.centred)
+    def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
+        """Adds ``basis.<site>``, orthonormal ``(n, d)``."""
+        state = super().init(net, params, batch, gen)
+        buffers = dict(state.buffers)
+        for key in net.keys("post"):
+            site, units = net.visits[key].site, net.visits[key].width
+            if f"basis.{site}" not in buffers:
+                drawn = torch.randn(
+                    units, min(self.rank, units), generator=gen, dtype=batch.x.dtype, device=gen.device
+                )
+                buffers[f"basis.{site}"] = torch.linalg.qr(drawn).Q.to(batch.x.device)
+        return State(state.params, buffers)
 
-
-_SILENT = (
-    1e-3  # RMS activity below which a site is perturbed as if it had this much, so that it can still be heard
-)
+    def basis(self, net: Net, state: State, key: str) -> Tensor:
+        """The drawn basis, shared by the visits."""
+        return state.buffers[f"basis.{net.visits[key].site}"]
 
 
-def _in_space(coordinates: Tensor, basis: Tensor | None) -> Tensor:
-    """Coordinates ``(rows, d)`` in the basis → vectors ``(rows, n)``."""
-    return coordinates if basis is None else coordinates @ basis.mT
+_EXPLORING = 0.25  # share of the perturbed examples that explore, with an automatic rank
+_MOST = 256  # columns that an automatic rank can choose from
+
+
+def _derivative(f: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """The derivative of ``f`` at a scalar, by forward-mode differentiation."""
+    with (
+        warnings.catch_warnings()
+    ):  # torch loads its forward-mode formulas through a deprecated part of itself
+        warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+        slope: Tensor = torch.func.jvp(f, (at,), (torch.ones_like(at),))[1]
+    return slope
 
 
 def _block(xi: Tensor, number: int, rows: int) -> Tensor:
@@ -275,7 +325,14 @@ def _block(xi: Tensor, number: int, rows: int) -> Tensor:
     return F.pad(xi, (0, 0, before, rows - before - len(xi)))
 
 
-def _pooled(net: Net, sites: Tensors, site: str, most: int) -> Tensor:
-    """Activity pooled over the visits of a site, evenly thinned to at most ``most`` rows: ``(rows, n)``."""
-    rows = torch.cat([activity.flatten(1) for key, activity in sites.items() if net.visits[key].site == site])
-    return rows[:: -(-len(rows) // most)]
+def _sites(net: Net) -> list[str]:
+    """Names of the sites that are perturbed, without their visits."""
+    return list(dict.fromkeys(net.visits[key].site for key in net.keys("post")))
+
+
+def _by_site(net: Net, sites: Tensors) -> Tensors:
+    """Activity pooled over the visits of each site: site → ``(rows, n)``."""
+    pooled: dict[str, list[Tensor]] = {site: [] for site in _sites(net)}
+    for key, activity in sites.items():
+        pooled[net.visits[key].site].append(activity.flatten(1))
+    return {site: visits[0] if len(visits) == 1 else torch.cat(visits) for site, visits in pooled.items()}

@@ -18,6 +18,7 @@ from rulezoo.discovery import FILES
 COMMANDS = {
     "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),
     "leaderboard": Command("rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results."),
+    "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
     "list": Command("rulezoo.cli.listing:listing", "List the rules and tasks there are."),
     "show": Command("rulezoo.cli.show:show", "Show what a rule or task is, and its options."),
     "plugins": Command("rulezoo.cli.plugins:plugins", "List the plugins, and what is wrong with them."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 from rulezoo import board
-from rulezoo.cli.common import out_option, registry, say
+from rulezoo.cli.common import names, out_option, registry, say
 from rulezoo.cli.progress import progress
 from rulezoo.compare import execute
 from rulezoo.errors import UserError
@@ -20,10 +21,6 @@ from rulezoo.plan import Cell, choose_device, plan
 from rulezoo.records import Record
 from rulezoo.registry import Registry
 from rulezoo.store import Store
-
-
-def _names(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
 
 
 def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -38,9 +35,9 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 
 
 @click.command()
-@click.option("--rules", metavar="A,B", multiple=True, callback=_names,
+@click.option("--rules", metavar="A,B", multiple=True, callback=names,
               help="Rules to compare, or 'all'.  [default: those of the standard comparison]")  # fmt: skip
-@click.option("--tasks", metavar="A,B", multiple=True, callback=_names,
+@click.option("--tasks", metavar="A,B", multiple=True, callback=names,
               help="Tasks to compare them on, or 'all'.  [default: those of the standard comparison]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
               help="Runs of each rule on each task, with seeds 0, 1, …")  # fmt: skip
@@ -53,6 +50,10 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
               help="Where to compute; auto is the GPU when there is one.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N",
               help="Trainings at the same time.  [default: one for each processor core; one on a GPU]")  # fmt: skip
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="End a training that takes longer, and record it as timed out.")  # fmt: skip
+@click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+              help="Measure angles to backprop, alignment and dimensions at N points of training; not timed.")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
@@ -67,6 +68,8 @@ def compare(
     epochs: int | None,
     device: str,
     jobs: int | None,
+    time_limit: float | None,
+    probes: int,
     data_root: Path | None,
     download: bool,
     out: Path,
@@ -76,38 +79,45 @@ def compare(
     Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
     command goes on where it was stopped. Exits with 1 when a run failed or diverged.
     """
-    found = registry()
-    cells = plan(
-        found,
-        _all(rules, found.rules),
-        _all(tasks, found.tasks),
-        range(seeds),
-        choose_device(device),
-        options,
-        epochs,
-    )
-    store = Store(out)
-    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-    jobs = jobs or (1 if cells[0].asked[0].device != "cpu" else cores)
-    with progress(sys.stderr) as listener:
-        execute(
-            cells,
-            store,
-            Local(jobs),
-            listener,
-            data=data_root,
-            download=download,
-            threads=max(1, cores // jobs),
+    found, store = registry(), Store(out)
+    try:
+        where = choose_device(device)
+        cells = plan(
+            found, _all(rules, found.rules), _all(tasks, found.tasks), range(seeds), where, options, epochs
         )
+        cores = _cores()
+        jobs = jobs or (cores if where == "cpu" else 1)
+        with progress(sys.stderr) as listener:
+            execute(
+                cells,
+                store,
+                Local(jobs, time_limit),
+                listener,
+                data=data_root,
+                download=download,
+                threads=max(1, cores // jobs),
+                probes=probes,
+            )
+    except KeyboardInterrupt:
+        say("interrupted; what is finished is stored, and the same command goes on from there")
+        sys.exit(130)  # as shells say it: 128 + the number of the signal
     records = [record for cell in cells for asked in cell.asked if (record := store.get(asked))]
     _show(records, found, cells, out)
-    failed = [record for record in records if record.status not in ("ok", "skipped")]
-    for record in failed:
-        say(
-            f"{record.asked.task} {record.asked.rule} seed {record.asked.seed} {record.status}: {record.reason}"
-        )
-    if failed:
+    if failed := [record for record in records if record.status not in ("ok", "skipped")]:
+        _name_failed(failed)
         sys.exit(1)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a cluster gives a job fewer than the node has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _name_failed(records: Sequence[Record]) -> None:
+    for record in records:
+        asked = record.asked
+        say(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}")
 
 
 def _all(names: list[str], known: Iterable[str]) -> list[str]:
@@ -123,6 +133,5 @@ def _show(records: Sequence[Record], found: Registry, cells: Sequence[Cell], out
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
     click.echo(board.render(table, "table", width=width, color=color), nl=False)
-    click.echo(
-        f"\nResults: {out.resolve()}  ({len(records)} runs; `rulezoo leaderboard --out {out}` shows them again)"
-    )
+    again = shlex.join(["rulezoo", "leaderboard", "--out", str(out)])
+    click.echo(f"\nResults: {out.resolve()}  ({len(records)} runs; `{again}` shows them again)")

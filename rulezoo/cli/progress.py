@@ -30,7 +30,7 @@ def progress(stream: TextIO) -> Iterator[Listener]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
@@ -60,8 +60,8 @@ def summary(job: Job, records: Sequence[Record]) -> str:
 
 
 def _name(job: Job) -> str:
-    options = "".join(f" {name}={value}" for name, value in job.rule_options.items())
-    return f"{job.task}  {job.rule}{clean(options)}"
+    options = (f"{name}={value}" for name, value in job.rule_options.items())
+    return f"{job.task}  {clean(' '.join([job.rule, *options]))}"
 
 
 def _seeds(numbers: Sequence[int]) -> str:

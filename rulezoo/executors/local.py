@@ -13,13 +13,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from rulezoo.discovery import FILES, reason
 from rulezoo.jobs import Job, failures, work
+from rulezoo.store import StoreError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -58,7 +60,7 @@ class Local:
         context = _context()
         waiting = list(reversed(jobs))
         running: list[_Running] = []
-        with _ended(running, listener):
+        with _ended(running):
             while waiting or running:
                 while waiting and len(running) < self.jobs:
                     running.append(self._start(context, waiting.pop()))
@@ -67,7 +69,9 @@ class Local:
 
     def _start(self, context: Any, job: Job) -> _Running:  # noqa: ANN401  multiprocessing's contexts share no type
         ours, theirs = context.Pipe()
-        process = context.Process(target=_child, args=(job, theirs), daemon=True)
+        # The server's environment is that of its start; plugin files may have been named since.
+        plugins = os.environ.get(FILES, "")
+        process = context.Process(target=_child, args=(job, theirs, plugins), daemon=True)
         process.start()
         theirs.close()
         deadline = None if self.time_limit is None else time.monotonic() + self.time_limit
@@ -90,36 +94,47 @@ class Local:
 def _context() -> Any:  # noqa: ANN401
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rulezoo.executors.preload"])
+    # Ctrl-C reaches every process of the terminal; a server that is still importing would die of it with a traceback.
+    # The mask is inherited by it and by all that it forks; in this process, what came meanwhile is delivered now.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return context
 
 
 def _hear(one: _Running, listener: Listener) -> None:
-    try:
-        while one.pipe.poll():
-            message = one.pipe.recv()
-            if isinstance(message, Exception):
-                raise message
-            if isinstance(message[0], str):
-                one.failed = message
-            else:
-                listener.progressed(one.job, *message)
-    except (EOFError, OSError) as error:
-        if not isinstance(error, EOFError | ConnectionError):
-            raise
+    for message in _messages(one.pipe):
+        if isinstance(message, StoreError):  # then no job can be done
+            raise message
+        if isinstance(message[0], str):
+            one.failed = message
+        else:
+            listener.progressed(one.job, *message)
+
+
+def _messages(pipe: Connection) -> Iterator[Any]:
+    """What was said until now; a process that died in the middle of a word said nothing."""
+    with suppress(EOFError, OSError):
+        while pipe.poll():
+            yield pipe.recv()
 
 
 def _bury(one: _Running, listener: Listener) -> None:
     one.process.join()
     one.pipe.close()
-    status, reason = one.failed or _cause_of_death(one.process.exitcode)
-    listener.finished(one.job, failures(one.job, status, reason, one.started))
+    status, cause = one.failed or _cause_of_death(one.process.exitcode)
+    listener.finished(one.job, failures(one.job, status, cause, one.started))
 
 
 def _cause_of_death(code: int | None) -> tuple[Status, str]:
     if code is not None and code < 0:
-        return "killed", f"its process was ended by signal {signal.Signals(-code).name}"
+        return "killed", f"its process was ended by signal {-code} ({signal.strsignal(-code)})"
     return "crashed", f"its process ended without a word, with exit code {code}"
 
 
@@ -132,33 +147,42 @@ def _end(process: BaseProcess) -> None:
 
 
 @contextmanager
-def _ended(running: list[_Running], listener: Listener) -> Iterator[None]:
+def _ended(running: list[_Running]) -> Iterator[None]:
     """However the block is left, no process outlives it; a run that was under way is marked as interrupted."""
     try:
         yield
     finally:
         for one in running:
+            one.process.terminate()
+        for one in running:
             _end(one.process)
-            failures(one.job, "interrupted", "the comparison was interrupted", one.started)
+        with suppress(StoreError):  # a run that cannot be marked has no record, which comes to the same
+            for one in running:
+                failures(one.job, "interrupted", "the comparison was interrupted", one.started)
 
 
-def _child(job: Job, pipe: Connection) -> None:
+def _child(job: Job, pipe: Connection, plugins: str) -> None:
     """What a job's process does. Its last message says how it ended, unless that was well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.dup2(2, 1)  # what a rule prints is a remark: the parent's stdout is for results
+    os.environ[FILES] = plugins
     threading.Thread(target=_die_with_parent, args=(pipe,), daemon=True).start()
+
+    def tell(done: int, total: int) -> None:
+        try:
+            pipe.send((done, total))
+        except OSError:  # nobody listens any more; an exception would be taken for one of the rule's
+            os._exit(1)
+
     try:
-        work(job, lambda done, total: pipe.send((done, total)))
+        work(job, tell)
     except MemoryError as error:
         pipe.send(("oom_host", f"the machine's memory did not suffice: {error}"))
+    except StoreError as error:
+        pipe.send(error)
     except Exception as error:  # noqa: BLE001  whatever it is, the parent is told and the other jobs go on
-        pipe.send(_portable(error))
-
-
-def _portable(error: Exception) -> object:
-    from rulezoo.errors import UserError
-
-    return error if isinstance(error, UserError) else ("error", f"{type(error).__name__}: {error}")
+        pipe.send(("error", reason(error)))
 
 
 def _die_with_parent(pipe: Connection) -> None:

@@ -24,7 +24,9 @@ from rulezoo.testing.expect import (
 from rulezoo.testing.nets import KINDS, tiny_net
 
 ROUNDING = 1e-7  # of a tensor's norm, in float64
-MIN_ANGLE = 3.0  # degrees between a rule and backprop; the nearest of the built-in rules lies above 20
+MIN_ANGLE = (
+    3.0  # degrees between a rule and backprop; the nearest of the built-in rules, usf, lies at 15 or more
+)
 BUDGET, BUDGET_LR = 120, 0.02  # steps of Adam on 16 new examples each
 LEARNT = 0.85  # the share of the initial loss that may be left then; the read-out alone leaves about 0.7
 
@@ -85,7 +87,8 @@ def check_backprop(case: Case) -> None:
         expect(
             angle > MIN_ANGLE,
             f"hidden gradients lie {angle:.2g}° from those of backprop, expected more than {MIN_ANGLE:g}°: this is "
-            'backprop under another name; if it is meant to be, tag its spec "exact"',
+            'backprop under another name. If it is meant to be, tag its spec "exact"; if it comes that near by other '
+            "means, declare the failure as expected, with the reason",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -111,14 +111,17 @@ class CheckResult:
     message: str = ""
 
 
-def rule_checks(rule: LearningRule | RuleSpec) -> Iterator[Check]:
-    """Every check of a rule; nothing is imported or run before a check is called."""
+def rule_checks(rule: LearningRule | RuleSpec, nets: Collection[str] = KINDS) -> Iterator[Check]:
+    """Every check of a rule, on the tiny networks ``nets``; nothing is loaded or run before a check is called."""
     yield from (Check(rule, function, None) for function in ONCE)
-    yield from (Check(rule, function, net) for net in KINDS for function in ON_EVERY_NET)
+    yield from (Check(rule, function, net) for net in nets for function in ON_EVERY_NET)
 
 
 def check_rule(
-    rule: LearningRule | RuleSpec, *, expected_failures: Mapping[str, str] | None = None
+    rule: LearningRule | RuleSpec,
+    *,
+    nets: Collection[str] = KINDS,
+    expected_failures: Mapping[str, str] | None = None,
 ) -> list[CheckResult]:
     """Run the conformance suite on a rule.
 
@@ -127,6 +130,7 @@ def check_rule(
 
     Args:
         rule: a spec, or a rule made with options of your choice.
+        nets: the tiny networks to check it on.
         expected_failures: pattern of `Check.id` (``"my-rule:vmap:*"``) → the reason why it cannot hold. A check that
             passes although it was declared to fail is reported as failed.
 
@@ -134,7 +138,7 @@ def check_rule(
         ValueError: if an expected failure matches no check.
     """
     declared = dict(expected_failures or {})
-    checks = list(rule_checks(rule))
+    checks = list(rule_checks(rule, nets))
     _refuse_unmatched(declared, checks)
     return [_result(check, _reason(declared, check)) for check in checks]
 
@@ -164,7 +168,10 @@ def _run(check: Check) -> tuple[Outcome, str]:
 
 
 def parametrize_rule_checks(
-    rules: Iterable[LearningRule | RuleSpec], *, expected_failures: Mapping[str, str] | None = None
+    rules: Iterable[LearningRule | RuleSpec],
+    *,
+    nets: Collection[str] = KINDS,
+    expected_failures: Mapping[str, str] | None = None,
 ) -> pytest.MarkDecorator:
     """A decorator that makes one pytest test for each check of each rule.
 
@@ -176,6 +183,7 @@ def parametrize_rule_checks(
 
     Args:
         rules: specs, or rules made with options of your choice.
+        nets: the tiny networks to check them on.
         expected_failures: as for `check_rule`; they become strict xfails.
 
     Raises:
@@ -184,7 +192,7 @@ def parametrize_rule_checks(
     import pytest
 
     declared = dict(expected_failures or {})
-    checks = [check for rule in rules for check in rule_checks(rule)]
+    checks = [check for rule in rules for check in rule_checks(rule, nets)]
     _refuse_unmatched(declared, checks)
 
     def parameter(check: Check) -> object:

@@ -13,10 +13,16 @@ _FASHION = "Xiao, Rasul & Vollgraf 2017, https://arxiv.org/abs/1708.07747"
 _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"
 _FLIP_FLOP = "Sussillo & Barak 2013, https://doi.org/10.1162/NECO_a_00409"
 
+_ADDING = (
+    "Pitis 2016, https://r2rt.com/recurrent-neural-networks-in-tensorflow-i.html; Marschall, Cho & Savin 2020, "
+    "https://jmlr.org/papers/v21/19-562.html"
+)
+_DELAYED_MATCH = "the non-match task of Miconi 2017, https://doi.org/10.7554/eLife.20899, its times in steps"
+
 
 @hookimpl
 def rulezoo_tasks() -> list[TaskSpec]:
-    """Six tasks; the two on digits are the default of a comparison, because nothing is downloaded."""
+    """Nine tasks; the two on digits are the default of a comparison, because nothing is downloaded."""
     return [
         TaskSpec(
             name="digits-cnn",
@@ -43,6 +49,22 @@ def rulezoo_tasks() -> list[TaskSpec]:
             embedded=True,
         ),
         TaskSpec(
+            name="adding-rnn",
+            target="rulezoo_tasks.adding:AddingRNN",
+            summary="Say at every step what the coins that were flipped two and five steps ago amount to.",
+            tags=("rnn", "memory"),
+            reference=_ADDING,
+            embedded=True,
+        ),
+        TaskSpec(
+            name="delayed-match-rnn",
+            target="rulezoo_tasks.delayed_match:DelayedMatchRNN",
+            summary="Say at the end whether two stimuli, with a delay between them, were the same.",
+            tags=("rnn", "memory"),
+            reference=_DELAYED_MATCH,
+            embedded=True,
+        ),
+        TaskSpec(
             name="mnist-mlp",
             target="rulezoo_tasks.vision:MNISTMLP",
             summary="Handwritten digits of 28×28 pixels, two dense hidden layers.",
@@ -54,6 +76,13 @@ def rulezoo_tasks() -> list[TaskSpec]:
             target="rulezoo_tasks.vision:FashionCNN",
             summary="Pieces of clothing, 28×28 grey pixels, two convolutions and a dense layer.",
             tags=("cnn", "vision"),
+            reference=_FASHION,
+        ),
+        TaskSpec(
+            name="fashion-rnn",
+            target="rulezoo_tasks.vision:FashionRNN",
+            summary="Pieces of clothing, read row by row by a leaky recurrent network that answers at the end.",
+            tags=("rnn", "vision"),
             reference=_FASHION,
         ),
         TaskSpec(

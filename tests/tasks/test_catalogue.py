@@ -13,11 +13,15 @@ INPUTS = {
     "digits-cnn": (1, 8, 8),
     "digits-rnn": (8, 8),
     "flip-flop-rnn": (20, 3),
+    "adding-rnn": (25, 1),
+    "delayed-match-rnn": (12, 2),
     "mnist-mlp": (1, 28, 28),
     "fashion-cnn": (1, 28, 28),
+    "fashion-rnn": (28, 28),
     "cifar10-cnn": (3, 32, 32),
 }
-OUTPUTS = {name: (20, 3) if name == "flip-flop-rnn" else (10,) for name in INPUTS}
+NUMBERS = {"flip-flop-rnn": (20, 3), "adding-rnn": (25, 1)}  # tasks whose targets are numbers, at every step
+OUTPUTS = {name: NUMBERS.get(name, (2,) if name == "delayed-match-rnn" else (10,)) for name in INPUTS}
 
 
 @pytest.fixture(params=sorted(INPUTS))
@@ -44,7 +48,7 @@ def test_the_catalogue_is_light():
 def test_these_tasks_are_listed():
     assert SPECS.keys() == INPUTS.keys()
     assert len(rulezoo_tasks()) == len(SPECS)
-    assert EMBEDDED == ["digits-cnn", "digits-rnn", "flip-flop-rnn"]
+    assert EMBEDDED == ["digits-cnn", "digits-rnn", "flip-flop-rnn", "adding-rnn", "delayed-match-rnn"]
     assert all(
         isinstance(spec, TaskSpec) and spec.summary and "http" in spec.reference for spec in SPECS.values()
     )
@@ -80,7 +84,11 @@ def test_network_is_drawn_from_the_global_generator_alone(task):
 
 def test_loss_and_score_are_per_example_and_differentiable_in_float64(name, task):
     output = torch.randn(7, *OUTPUTS[name], dtype=torch.float64, requires_grad=True)
-    target = torch.randn(7, 20, 3).sign().double() if name == "flip-flop-rnn" else torch.arange(7)
+    target = (
+        torch.randn(7, *NUMBERS[name]).sign().double()
+        if name in NUMBERS
+        else torch.arange(7) % OUTPUTS[name][0]
+    )
     loss, score = task.loss(output, target), task.score(output, target)
     assert loss.shape == score.shape == (7,)
     assert loss.dtype == score.dtype == torch.float64
@@ -92,7 +100,7 @@ def test_embedded_data_have_the_declared_form(embedded):
     data = embedded.data(None)
     for part in data:
         assert part.x.dtype == torch.float32
-        assert part.y.dtype == (torch.float32 if embedded.metric == "bits held" else torch.int64)
+        assert part.y.dtype == (torch.int64 if embedded.metric == "accuracy" else torch.float32)
         assert len(part.x) == len(part.y)
         assert part.x.is_contiguous()
         assert part.x.abs().max() <= 1
@@ -121,16 +129,19 @@ def test_parts_share_no_example(embedded):
 def test_chance_is_what_guessing_gets(embedded):
     """Random outputs on the test data: within 4 standard errors of the mean over examples (seed fixed)."""
     target = embedded.data(None).test.y
-    shape = target.shape if target.is_floating_point() else (len(target), 10)
+    shape = target.shape if target.is_floating_point() else (len(target), int(target.max()) + 1)
     scores = embedded.score(torch.randn(shape, generator=torch.Generator().manual_seed(0)), target)
     assert abs(scores.mean() - embedded.chance) < 4 * scores.std() / len(scores) ** 0.5
 
 
 def test_chance_is_what_a_constant_answer_gets(embedded):
     target = embedded.data(None).test.y
-    for answer in range(3 if target.is_floating_point() else 10):
+    classes = 1 if target.is_floating_point() else int(target.max()) + 1
+    for answer in range(classes):
         output = (
-            torch.ones_like(target) if target.is_floating_point() else torch.eye(10)[[answer] * len(target)]
+            torch.ones_like(target)
+            if target.is_floating_point()
+            else torch.eye(classes)[[answer] * len(target)]
         )
         scores = embedded.score(output, target)
         assert abs(scores.mean() - embedded.chance) < 4 * scores.std() / len(scores) ** 0.5

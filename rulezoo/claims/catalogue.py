@@ -1,0 +1,275 @@
+"""The claims, with the protocol of each study. The one module here that names rules and tasks, as words.
+
+The statements are the paper's, in our words (Kang, Richards, Sabatini 2026, arXiv:2601.02636), unless a source says
+otherwise. Its set-ups and numbers are not known to us: every architecture, setting and threshold here is our choice,
+and every number that comes out is ours.
+
+What is common. Seeds 0, 1, … judge, seeds from 1000 on tune. Rules that are compared get the same grid for the learning
+rate, chosen on validation data; all else is the author's default. The "full" profiles are for one GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rulezoo.claims.advantage import Advantage
+from rulezoo.claims.alignment import Alignment
+from rulezoo.claims.design import Arm, Claim, Study, Tuning, Words
+from rulezoo.claims.growth import Growth
+from rulezoo.claims.not_worse import NotWorse
+from rulezoo.claims.standing import Standing
+
+_PAPER = (
+    "Kang, Richards, Sabatini 2026, arXiv:2601.02636 (abstract, in our words); the paper's numbers and set-up are not "
+    "known to us"
+)
+_FIVE, _THREE = tuple(range(5)), tuple(range(3))
+_TUNING = (1000,)
+_BUDGETS = (2, 8, 40, 200)
+_MANY = 40  # perturbed examples from which three seeds must do: these are what a study costs most of
+
+_SMALL_CIFAR: Words = {"width": "0.5", "examples": "5000"}
+_SMALL_CIFAR_WORDS = (
+    "reduced: 5,000 of 45,000 training examples and 6 of 20 epochs of CIFAR-10, at half the width (sites of 8,192, "
+    "4,096, 2,048 and 256 units)"
+)
+_ALL_CIFAR_WORDS = "all of CIFAR-10, for one GPU"
+
+
+def _lr_grid(arm: Arm, values: tuple[str, ...] = ("3e-4", "1e-3", "3e-3")) -> Tuning:
+    return Tuning(arm.tuned, replace(arm, seeds=_TUNING, probes=0, tuned=""), "lr", values)
+
+
+def _decays(task: str, options: Words, epochs: int, seeds: tuple[int, ...]) -> tuple[Arm, ...]:
+    words = ("0", "5e-4", "5e-3", "0.05", "0.5")
+    return tuple(
+        Arm("backprop", "backprop", task, seeds, float(w), {"weight_decay": w}, options, epochs, probes=6)
+        for w in words
+    )
+
+
+ALIGNMENT = Claim(
+    name="alignment",
+    statement="In trained networks the row space of the Jacobian aligns with the neural manifold.",
+    source=_PAPER,
+    criterion=Alignment(decays=(0.0, 5e-4, 5e-3)),
+    studies={
+        "quick": Study(
+            _decays("digits-cnn", {}, 30, _FIVE),
+            "reduced: 8×8 digits (1,257 training examples) in place of CIFAR-10",
+            "about 5 minutes on 2 CPU cores",
+        ),
+        "full": Study(_decays("cifar10-cnn", {}, 20, _FIVE), _ALL_CIFAR_WORDS, "not timed yet"),
+    },
+    remarks="The networks are trained by backprop and probed six times, before training first and after it last. The "
+    "manifold has d = 32 dimensions: the principal subspace of activity on 1,024 training examples; Jacobians are "
+    "those of 256 validation examples.\n\n"
+    "Decay is decoupled (AdamW): a step takes lr × decay of a weight, so that the decays on which the verdict rests, "
+    "0 to 0.005, take a few percent at most over the whole training, and differ little. The two larger ones show what "
+    "decay does to alignment. For comparison: 0.5 at a learning rate of 0.01 takes 0.5 % of a weight in a step, and "
+    "0.005 under SGD with learning rate 0.05 and momentum 0.9 takes 0.25 %.",
+)
+
+
+def _widths(task: str, options: Words, epochs: int | None, seeds: tuple[int, ...]) -> tuple[Arm, ...]:
+    words = ("0.25", "0.5", "1", "2", "4")
+    return tuple(
+        Arm("backprop", "backprop", task, seeds, float(w), {}, {**options, "width": w}, epochs, probes=1)
+        for w in words
+    )
+
+
+DIMENSION = Claim(
+    name="dimension",
+    statement="The dimension of the neural manifold grows slowly with the size of the network.",
+    source=_PAPER,
+    criterion=Growth({"d90": "d90", "participation_ratio": "participation ratio", "two_nn": "twoNN"}),
+    studies={
+        "quick": Study(
+            _widths("digits-cnn", {}, None, _FIVE),
+            "reduced: 8×8 digits (1,257 training examples) in place of CIFAR-10",
+            "about 4 minutes on 2 CPU cores",
+        ),
+        "full": Study(_widths("cifar10-cnn", {}, 10, _THREE), _ALL_CIFAR_WORDS, "not timed yet"),
+    },
+    remarks="All sites of a network have the same factor on their width; networks are trained by backprop. Dimension is that "
+    "of activity on 1,024 training examples at every width: d90, principal components that hold 90 % of the "
+    "variance; participation ratio, (Σλ)²/Σλ²; twoNN, from the distances to the two nearest neighbours.",
+)
+
+
+def _against(
+    task: str,
+    options: Words,
+    epochs: int | None,
+    budgets: Sequence[int],
+    tuned_at: int,
+    many: int,
+    grid: tuple[str, ...],
+    controls: Sequence[str] = (),
+) -> tuple[tuple[Arm, ...], tuple[Tuning, ...]]:
+    """NMNC and VNC at every budget, references without perturbations, and each one's tuning."""
+
+    def arm(label: str, rule: str, budget: int = 0, tuned: str = "") -> Arm:
+        seeds = _FIVE if budget < many else _THREE
+        words = {"perturbations": str(budget)} if budget else {}
+        tuned = f"{tuned or label} on {task}"
+        return Arm(label, rule, task, seeds, budget, words, options, epochs, probes=1, tuned=tuned)
+
+    references = [arm(name, name) for name in ("backprop", "frozen")]
+    pairs = {"NMNC": "nmnc", "VNC": "noise-correlation"}
+    perturbed = [arm(label, rule, budget) for budget in budgets for label, rule in pairs.items()]
+    tunings = [_lr_grid(arm(label, rule, tuned_at), grid) for label, rule in pairs.items()]
+    tunings += [_lr_grid(reference, grid) for reference in references]
+    random = [arm(f"{name} at {tuned_at}", name, tuned_at, tuned="NMNC") for name in controls]
+    return (*perturbed, *(replace(one, at=0.0) for one in random), *references), tuple(tunings)
+
+
+_CIFAR_GRID = ("3e-4", "1e-3", "3e-3")
+_QUICK_CIFAR = _against("cifar10-cnn", _SMALL_CIFAR, 6, _BUDGETS, 8, _MANY, _CIFAR_GRID, ["nmnc-random"])
+_FULL_CIFAR = _against("cifar10-cnn", {}, 20, _BUDGETS, 8, 200, _CIFAR_GRID, ["nmnc-random"])
+
+CIFAR = Claim(
+    name="cifar",
+    statement="NMNC beats vanilla noise correlation (VNC) on CIFAR-10 at an equal number of perturbations.",
+    source=_PAPER,
+    criterion=Advantage("NMNC", "VNC", budget=8, degrees=10, widest=2, rate="rate"),
+    studies={
+        "quick": Study(
+            _QUICK_CIFAR[0],
+            _SMALL_CIFAR_WORDS,
+            "about 35 minutes on 2 CPU cores",
+            _QUICK_CIFAR[1],
+            together=False,
+        ),
+        "full": Study(_FULL_CIFAR[0], _ALL_CIFAR_WORDS, "not timed yet", _FULL_CIFAR[1]),
+    },
+    remarks="The learning rate of NMNC and of VNC is tuned at 8 perturbed examples per site and step and used at every "
+    "budget; size of the noise, averaging rate and rank (32) are the author's defaults, and not tuned for either. "
+    "NMNC in a random subspace is shown as a control, with NMNC's learning rate.\n\n"
+    "The budgets span 100×. The running average makes each worth 19 times as many perturbations. The order of the "
+    "angles is predicted to turn where K = [α(n+1) − (d+1)]/(1 − α), with (d+2)ρ − 1 in the place of d + 1 where "
+    "Jacobians differ between examples; α, n, d and ρ are measured on the networks that NMNC trained.",
+)
+
+_QUICK_RNN = [
+    _against("digits-rnn", {"width": "512"}, None, (1, 5, 20, 100), 1, 100, ("1e-3", "3e-3", "1e-2")),
+    _against("flip-flop-rnn", {"width": "256"}, None, (1, 5, 20, 100), 1, 100, ("1e-3", "3e-3", "1e-2")),
+]
+_FULL_RNN = [
+    _against("digits-rnn", {"width": "1024"}, 30, (1, 5, 20, 100), 1, 1000, ("1e-3", "3e-3", "1e-2")),
+    _against("flip-flop-rnn", {"width": "1024"}, 20, (1, 5, 20, 100), 1, 1000, ("1e-3", "3e-3", "1e-2")),
+]
+
+RNN = Claim(
+    name="rnn",
+    statement="NMNC beats vanilla noise correlation (VNC) on recurrent networks at an equal number of perturbations.",
+    source=_PAPER,
+    criterion=Advantage(
+        "NMNC", "VNC", budget=1, degrees=10, widest=1, rate="rate", unit="perturbed examples per time step"
+    ),
+    studies={
+        "quick": Study(
+            tuple(arm for arms, _ in _QUICK_RNN for arm in arms),
+            "reduced: 512 and 256 hidden units, the tasks' own small data",
+            "about 25 minutes on 2 CPU cores",
+            tuple(tuning for _, tunings in _QUICK_RNN for tuning in tunings),
+        ),
+        "full": Study(
+            tuple(arm for arms, _ in _FULL_RNN for arm in arms),
+            "1,024 hidden units, twice as many epochs, for one GPU",
+            "not timed yet",
+            tuple(tuning for _, tunings in _FULL_RNN for tuning in tunings),
+        ),
+    },
+    remarks="Every time step of the recurrent state has a feedback of its own to the whole output, and is perturbed in "
+    "examples of its own. The learning rate of both rules is tuned at one perturbed example per time step.",
+)
+
+
+def _rivals(options: Words, epochs: int) -> tuple[tuple[Arm, ...], tuple[Tuning, ...]]:
+    rules = {
+        "backprop": "backprop",
+        "weight mirror": "weight-mirror",
+        "Kolen-Pollack": "kolen-pollack",
+        "NMNC": "nmnc",
+        "VNC": "noise-correlation",
+        "FA": "feedback-alignment",
+        "DFA": "direct-feedback-alignment",
+        "frozen": "frozen",
+    }
+    arms = tuple(
+        Arm(label, rule, "cifar10-cnn", _FIVE, 0.0, {}, options, epochs, probes=1, tuned=label)
+        for label, rule in rules.items()
+    )
+    return arms, tuple(_lr_grid(arm) for arm in arms)
+
+
+_QUICK_GAP, _FULL_GAP = _rivals(_SMALL_CIFAR, 6), _rivals({}, 20)
+
+GAP = Claim(
+    name="gap",
+    statement="At its own best setting NMNC beats vanilla noise correlation (VNC), feedback alignment (FA) and direct "
+    "feedback alignment (DFA).",
+    source="a question of ours: of the paper we know only the comparison with vanilla noise correlation",
+    criterion=Standing("NMNC", ("VNC", "FA", "DFA"), "backprop"),
+    studies={
+        "quick": Study(
+            _QUICK_GAP[0],
+            _SMALL_CIFAR_WORDS,
+            "about 25 minutes on 2 CPU cores",
+            _QUICK_GAP[1],
+            together=False,
+        ),
+        "full": Study(_FULL_GAP[0], _ALL_CIFAR_WORDS, "not timed yet", _FULL_GAP[1]),
+    },
+    remarks="Each rule's learning rate is chosen on validation data from the same three values; all else is its author's "
+    "default. The table tells the gap to backprop, and where the weight mirror and Kolen-Pollack stand. NMNC and VNC "
+    "perturb a quarter of the batch, 32 examples, at each of the four sites.",
+)
+
+
+def _ranks(task: str, options: Words, epochs: int) -> tuple[Arm, ...]:
+    series: dict[str, tuple[str, Words]] = {
+        "auto": ("nmnc", {"rank": "auto"}),
+        "VNC": ("noise-correlation", {}),
+        **{f"rank {r}": ("nmnc", {"rank": str(r)}) for r in (16, 64, 256)},
+    }
+    return tuple(
+        Arm(
+            label,
+            rule,
+            task,
+            _FIVE if budget < 200 else _THREE,
+            budget,
+            {**words, "perturbations": str(budget)},
+            options,
+            epochs,
+            probes=1,
+        )
+        for budget in _BUDGETS
+        for label, (rule, words) in series.items()
+    )
+
+
+AUTO = Claim(
+    name="auto",
+    statement="A rank chosen from the rule's own measurements is at every budget at least as good as the better of "
+    "vanilla noise correlation and a fixed rank.",
+    source="a goal of ours; no published rule has it",
+    criterion=NotWorse("auto"),
+    studies={
+        "quick": Study(
+            _ranks("fashion-cnn", {"examples": "5000"}, 6),
+            "reduced: Fashion-MNIST in place of CIFAR-10, 5,000 training examples, 6 epochs",
+            "about 35 minutes on 2 CPU cores",
+            together=False,
+        ),
+        "full": Study(_ranks("cifar10-cnn", {}, 20), _ALL_CIFAR_WORDS, "not timed yet"),
+    },
+    remarks="All series have the task's learning rate and the author's other defaults; nothing is tuned. A rank of 256 is "
+    "cut to the number of units where a site has fewer.",
+)
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (ALIGNMENT, DIMENSION, CIFAR, RNN, GAP, AUTO)}

@@ -1,0 +1,52 @@
+"""A picture as data: what `rulezoo.claims.figures` draws, and the words that stand for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number of one run: the mean over seeds is drawn, with its interval."""
+
+    panel: str
+    series: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A line across a panel, at a value of ``y`` (a reference) or of ``x`` (a predicted place)."""
+
+    panel: str
+    axis: Literal["x", "y"]
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels side by side.
+
+    Attributes:
+        points: what was measured.
+        x: label of the horizontal axis; empty = the series themselves stand there, as dots.
+        y: panel → label of its vertical axis.
+        log: which axes are logarithmic.
+        marks: lines across panels.
+        words: what there is to see, for those who cannot see it.
+    """
+
+    points: tuple[Point, ...]
+    x: str
+    y: dict[str, str]
+    words: str
+    log: Literal["", "x", "xy"] = ""
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def panels(self) -> list[str]:
+        """The panels, in order."""
+        return list(self.y)

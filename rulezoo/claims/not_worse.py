@@ -1,0 +1,104 @@
+"""Is one series at least as good as the best of several others, wherever it is asked?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rulezoo.claims.chart import Chart, Point
+from rulezoo.claims.design import Table
+from rulezoo.claims.evidence import Evidence, Measure, last_probe, mean_of, number, over_seeds, paired, score
+from rulezoo.claims.verdicts import METHOD, Part, Verdict, conclude, no_worse
+from rulezoo.records import Record
+
+
+@dataclass(frozen=True)
+class NotWorse:
+    """A criterion on several series that stand on one axis.
+
+    Attributes:
+        ours: label of the series that is claimed to be as good as the best.
+        margin: percentage points that its mean may be below the best's.
+    """
+
+    ours: str
+    margin: float = 1.0
+
+    @property
+    def words(self) -> str:
+        """See `rulezoo.claims.design.Criterion`."""
+        return (
+            f"At every budget, {self.ours} is held against the best of the others there, by mean test score. (The best "
+            "of several is partly the luckiest: this is strict.) Supported if the interval of the difference reaches 0 "
+            f"and its mean is at most {self.margin:g} points below 0, at every budget; not supported if the interval "
+            f"lies below 0 at one. {METHOD}."
+        )
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """See `rulezoo.claims.design.Criterion`."""
+        return conclude([self._part(evidence, budget) for budget in evidence.places(self.ours)])
+
+    def _part(self, evidence: Evidence, budget: float) -> Part:
+        best = self._best(evidence, budget)
+        difference = paired(evidence.of(self.ours, budget), evidence.of(best, budget), score).scaled(100)
+        return no_worse(
+            f"budget {budget:g}, {self.ours} less {best}", difference, self.margin, unit=" points"
+        )
+
+    def _best(self, evidence: Evidence, budget: float) -> str:
+        means = {
+            label: mean_of(evidence.of(label, budget)) for label in evidence.labels() if label != self.ours
+        }
+        known = {label: mean for label, mean in means.items() if math.isfinite(mean)} or means
+        return max(known, key=lambda label: known[label])
+
+    def tables(self, evidence: Evidence) -> list[Table]:
+        """See `rulezoo.claims.design.Criterion`."""
+        labels = evidence.labels()
+        head = ("perturbed examples per site and step", *labels, "best of the others", "difference")
+        scores, angles = [], []
+        for budget in evidence.places(self.ours):
+            runs = {label: evidence.of(label, budget) for label in labels}
+            best = self._best(evidence, budget)
+            gain = paired(runs[self.ours], runs[best], score).scaled(100)
+            shown = [over_seeds(runs[label], score).scaled(100).text(1) for label in labels]
+            scores.append((f"{budget:g}", *shown, best, gain.text(1, sign=True)))
+            angles.append((f"{budget:g}", *(over_seeds(runs[label], mean_angle).text(1) for label in labels)))
+        return [
+            Table("Test score in percent", head, tuple(scores)),
+            Table(
+                "Angle to the true gradient after training, mean over sites, in degrees",
+                head[:-2],
+                tuple(angles),
+            ),
+        ]
+
+    def chart(self, evidence: Evidence) -> Chart:
+        """See `rulezoo.claims.design.Criterion`."""
+        panels: dict[str, tuple[str, Measure]] = {
+            "test score": ("percent", lambda record: 100 * score(record)),
+            "angle": ("degrees to the true gradient, mean over sites", mean_angle),
+        }
+        points = tuple(
+            Point(panel, arm.label, arm.at, value)
+            for panel, (_, measure) in panels.items()
+            for arm, runs in evidence.runs.items()
+            for record in runs.values()
+            if math.isfinite(value := measure(record))
+        )
+        return Chart(
+            points=points,
+            x="perturbed examples per site and step",
+            y={panel: label for panel, (label, _) in panels.items()},
+            log="x",
+            words="Two panels, test score and mean angle to the true gradient, against the number of perturbed examples "
+            f"per step: a line for each of {', '.join(evidence.labels())}. The values are in the tables.",
+        )
+
+
+def mean_angle(record: Record) -> float:
+    """Degrees to the true gradient after training, mean over the sites that have an angle."""
+    probe = last_probe(record)
+    angles = [number(probe, site, "angle") for site in (probe.sites if probe else ())]
+    known = [angle for angle in angles if math.isfinite(angle)]
+    return math.fsum(known) / len(known) if known else math.nan

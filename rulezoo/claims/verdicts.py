@@ -1,0 +1,120 @@
+"""From intervals over seeds to a verdict.
+
+A criterion has parts, each a number with its interval over seeds and a threshold. **Supported**: every part holds.
+**Not supported**: some part is refuted. **Inconclusive**: neither. That all parts hold needs no correction for their
+number; that one is refuted stands on the 95 % of that part alone.
+
+Intervals are Student's t over seeds, n − 1 degrees of freedom, of differences between runs of the same seed where two
+rules are compared (same data, initial weights and batches). They take the runs of a rule to scatter normally. At three
+seeds they are 2.5 sample standard deviations wide to each side, and one seed has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Word = Literal["supported", "not supported", "inconclusive"]
+
+COVERAGE = 0.95
+METHOD = "95 % Student's t intervals over seeds, paired where two rules are compared"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % interval; infinitely wide with fewer than two of them.
+
+    Attributes:
+        mean: nan without any.
+        low: lower end.
+        high: upper end.
+        n: number of seeds.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def text(self, digits: int = 1, unit: str = "", *, sign: bool = False) -> str:
+        """E.g. ``+3.1 (+1.2 to +5.0)``."""
+        if not self.n:
+            return "—"
+        form = f"{'+' if sign else ''}.{digits}f"
+        if self.n == 1:
+            return f"{self.mean:{form}}{unit} (one seed)"
+        return f"{self.mean:{form}}{unit} ({self.low:{form}} to {self.high:{form}})"
+
+    def scaled(self, factor: float) -> Interval:
+        """In other units; ``factor`` > 0."""
+        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.n)
+
+
+def t_interval(values: Iterable[float]) -> Interval:
+    """The mean of some values, one for each seed, with its 95 % Student's t interval. Values that are none are left out."""
+    from scipy import stats
+
+    x = [value for value in values if math.isfinite(value)]
+    n = len(x)
+    mean = math.fsum(x) / n if n else math.nan
+    if n < 2:
+        return Interval(mean, -math.inf, math.inf, n)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in x) / (n - 1))
+    reach = float(stats.t.ppf((1 + COVERAGE) / 2, n - 1)) * sd / math.sqrt(n)
+    return Interval(mean, mean - reach, mean + reach, n)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One condition of a verdict rule.
+
+    Attributes:
+        holds: ``True``, ``False`` if it is refuted, ``None`` if it is open.
+        words: what was measured, and what was asked of it.
+    """
+
+    holds: bool | None
+    words: str
+
+    @property
+    def state(self) -> str:
+        """``holds``, ``refuted`` or ``open``."""
+        return "open" if self.holds is None else "holds" if self.holds else "refuted"
+
+
+def above(what: str, found: Interval, threshold: float, digits: int = 1, unit: str = "") -> Part:
+    """The whole interval must lie above a threshold; it is refuted where the whole interval lies below."""
+    holds = True if found.low > threshold else False if found.high < threshold else None
+    asked = f"asked: above {threshold:g}{unit}"
+    return Part(holds, f"{what}: {found.text(digits, unit, sign=threshold == 0)}; {asked}")
+
+
+def below(what: str, found: Interval, threshold: float, digits: int = 2, unit: str = "") -> Part:
+    """The whole interval must lie below a threshold; it is refuted where the whole interval lies above."""
+    holds = True if found.high < threshold else False if found.low > threshold else None
+    return Part(holds, f"{what}: {found.text(digits, unit)}; asked: below {threshold:g}{unit}")
+
+
+def no_worse(what: str, found: Interval, margin: float, digits: int = 1, unit: str = "") -> Part:
+    """The interval of a difference must reach 0, and the mean be at most ``margin`` below; refuted where it does not reach 0."""
+    holds = None if not found.n else False if found.high < 0 else True if found.mean >= -margin else None
+    asked = f"asked: an interval that reaches 0, and a mean of −{margin:g}{unit} or more"
+    return Part(holds, f"{what}: {found.text(digits, unit, sign=True)}; {asked}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says of its claim, and the parts on which that stands."""
+
+    word: Word
+    parts: tuple[Part, ...]
+
+
+def conclude(parts: Sequence[Part]) -> Verdict:
+    """All hold: supported; one refuted: not supported; else, or without any, inconclusive."""
+    held = [part.holds for part in parts]
+    if parts and all(held):
+        return Verdict("supported", tuple(parts))
+    return Verdict("not supported" if False in held else "inconclusive", tuple(parts))

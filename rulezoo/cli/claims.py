@@ -1,0 +1,156 @@
+"""``rulezoo claims``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rulezoo.cli.common import print_table, registry, say
+from rulezoo.errors import unknown
+
+if TYPE_CHECKING:
+    from rulezoo.claims.design import Claim, Profile
+    from rulezoo.claims.report import Finding
+
+out_option = click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("leaderboard/claims"),
+    show_default=True,
+    help="The folder of the claims' results; each profile of a claim has a store of its own there.",
+)
+
+
+@click.group()
+def claims() -> None:
+    """Put claims to the test: studies with a verdict rule."""
+
+
+@claims.command("list")
+@out_option
+def listing(out: Path) -> None:
+    """List the claims, and what is known of each."""
+    rows = [
+        (finding.claim.name, finding.profile, finding.study.runs, finding.study.takes, finding.state)
+        for finding in _findings(out)
+    ]
+    print_table(rows, ("claim", "profile", "runs", "takes", "state"))
+    click.echo()
+    print_table([(claim.name, claim.statement) for claim in _catalogue().values()])
+
+
+@claims.command()
+@click.argument("name")
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True,
+              help="quick: reduced, for 2 CPU cores; full: for one GPU.")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+              help="Where to compute; auto is the CPU for quick, and for full the GPU when there is one.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
+              help="Trainings at the same time.  [default: one for each processor core; one on a GPU]")  # fmt: skip
+@click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
+              type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
+@click.option(
+    "--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets."
+)
+@out_option
+def run(
+    name: str,
+    profile: Profile,
+    device: str,
+    jobs: int | None,
+    data_root: Path | None,
+    download: bool,
+    out: Path,
+) -> None:
+    """Run the study of a claim, and say its verdict.
+
+    What is stored is not run again, so the same command goes on where it was stopped.
+    """
+    from rulezoo.claims import running
+    from rulezoo.claims.report import Finding
+    from rulezoo.cli.progress import progress
+    from rulezoo.executors.local import Local
+    from rulezoo.plan import choose_device
+
+    claim = _claim(name)
+    where = choose_device("cpu" if profile == "quick" and device == "auto" else device)
+    cores = _cores()
+    jobs = jobs or (cores if where == "cpu" else 1)
+    study = claim.studies[profile]
+    say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
+    try:
+        evidence = running.run(
+            claim,
+            profile,
+            registry(),
+            out,
+            Local(jobs),
+            lambda: progress(sys.stderr),
+            device=where,
+            data=data_root,
+            download=download,
+            threads=max(1, cores // jobs),
+        )
+    except KeyboardInterrupt:
+        say("interrupted; what is finished is stored, and the same command goes on from there")
+        sys.exit(130)  # as shells say it: 128 + the number of the signal
+    _tell(Finding(claim, profile, evidence))
+
+
+@claims.command()
+@out_option
+def report(out: Path) -> None:
+    """Write the page of all claims, with figures."""
+    from rulezoo.claims.report import write
+
+    for path in write(_findings(out), out):
+        click.echo(path)
+
+
+def _tell(finding: Finding) -> None:
+    for table in finding.claim.criterion.tables(finding.evidence):
+        click.echo(f"\n{table.title}")
+        print_table(table.rows, table.head)
+    click.echo(f"\nClaim: {finding.claim.statement}")
+    click.echo(f"Verdict rule: {finding.claim.criterion.words}")
+    click.echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
+    verdict = finding.verdict
+    for part in verdict.parts if verdict else ():
+        click.echo(f"  {part.state}: {part.words}")
+    click.echo(f"Verdict: {finding.state}")
+
+
+def _findings(out: Path) -> list[Finding]:
+    from rulezoo.claims.design import PROFILES
+    from rulezoo.claims.report import Finding
+    from rulezoo.claims.running import stored
+
+    return [
+        Finding(claim, profile, stored(out, claim, profile))
+        for claim in _catalogue().values()
+        for profile in PROFILES
+    ]
+
+
+def _catalogue() -> dict[str, Claim]:
+    from rulezoo.claims.catalogue import CLAIMS
+
+    return CLAIMS
+
+
+def _claim(name: str) -> Claim:
+    known = _catalogue()
+    if name not in known:
+        raise unknown("claim", name, known, "rulezoo claims list")
+    return known[name]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a cluster gives a job fewer than the node has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

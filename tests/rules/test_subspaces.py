@@ -1,0 +1,162 @@
+"""Where a site is perturbed, and the automatic rank. Float64; J is a fixed matrix, so that responses are linear."""
+
+import pytest
+import torch
+
+from rulezoo import OptionError, theory
+from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
+from rulezoo_plugins.subspaces import (
+    Everywhere,
+    Explorers,
+    Hedged,
+    Span,
+    band_columns,
+    bands,
+    best_rank,
+    unknown,
+)
+
+UNITS, COLUMNS, OUTPUTS = 24, 12, 3
+ENERGY = torch.tensor(0.7, dtype=torch.float64)
+NOBODY = Explorers(0, 0, 0)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def basis():
+    return torch.linalg.qr(randn(UNITS, COLUMNS)).Q
+
+
+@pytest.fixture
+def jacobian():
+    return randn(OUTPUTS, UNITS, seed=1)
+
+
+def hedged(basis, columns=COLUMNS, isotropic=0.0, explorers=NOBODY, rows=8):
+    used = (torch.arange(COLUMNS) < columns).double()
+    return Hedged(basis, used, torch.tensor(isotropic, dtype=torch.float64), explorers, rows)
+
+
+@pytest.mark.parametrize("estimator", ["correlation", "least-squares"])
+def test_without_explorers_it_is_one_of_the_two_plain_subspaces(basis, jacobian, estimator):
+    z = randn(8, UNITS + COLUMNS, seed=2)
+    for space, plain, mine in [
+        (hedged(basis), Span(basis), z[:, UNITS:]),
+        (hedged(basis, columns=5), Span(basis * (torch.arange(COLUMNS) < 5)), z[:, UNITS:]),
+        (hedged(basis, isotropic=1.0), Everywhere(UNITS), z[:, :UNITS]),
+    ]:
+        xi = plain.perturbation(mine, ENERGY)
+        torch.testing.assert_close(space.perturbation(z, ENERGY), xi)
+        change = xi @ jacobian.T
+        torch.testing.assert_close(
+            space.jacobian(z, change, ENERGY, estimator), plain.jacobian(mine, change, ENERGY, estimator)
+        )
+
+
+@pytest.mark.parametrize("space", ["everywhere", "span", "hedged"])
+def test_every_perturbation_has_the_same_energy(basis, space):
+    """E‖ξ‖² from an orthonormal set of coordinates, where the sum over the set is exact."""
+    explorers = Explorers(1, 1, 1)
+    made = {
+        "everywhere": Everywhere(UNITS),
+        "span": Span(basis),
+        "hedged": hedged(basis, columns=5, explorers=explorers, rows=3),
+    }[space]
+    total = torch.zeros(3, dtype=torch.float64)
+    for e in torch.eye(made.coordinates, dtype=torch.float64):
+        total += made.perturbation(e.expand(3, -1), ENERGY).square().sum(1)
+    torch.testing.assert_close(total, ENERGY.expand(3))
+
+
+def test_explorers_go_where_they_are_sent_and_the_rest_where_it_pays(basis):
+    space = hedged(basis, columns=4, explorers=Explorers(2, 3, 1), rows=8)
+    xi = space.perturbation(randn(8, UNITS + COLUMNS, seed=3), ENERGY)
+    inside = (xi @ basis).square()
+    outside = (xi - xi @ basis @ basis.T).square().sum(1)
+    band = band_columns(basis, 1).bool()  # directions 5 to 8
+    assert (outside[:2] > 1e-3).all()
+    assert (outside[2:] < 1e-20).all()
+    assert (inside[2:5][:, ~band] < 1e-20).all()
+    assert (inside[2:5][:, band] > 0).all()
+    assert (inside[5:, 4:] < 1e-20).all()
+
+
+def test_bands_cover_every_column_once(basis):
+    covered = torch.stack([band_columns(basis, b) for b in range(bands(basis))])
+    assert covered.sum(1).tolist() == [4, 4, 4]
+    assert covered.sum(0).tolist() == [1] * COLUMNS
+
+
+def test_the_energies_that_are_heard_are_those_of_the_jacobian(basis, jacobian):
+    """E‖dy‖²/s² = ‖J V‖². 3,000 explorers an energy; ‖dy‖²/s² scatters by at most sqrt(2) of its mean: 2.6 %, times 4.
+
+    An average over all explorers, not over the last `MEMORY`: the update is called with all of them at once.
+    """
+    rows = 6000
+    known = unknown(basis)
+    for band in range(bands(basis)):
+        space = hedged(basis, explorers=Explorers(rows // 2, rows // 2, band), rows=rows)
+        xi = space.perturbation(randn(rows, UNITS + COLUMNS, seed=band), ENERGY)
+        known = space.heard(known, xi @ jacobian.T, ENERGY)
+    for band in range(bands(basis)):
+        exact = float((jacobian @ basis * band_columns(basis, band)).square().sum())
+        assert known[0, band] == pytest.approx(exact, rel=0.11)
+    assert known[0, -1] == pytest.approx(float(jacobian.square().sum()), rel=0.11)
+
+
+def test_what_is_heard_is_averaged_over_explorers(basis):
+    space = hedged(basis, explorers=Explorers(2, 0, 0), rows=2)
+    scale = (ENERGY / UNITS).sqrt()
+    first, second = torch.full((2, 1), 1.0), torch.full((2, 1), 3.0)
+    known = space.heard(unknown(basis), first.double() * scale, ENERGY)
+    known = space.heard(known, second.double() * scale, ENERGY)
+    assert known[:, -1].tolist() == pytest.approx([(1 + 1 + 9 + 9) / 4, 4])
+    assert (known[:, :-1] == 0).all()
+
+
+@pytest.mark.parametrize("k", [2.0, 10.0, 30.0, 100.0, 1000.0])
+def test_the_best_rank_is_the_one_of_the_theory(basis, k):
+    shares = [0.5, 0.65, 0.7]
+    known = unknown(basis)
+    known[0], known[1] = torch.tensor([0.5, 0.15, 0.05, 1.0]), 1.0
+    columns, isotropic = best_rank(known, basis, k, k)
+    worth = [theory.squared_cosine(d, k, alpha) for d, alpha in zip((4, 8, 12), shares, strict=True)]
+    everywhere = theory.squared_cosine(UNITS, k)
+    assert int(columns.sum()) == (4, 8, 12)[worth.index(max(worth))]
+    assert bool(isotropic) == (everywhere >= max(worth))
+
+
+@pytest.mark.parametrize(("k", "rank", "isotropic"), [(5.0, 8, 0), (1000.0, 12, 1)])
+def test_until_every_band_is_heard_the_usual_course_is_taken(k, rank, isotropic):
+    basis = torch.eye(200, COLUMNS, dtype=torch.float64)
+    known = unknown(basis)
+    known[:, 0] = torch.tensor([100.0, 3.0])  # one band alone tells nothing
+    worth = {d: theory.squared_cosine(d, k, d / (d + 10)) for d in (4, 8, 12)}
+    assert max(worth, key=worth.get) == rank
+    assert (theory.squared_cosine(200, k) > worth[rank]) == bool(isotropic)
+    columns, everywhere = best_rank(known, basis, k, k)
+    assert (int(columns.sum()), int(everywhere)) == (rank, isotropic)
+
+
+@pytest.mark.parametrize(("rows", "per_round"), [(1, 16), (2, 16), (3, 16), (4, 4), (8, 4), (40, 4)])
+def test_a_quarter_explores_and_every_band_and_everywhere_has_its_turn(rows, per_round):
+    rule = ManifoldNoiseCorrelation(rank="auto")
+    rounds = [rule._explorers(rows, t, bands=3) for t in range(16 * 2 * 3)]
+    assert sum(e.count for e in rounds) / (rows * len(rounds)) == pytest.approx(0.25)
+    assert {e.band for e in rounds if e.in_band} == {0, 1, 2}
+    assert any(e.everywhere for e in rounds)
+
+
+def test_where_all_explore_the_feedback_is_left_alone_unless_they_explore_everywhere(basis):
+    everyone = Explorers(0, 3, 1)
+    assert hedged(basis, explorers=everyone, rows=3).told == 0
+    assert hedged(basis, explorers=Explorers(1, 2, 1), rows=3, isotropic=1.0).told == 1
+    assert hedged(basis, explorers=everyone, rows=3, isotropic=1.0).told == 0
+
+
+def test_an_automatic_rank_cannot_listen_to_all_sites_at_once():
+    with pytest.raises(OptionError, match="together must be false with rank=auto"):
+        ManifoldNoiseCorrelation(rank="auto", together=True)

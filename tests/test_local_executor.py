@@ -1,0 +1,524 @@
+"""`rulezoo compare` as a user meets it: rules that go wild, interrupts, sudden death, and what is said of mistakes."""
+
+import io
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+import torch
+
+from rulezoo.cli import main
+from rulezoo.discovery import FILES
+from rulezoo.executors.local import Local, _context
+from rulezoo.jobs import Job
+from rulezoo.store import Store, StoreError
+
+LIMIT = 10.0  # seconds for a training that takes less than one when the machine is free
+PATIENCE = 90.0  # seconds after which a process that was started here will not do any more what it should
+TOKEN = "RULEZOO_TEST_TOKEN"  # marks the processes of a test, and all that they start, in their environment
+DIGITS = ("--tasks", "digits-cnn", "--epochs", "1", "-o", "digits-cnn.width=0.25", "--device", "cpu")
+
+PLUGIN = """
+    import os, signal, sys, time
+    from dataclasses import dataclass
+    from pathlib import Path
+
+    import rulezoo
+    from rulezoo import RuleSpec, TaskSpec
+    from rulezoo.testing import TinyTask
+    from rulezoo_plugins.backprop import Backprop
+
+    class Wild(Backprop):
+        def step(self, net, loss, params, state, batch, noise, t):
+            step = super().step(net, loss, params, state, batch, noise, t)
+            return step if t != 2 else self.trouble(step)
+
+        def skip(self, net, task):
+            return None if hasattr(self, "trouble") else f"needs more than {len(net.visits)} sites"
+
+    class Raises(Wild):
+        def trouble(self, step):
+            raise RuntimeError("no \\x1b[31m way\\nand no other")
+
+    class Nan(Wild):
+        def trouble(self, step):
+            return step._replace(loss=step.loss * float("nan"))
+
+    class Hangs(Wild):
+        def trouble(self, step):
+            print("a remark of the rule", flush=True)
+            Path(os.environ.get("SIGN", os.devnull)).write_text("it hangs")
+            time.sleep(3600)
+
+    class Exits(Wild):
+        def trouble(self, step):
+            os._exit(3)
+
+    class Leaves(Wild):
+        def trouble(self, step):
+            sys.exit(0)
+
+    class Kills(Wild):
+        def trouble(self, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Slow(Wild):
+        '''Takes its time as long as there is no file at $SPEED.'''
+
+        def step(self, *args):
+            if "SPEED" in os.environ:
+                deadline = time.monotonic() + 300
+                while not Path(os.environ["SPEED"]).exists() and time.monotonic() < deadline:
+                    Path(os.environ["SIGN"]).write_text("it is slow")
+                    time.sleep(0.1)
+            return Backprop.step(self, *args)
+
+        def trouble(self, step):
+            return step
+
+    class NoData(TinyTask):
+        def data(self, root, *, download=False):
+            raise ZeroDivisionError("a bug in a task")
+
+    @rulezoo.hookimpl
+    def rulezoo_rules():
+        names = "raises nan hangs exits leaves kills slow wild".split()
+        return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
+
+    @rulezoo.hookimpl
+    def rulezoo_tasks():
+        tiny = TaskSpec("tiny", "rulezoo.testing:TinyTask", "Tiny.", embedded=True)
+        return [tiny, TaskSpec("no-data", f"{__name__}:NoData", "Has a bug.")]
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FILES, "")  # also puts it back after --plugin has added to it
+        for name in ("RULEZOO_DEBUG", "RULEZOO_RESULTS", "RULEZOO_DATA"):
+            patch.delenv(name, raising=False)
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch):
+    monkeypatch.setenv(FILES, "")
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugin") / "wild.py"
+    path.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    return str(path)
+
+
+def here(*words):
+    """The command line in this process: exit code, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["rulezoo", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+    return left.value.code or 0, out.getvalue(), err.getvalue()
+
+
+class Elsewhere:
+    """The command line in a process group of its own, so that a signal to it does not reach the tests."""
+
+    def __init__(self, folder, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environ):
+        self.token = f"{os.getpid()}-{time.monotonic_ns()}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rulezoo", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            cwd=folder,
+            env={**os.environ, TOKEN: self.token, **environ},
+        )
+
+    def ends(self):
+        """Exit code, stdout, stderr; they are at their end only when no child holds them any more."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out.decode(), err.decode()
+
+    def family(self):
+        """The processes that are left: number → what they are."""
+        mark, found = f"{TOKEN}={self.token}".encode(), {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:  # it is gone, or another user's
+                continue
+        return found
+
+    def clean_up(self):
+        for number in self.family():
+            os.kill(number, signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("finds processes in /proc, which this system does not have")
+    started = []
+
+    def start(*words, **environ):
+        started.append(Elsewhere(tmp_path, *words, **environ))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.clean_up()
+
+
+def until(condition, what):
+    """Wait until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:g} s"
+        time.sleep(0.02)
+    return answer
+
+
+def stored(folder):
+    """(rule, seed) → record."""
+    reading = Store(Path(folder)).read()
+    assert reading.damaged == []
+    return {(record.asked.rule, record.asked.seed): record for record in reading.records}
+
+
+def files(folder):
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(folder).glob("runs/*/*/*.json")
+    }
+
+
+def scores(folder):
+    """What `rulezoo leaderboard --format json` says, but for the cost, which is a measured time."""
+    code, out, _ = here("leaderboard", "--out", folder, "--format", "json")
+    assert code == 0
+    return json.loads(out, object_hook=lambda value: {k: v for k, v in value.items() if k != "cost"})
+
+
+WILD = {
+    "backprop": ("ok", None),
+    "raises": ("error", "RuntimeError: no \x1b[31m way"),
+    "nan": ("diverged", "the loss was not finite at step 2 of 6"),
+    "hangs": ("timeout", f"took longer than the limit of {LIMIT:g} s"),
+    "exits": ("crashed", "its process ended without a word, with exit code 3"),
+    "leaves": ("crashed", "its process ended without a word, with exit code 0"),
+    "kills": ("killed", "its process was ended by signal 9 (Killed)"),
+    "wild": ("skipped", "needs more than 4 sites"),
+    "frozen": ("ok", None),
+}
+
+
+@pytest.fixture(scope="module")
+def wild(plugin, tmp_path_factory):
+    """A comparison of rules that go wild, with two that do not first and last: folder, exit code, stdout, stderr."""
+    folder = tmp_path_factory.mktemp("wild")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FILES, plugin)
+        words = ["compare", "--rules", ",".join(WILD), "--tasks", "tiny", "--seeds", "2", "--epochs", "1"]
+        # The one that hangs does not keep the others from being trained.
+        yield folder, *here(*words, "--jobs", "2", "--time-limit", LIMIT, "--device", "cpu", "--out", folder)
+
+
+def test_every_failure_is_a_record_of_its_own_kind(wild):
+    records = stored(wild[0])
+    assert {key: (record.status, record.reason) for key, record in records.items()} == {
+        (rule, seed): came for rule, came in WILD.items() for seed in (0, 1)
+    }
+    assert "in trouble" in records["raises", 0].traceback
+    assert records["backprop", 0].answered.seeds_together == 2
+    for (rule, _), record in records.items():
+        assert ("test" in record.scores) == (rule in ("backprop", "frozen"))
+        assert record.answered.rule_plugin.distribution == (
+            "rulezoo" if "test" in record.scores else "wild.py"
+        )
+
+
+def test_the_exit_code_and_a_line_for_each_failure_tell_of_it(wild):
+    _, code, _, err = wild
+    assert code == 1
+    lines = [line for line in err.splitlines() if line.startswith("rulezoo: ")]
+    failed = [rule for rule, (status, _) in WILD.items() if status not in ("ok", "skipped")]
+    assert [re.sub(":.*", "", line.removeprefix("rulezoo: tiny ")) for line in lines] == [
+        f"{rule} seed {seed} {WILD[rule][0]}" for rule in failed for seed in (0, 1)
+    ]
+    assert lines[0] == "rulezoo: tiny raises seed 0 error: RuntimeError: no �[31m way"
+
+
+def test_every_rule_is_in_the_table(wild):
+    _, _, out, _ = wild
+    rows = {line.split()[0] for line in out.splitlines() if line}
+    assert rows >= set(WILD)
+    assert "needs more than 4 sites" in out
+
+
+def test_where_there_is_no_terminal_there_are_no_control_characters(wild):
+    _, _, out, err = wild
+    assert all(c.isprintable() or c == "\n" for c in out + err)
+    progress = [line for line in err.splitlines() if not line.startswith("rulezoo: ")]
+    assert progress[0] == "18 of 18 runs to do"
+    assert sorted(line.split()[:2] for line in progress[1:]) == sorted(["tiny", rule] for rule in WILD)
+
+
+def test_the_second_time_the_failures_are_told_again_but_not_run(wild, plugin, monkeypatch):
+    folder, _, out, err = wild
+    monkeypatch.setenv(FILES, plugin)
+    before = files(folder)
+    words = ["compare", "--rules", ",".join(WILD), "--tasks", "tiny", "--seeds", "2", "--epochs", "1"]
+    code, again, err_again = here(*words, "--device", "cpu", "--out", folder)
+    assert (code, again) == (1, out)
+    assert files(folder) == before
+    told = [line for line in err.splitlines() if line.startswith("rulezoo: ")]
+    assert err_again.splitlines() == ["all 18 runs are stored already", *told]
+
+
+def test_a_plugin_named_after_the_server_of_processes_was_started_reaches_them(wild, tmp_path):
+    """The environment of that server is the one of its start."""
+    source = textwrap.dedent(PLUGIN).replace("it hangs", "another text, so another module")
+    other = tmp_path / "other.py"
+    other.write_text(source, encoding="utf-8")
+    words = [
+        "--tasks",
+        "tiny",
+        "--rules",
+        "nan",
+        "--seeds",
+        "1",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "out",
+    ]
+    code, _, err = here("--plugin", other, "compare", *words)
+    assert (code, err.splitlines()[-1]) == (
+        1,
+        "rulezoo: tiny nan seed 0 diverged: the loss was not finite at step 2 of 12",
+    )
+    assert stored(tmp_path / "out")["nan", 0].answered.rule_plugin.distribution == "other.py"
+
+
+def test_a_task_whose_data_cannot_be_made_fails_alone(wild, plugin, tmp_path):
+    out = tmp_path / "out"
+    words = ["--tasks", "no-data,tiny", "--rules", "frozen", "--seeds", "1", "--device", "cpu", "--out", out]
+    code, table, err = here("--plugin", plugin, "compare", *words)
+    assert code == 1
+    records = Store(out).read().records
+    assert {(one.asked.task, one.status, one.reason) for one in records} == {
+        ("no-data", "error", "ZeroDivisionError: a bug in a task"),
+        ("tiny", "ok", None),
+    }
+    assert "no-data frozen seed 0 error: ZeroDivisionError" in err
+    assert "frozen" in table
+
+
+def test_a_store_that_breaks_stops_everything_and_leaves_no_process(tmp_path, monkeypatch, plugin):
+    """The folder of results vanishes behind a file while two jobs run, one of which will never end by itself."""
+    monkeypatch.setenv(FILES, plugin)
+    root, children = tmp_path / "out", []
+
+    class Listener:
+        def started(self, job):
+            children.extend(active_children())
+            if job.rule == "frozen":
+                root.write_text("in the way")
+
+        def progressed(self, job, done, total):
+            pass
+
+        def finished(self, job, records):
+            raise AssertionError("nothing can be finished")
+
+    jobs = [Job(rule, "tiny", (0,), "cpu", root, epochs=1) for rule in ("hangs", "frozen")]
+    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+        Local(2).run(jobs, Listener())
+    assert len(set(children)) == 2
+    assert not any(child.is_alive() for child in children)
+
+
+def test_a_process_starts_with_torch_imported_and_deaf_to_the_interrupt():
+    """That is what makes its start cheap, and Ctrl-C, which reaches it too, no traceback of its own."""
+    look = """if True:
+        import os, signal, sys
+        deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        os._exit(40 + ("torch._dynamo" in sys.modules) + 2 * deaf)
+    """
+    process = _context().Process(target=exec, args=(look,))
+    process.start()
+    process.join()
+    assert process.exitcode == 43
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_what_is_finished_and_marks_what_is_under_way(elsewhere, plugin, tmp_path):
+    sign, out = tmp_path / "sign", tmp_path / "out"
+    words = [
+        "--rules",
+        "hangs,frozen,slow",
+        "--tasks",
+        "tiny",
+        "--seeds",
+        "2",
+        "--device",
+        "cpu",
+        "--jobs",
+        "2",
+    ]
+    command = elsewhere(
+        "--plugin", plugin, "compare", *words, "--out", out, SIGN=str(sign), SPEED=str(tmp_path / "never")
+    )
+    until(lambda: sign.exists() and len(files(out)) == 2, "one rule hangs and one is finished")
+    before = files(out)
+    until(lambda: sign.read_text() == "it is slow", "the last rule is under way")
+    os.killpg(command.process.pid, signal.SIGINT)
+    code, table, err = command.ends()
+    assert (code, table) == (130, "")
+    assert err.splitlines()[-1] == (
+        "rulezoo: interrupted; what is finished is stored, and the same command goes on from there"
+    )
+    assert "a remark of the rule" in err
+    assert "Traceback" not in err
+    until(lambda: not command.family(), "every process is gone")
+    assert {path: content for path, content in files(out).items() if path in before} == before
+    assert {key: record.status for key, record in stored(out).items()} == {
+        **{("frozen", seed): "ok" for seed in (0, 1)},
+        **{(rule, seed): "interrupted" for rule in ("hangs", "slow") for seed in (0, 1)},
+    }
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_things_are_still_starting_is_no_traceback(elsewhere, tmp_path):
+    command = elsewhere("compare", *DIGITS, "--rules", "frozen", "--out", tmp_path / "out")
+
+    def server():
+        return any("forkserver" in what for what in command.family().values())
+
+    until(server, "the server of processes is starting")
+    os.killpg(command.process.pid, signal.SIGINT)
+    code, table, err = command.ends()
+    assert (code, table) == (130, "")
+    assert "Traceback" not in err
+    assert "interrupted" in err
+    until(lambda: not command.family(), "every process is gone")
+
+
+@pytest.mark.slow
+def test_after_sudden_death_the_same_command_goes_on(elsewhere, plugin, tmp_path):
+    sign, speed, out, whole = (tmp_path / name for name in ("sign", "speed", "out", "whole"))
+    words = [
+        "--plugin",
+        plugin,
+        "compare",
+        *DIGITS,
+        "--rules",
+        "backprop,slow,frozen",
+        "--seeds",
+        "2",
+        "--jobs",
+        "2",
+    ]
+    command = elsewhere(*words, "--out", out, SIGN=str(sign), SPEED=str(speed))
+    until(lambda: sign.exists() and len(files(out)) >= 2, "one rule is finished, and another under way")
+    os.kill(command.process.pid, signal.SIGKILL)  # the parent alone: its children have to notice
+    assert command.ends()[0] == -signal.SIGKILL
+    until(lambda: not command.family(), "every process is gone")
+    before = files(out)
+    assert {path.parent.name for path in before} >= {"backprop"}
+    assert "slow" not in {path.parent.name for path in before}
+
+    speed.touch()
+    code, table, err = here(*words, "--out", out)
+    assert code == 0
+    assert err.startswith(f"{6 - len(before)} of 6 runs to do, {len(before)} stored already\n")
+    assert {path: content for path, content in files(out).items() if path in before} == before
+    assert here(*words, "--out", whole)[0] == 0
+    assert scores(out) == scores(whole)
+    results = [stored(folder) for folder in (out, whole)]
+    assert len(results[0]) == 6
+    for key, record in results[0].items():
+        assert (record.status, record.scores, record.curve) == (
+            "ok",
+            results[1][key].scores,
+            results[1][key].curve,
+        )
+    assert "slow" in table
+
+
+@pytest.mark.slow
+def test_on_a_terminal_there_is_live_progress_and_then_the_table(elsewhere, tmp_path):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    terminal = {"stdout": theirs, "stderr": theirs, "TERM": "xterm-256color", "COLUMNS": "120"}
+    words = ["--rules", "backprop,frozen", "--seeds", "2", "--out", tmp_path / "out"]
+    command = elsewhere("compare", *DIGITS, *words, **terminal)
+    os.close(theirs)
+    parts = []
+    while select.select([ours], [], [], PATIENCE)[0]:
+        try:
+            part = os.read(ours, 1 << 16)
+        except OSError:  # how Linux says that nobody holds the other end any more
+            break
+        parts.append(part)
+    os.close(ours)
+    text = b"".join(parts).decode()
+    assert command.process.wait(PATIENCE) == 0
+    live, table = text[: text.index("accuracy %")], text[text.index("accuracy %") :]
+    assert "4 of 4 runs to do" in live
+    assert re.search(r"digits-cnn  backprop  seeds 0,1 .*\d+/19.*steps", live)
+    assert re.search(r"all runs .*[024]/4.*runs", live)
+    assert "digits-cnn  frozen  seeds 0,1  test accuracy" in live
+    assert "\x1b[?25h" in live  # the cursor is back
+    assert re.search("backprop .*frozen .*Results: ", table, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rules", "bakprop"], r"unknown rule 'bakprop'; did you mean 'backprop'\? \(rulezoo list rules\)"),
+        (["--tasks", "digit-cnn"], r"unknown task 'digit-cnn'; did you mean 'digits-cnn'.*\(rulezoo list tasks\)"),
+        (["-o", "nmnc.ranc=3"], r"nmnc has no option 'ranc'; did you mean 'rank'\?"),
+        (["-o", "nmnc.sigma=-1"], r"nmnc\.sigma must be float in \[1e-08, inf\), got '-1' \(size of .*"),
+        (["-o", "digits-cnn.width=9"], r"digits-cnn\.width must be float in \[0\.25, 8\], got '9' \(factor .*"),
+        (["-o", "nmnc.rank"], r"Invalid value for '-o': 'nmnc\.rank' must read NAME\.OPTION=VALUE, like .*"),
+        (["-o", "rank=3"], r"Invalid value for '-o': 'rank=3' must read NAME\.OPTION=VALUE, like .*"),
+        (["-o", ".=3"], r"Invalid value for '-o': '\.=3' must read NAME\.OPTION=VALUE, like .*"),
+        (["-o", "usf.lr=1"], r"-o usf\.…: 'usf' is not compared here; the rules are backprop, .*"),
+        (["--device", "cuda"], r"--device cuda: torch finds no such device on this machine; it has cpu.*"),
+        (["--device", "gpu"], r"Invalid value for '--device': 'gpu' is not one of .*"),
+        (["--seeds", "0"], r"Invalid value for '--seeds': 0 is not in the range x>=1\..*"),
+        (["--epochs", "x"], r"Invalid value for '--epochs': 'x' is not a valid integer range\..*"),
+        (["--time-limit", "0"], r"Invalid value for '--time-limit': 0\.0 is not in the range x>0\..*"),
+        (["--tasks", "mnist-mlp"], r"MNIST needs a data folder and none was given; point --data .*"),
+        (["--tasks", "mnist-mlp", "--data", "."], r"MNIST: looked in .* and did not find any of its files; .*"),
+        (["--out", __file__], r"Invalid value for '--out' .*: Directory '.*' is a file\..*"),
+        (["--out", f"{__file__}/out"], r"Results cannot be stored in .*/out: a file stands where a folder is needed; .*"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_exit_code_2(words, said, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Local, "run", lambda *args: pytest.fail("nothing was to be run"))
+    code, out, err = here("compare", *words)
+    *progress, line = err.splitlines()
+    assert (code, out) == (2, "")
+    assert re.fullmatch(f"rulezoo: {said}", line)
+    assert all(re.fullmatch(r"\d+ of \d+ runs to do", one) for one in progress)
+    assert files(tmp_path / "rulezoo-results") == {}

@@ -1,0 +1,196 @@
+"""What a comparison asks for: which cells, under which identity, and what is refused before anything runs."""
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from rulezoo import LearningRule, RuleSpec, TaskSpec, hp
+from rulezoo.errors import UserError
+from rulezoo.options import OptionError
+from rulezoo.plan import choose_device, plan
+from rulezoo.registry import Found, Registry
+from rulezoo.testing import TinyTask
+
+
+@dataclass(frozen=True)
+class First(LearningRule):
+    """A rule with options."""
+
+    gain: float = hp(1.0, "size of everything", low=0, high=10)
+    sign: bool = hp(False, "only the sign")
+
+
+@dataclass(frozen=True)
+class Other(TinyTask):
+    """A second task."""
+
+
+def spec(kind, name, cls, **more):
+    return name, Found(kind(name, f"{__name__}:{cls.__name__}", "For tests.", **more), "tests", "1.5")
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Rules ``first``, ``second`` and ``third``, tasks ``tiny`` and ``other``; ``third`` is not in the default."""
+    classes = {"First": First, "Other": Other, "TinyTask": TinyTask}
+    for kind in (RuleSpec, TaskSpec):
+        monkeypatch.setattr(kind, "load", lambda self: classes[self.target.partition(":")[2]])
+    default = {"tags": ("default",)}
+    rules = [
+        spec(RuleSpec, "first", First, version=4, **default),
+        spec(RuleSpec, "second", First, **default),
+        spec(RuleSpec, "third", First),
+    ]
+    tasks = [
+        spec(TaskSpec, "tiny", TinyTask, version=2, **default),
+        spec(TaskSpec, "other", Other, **default),
+    ]
+    return Registry(dict(rules), dict(tasks), (), {})
+
+
+def cell(registry, options=None, epochs=None, **more):
+    (made,) = plan(registry, ["first"], ["tiny"], [0], "cpu", options or {}, epochs, **more)
+    return made
+
+
+def key(*args, **more):
+    return cell(*args, **more).asked[0].key
+
+
+def test_every_rule_on_every_task_and_without_names_those_of_the_standard_comparison(registry):
+    made = plan(registry, [], [], [0, 1], "cpu", {})
+    names = [(one.task_name, one.rule_name) for one in made]
+    assert names == list(itertools.product(["tiny", "other"], ["first", "second"]))
+    assert [[asked.seed for asked in one.asked] for one in made] == [[0, 1]] * 4
+    assert len({asked.key for one in made for asked in one.asked}) == 8
+    some = plan(registry, ["third", "first", "third"], ["other"], [0], "cpu", {})
+    assert [one.rule_name for one in some] == ["third", "first"]
+
+
+def test_the_identity_says_everything_that_was_asked(registry):
+    made = cell(registry, {"first": {"gain": "2", "lr": "0.5"}, "tiny": {"kind": "rnn"}}, epochs=7)
+    (asked,) = made.asked
+    assert (asked.rule, asked.rule_version, asked.task, asked.task_version) == ("first", 4, "tiny", 2)
+    assert asked.rule_options == {"lr": 0.5, "weight_decay": None, "gain": 2.0, "sign": False}
+    assert asked.task_options == {"kind": "rnn"}
+    assert asked.budget == {
+        "epochs": 7,
+        "batch": 16,
+        "lr": 0.5,
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "schedule": "constant",
+    }
+    assert (asked.seed, asked.device) == (0, "cpu")
+    assert made.changed == ["lr", "gain"]
+    assert (made.rule_plugin.distribution, made.rule_plugin.version) == ("tests", "1.5")
+    assert (made.rule.gain, made.task.kind, made.budget.lr) == (2, "rnn", 0.5)
+
+
+def test_the_order_and_the_spelling_of_options_do_not_matter(registry):
+    words = {"gain": "2.50", "sign": "true", "lr": "1e-2"}
+    keys = {
+        key(registry, {"first": dict(order), "tiny": {}}) for order in itertools.permutations(words.items())
+    }
+    keys.add(key(registry, {"tiny": {}, "first": {"lr": "0.01", "sign": "True", "gain": "2.5"}}))
+    assert len(keys) == 1
+
+
+def test_a_default_that_is_written_out_is_the_default(registry):
+    assert key(registry, {"first": {"gain": "1", "sign": "false"}, "tiny": {"kind": "mlp"}}) == key(registry)
+    assert cell(registry, {"first": {"gain": "1"}}).changed == []
+    assert key(registry, epochs=2) == key(registry)  # the task's own number of epochs
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ({"first": {"gain": "2"}}, None),
+        ({"first": {"lr": "0.5"}}, None),
+        ({"first": {"weight_decay": "0.5"}}, None),
+        ({"tiny": {"kind": "rnn"}}, None),
+        ({}, 3),
+    ],
+)
+def test_whatever_changes_the_result_changes_the_identity(registry, options, epochs):
+    assert key(registry, options, epochs) != key(registry)
+
+
+def test_seed_and_device_are_part_of_the_identity(registry):
+    keys = {
+        plan(registry, ["first"], ["tiny"], [seed], device, {})[0].asked[0].key
+        for seed in (0, 1)
+        for device in ("cpu", "cuda")
+    }
+    assert len(keys) == 4
+
+
+def test_the_rules_learning_rate_and_decay_go_before_the_tasks(registry):
+    budget = cell(registry, {"first": {"lr": "0.5", "weight_decay": "0.25"}}).budget
+    assert (budget.lr, budget.weight_decay) == (0.5, 0.25)
+    plain = cell(registry).budget
+    assert plain == TinyTask.budget
+    assert cell(registry, {"first": {"lr": "0"}}).budget.lr == 0  # zero is a value, not the lack of one
+
+
+@pytest.mark.parametrize(
+    ("rules", "tasks", "options", "said"),
+    [
+        (["frist"], [], {}, r"^unknown rule 'frist'; did you mean 'first'\? \(rulezoo list rules\)$"),
+        ([], ["tinny"], {}, r"^unknown task 'tinny'; did you mean 'tiny'\? \(rulezoo list tasks\)$"),
+        ([], [], {"first": {"gian": "1"}}, r"^first has no option 'gian'; did you mean 'gain'\?$"),
+        ([], [], {"tiny": {"width": "1"}}, r"^tiny has no option 'width'; it has kind$"),
+        (
+            [],
+            [],
+            {"first": {"gain": "11"}},
+            r"^first\.gain must be float in \[0, 10\], got '11' \(size of everything\)$",
+        ),
+        ([], [], {"first": {"gain": "much"}}, r"^first\.gain must be float in \[0, 10\], got 'much' \(size"),
+        (
+            [],
+            ["tiny"],
+            {"third": {"gain": "2"}},
+            r"^-o third\.…: 'third' is not compared here; the rules are first, second and the tasks tiny$",
+        ),
+    ],
+)
+def test_a_mistake_is_named(registry, rules, tasks, options, said):
+    with pytest.raises(UserError, match=said):
+        plan(registry, rules, tasks, [0], "cpu", options)
+
+
+def test_a_mistake_in_an_option_is_an_option_error(registry):
+    with pytest.raises(OptionError):
+        cell(registry, {"first": {"gain": "-1"}})
+
+
+def test_nothing_to_compare_is_said(registry):
+    with pytest.raises(UserError, match="nothing to compare: no rule is in the standard comparison"):
+        plan(Registry({}, registry.tasks, (), {}), [], [], [0], "cpu", {})
+    with pytest.raises(UserError, match="nothing to compare: no task is in the standard comparison"):
+        plan(Registry(registry.rules, {}, (), {}), ["first"], [], [0], "cpu", {})
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "auto", "there"),
+    [
+        (False, False, "cpu", ["cpu"]),
+        (True, False, "cuda", ["cpu", "cuda"]),
+        (False, True, "cpu", ["cpu", "mps"]),
+    ],
+)
+def test_the_device_is_the_gpu_when_there_is_one(monkeypatch, cuda, mps, auto, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto") == auto
+    for name in ("cpu", "cuda", "mps"):
+        if name in there:
+            assert choose_device(name) == name
+        else:
+            with pytest.raises(
+                UserError, match=f"--device {name}: torch finds no such device .* has {', '.join(there)}$"
+            ):
+                choose_device(name)

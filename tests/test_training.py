@@ -1,0 +1,270 @@
+"""Training S seeds together: the same as one after the other, for every rule the same start and the same batches."""
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from rulezoo import Batch, LearningRule, State, Step, credit
+from rulezoo.seeding import generator, number
+from rulezoo.task import Budget, Data, Split
+from rulezoo.testing import TinyTask
+from rulezoo.training import Batches, Trainer, build
+
+# Sums come out in another order when several seeds are multiplied at once: rounding, times a dozen steps.
+TOGETHER = {torch.float64: 1e-10, torch.float32: 1e-4}
+SEEDS = (3, 0, 7)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Everything(LearningRule):
+    """Gradients made of all that a rule can have: noise, a parameter and a buffer of its own; one weight is left out."""
+
+    def init(self, net, params, batch, gen):
+        scale = 1 + torch.rand((), generator=gen, dtype=batch.x.dtype)
+        first = batch.x.flatten(1).mean(0)
+        return State({"scale": scale, "unused": first.clone()}, {"mean": first})
+
+    def noise(self, net, state, batch, gen, t):
+        shape = next(iter(net.shapes.values()))
+        return {"z": torch.randn(shape, generator=gen, dtype=batch.x.dtype)} if t % 2 == 0 else {}
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        grads, mean = credit.backprop(net, loss, params, batch.x, batch.y)
+        first, *_, last = grads
+        if noise:
+            grads[first] = grads[first] + 0.01 * state.params["scale"] * noise["z"]
+        del grads[last]
+        running = torch.lerp(state.buffers["mean"], batch.x.flatten(1).mean(0), 0.1)
+        grads["rule.scale"] = state.params["scale"] - running.square().sum()
+        return Step(grads, State(state.params, {"mean": running}), mean)
+
+
+@dataclass(frozen=True)
+class Given(LearningRule):
+    """Whatever gradients its class was made with."""
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        return Step(type(self).grads(params), state, loss(net.run(params, batch.x), batch.y).mean())
+
+
+def given(function):
+    """A rule whose gradients are ``function(params)``."""
+    return type("GivenHere", (Given,), {"grads": staticmethod(function)})()
+
+
+class Tiny(TinyTask):
+    """A tiny task in a dtype."""
+
+    dtype = torch.float64
+
+    def data(self, root=None, *, download=False):
+        return Data(*(Split(part.x.to(self.dtype), part.y) for part in super().data()))
+
+    def network(self):
+        return super().network().to(self.dtype)
+
+
+class Tiny32(Tiny):
+    dtype = torch.float32
+
+
+BUDGET = Budget(epochs=2, batch=16, lr=0.01)
+
+
+def trainer(rule, task, seeds, budget, steps=12):
+    train = task.data().train
+    net, params = build(task, seeds, train.x[:1], CPU)
+    batches = Batches(train, budget.batch, seeds)
+    first = batches.take(batches.epoch(0)[:, 0])
+    return Trainer(rule, net, task.loss, params, first, seeds, budget, steps), batches
+
+
+def train(rule, task, seeds, budget, steps=12):
+    """All trained tensors of each seed after ``steps`` steps, and the losses ``(steps, S)``."""
+    all_of_them, batches = trainer(rule, task, seeds, budget, steps)
+    losses = []
+    for epoch in range(-(-steps // batches.per_epoch)):
+        for which in batches.epoch(epoch).unbind(1)[: steps - len(losses)]:
+            losses.append(all_of_them.step(batches.take(which))[0])
+    tensors = all_of_them.trained
+    each = [{n: p if len(seeds) == 1 else p[i] for n, p in tensors.items()} for i in range(len(seeds))]
+    return each, torch.stack(losses)
+
+
+def by_hand(rule, task, seed, budget, steps=12):
+    """One seed with nothing but torch's plain optimisers and schedules: the slow and obvious twin."""
+    data = task.data().train
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(number(seed, "init"))
+        module = task.network()
+    net, _ = build(task, [seed], data.x[:1], CPU)
+    params = {n: p.detach().clone() for n, p in module.named_parameters()}
+    per_epoch = len(data.x) // budget.batch
+    name = type(rule).__name__
+    noise_gen = generator(seed, name, "noise")
+
+    def batch(t):
+        order = torch.randperm(len(data.x), generator=generator(seed, "order", t // per_epoch))
+        which = order[t % per_epoch * budget.batch :][: budget.batch]
+        return Batch(data.x[which], data.y[which])
+
+    state = rule.init(net, params, batch(0), generator(seed, name, "init"))
+    tensors = {**params, **{f"rule.{n}": p for n, p in state.params.items()}}
+    decay = budget.weight_decay
+    if budget.optimizer == "sgd":
+        optimizer = torch.optim.SGD(tensors.values(), budget.lr, momentum=0.9, weight_decay=decay)
+    else:
+        optimizer = torch.optim.AdamW(tensors.values(), budget.lr, weight_decay=decay)
+    if budget.schedule == "cosine":
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    else:
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    losses = []
+    for t in range(steps):
+        this = batch(t)
+        noise = rule.noise(net, state, this, noise_gen, t)
+        step = rule.step(net, task.loss, params, state, this, noise, t)
+        state = step.state
+        for n, p in tensors.items():
+            p.grad = step.grads.get(n)
+        optimizer.step()
+        schedule.step()
+        losses.append(step.loss)
+    return tensors, torch.stack(losses)
+
+
+def near(one, two, tolerance):
+    return all(
+        torch.allclose(one[n], two[n], rtol=tolerance, atol=tolerance) for n in one.keys() | two.keys()
+    )
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "rnn"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_seeds_trained_together_are_seeds_trained_by_hand(kind, optimizer):
+    budget = replace(BUDGET, optimizer=optimizer, weight_decay=0.1, schedule="cosine")
+    task = Tiny(kind)
+    together, losses = train(Everything(), task, SEEDS, budget)
+    for place, seed in enumerate(SEEDS):
+        alone, alone_losses = train(Everything(), task, [seed], budget)
+        truth, truth_losses = by_hand(Everything(), task, seed, budget)
+        for tensors, loss in ((together[place], losses[:, place]), (alone[0], alone_losses[:, 0])):
+            assert near(tensors, truth, TOGETHER[torch.float64])
+            assert torch.allclose(loss, truth_losses, rtol=TOGETHER[torch.float64])
+    assert not near(together[0], together[1], 1e-3)
+
+
+def test_in_float32_they_differ_by_rounding_only():
+    together, _ = train(Everything(), Tiny32(), SEEDS, BUDGET)
+    for place, seed in enumerate(SEEDS):
+        (alone,), _ = train(Everything(), Tiny32(), [seed], BUDGET)
+        assert near(together[place], alone, TOGETHER[torch.float32])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_what_gets_no_gradient_keeps_every_bit(optimizer, seeds):
+    """Neither weight decay nor momentum reach a parameter that is left out, be it the network's or the rule's."""
+    budget = replace(BUDGET, optimizer=optimizer, weight_decay=0.5)
+    all_of_them, batches = trainer(Everything(), Tiny(), seeds, budget)
+    before = {n: p.clone() for n, p in all_of_them.trained.items()}
+    for which in batches.epoch(0).unbind(1):
+        all_of_them.step(batches.take(which))
+    same = {n for n, p in all_of_them.trained.items() if torch.equal(p, before[n])}
+    assert same == {"readout.bias", "rule.unused"}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_how_a_gradient_lies_in_memory_does_not_matter(optimizer, seeds):
+    """torch's fused optimisers on a CPU read memory as it lies, and would train other weights."""
+    layouts = {
+        "contiguous": lambda g: g,
+        "transposed": lambda g: g.mT.contiguous().mT if g.ndim > 1 else g,
+        "expanded": lambda g: g.sum().expand(g.shape),
+        "summed": lambda g: g.sum().expand(g.shape).contiguous(),
+    }
+
+    def result(lay):
+        rule = given(lambda params: {n: lay(p.cos()) for n, p in params.items()})
+        return train(rule, Tiny(), seeds, replace(BUDGET, optimizer=optimizer), steps=3)[0][-1]
+
+    results = {name: result(lay) for name, lay in layouts.items()}
+    assert near(results["contiguous"], results["transposed"], 1e-12)
+    assert near(results["summed"], results["expanded"], 1e-12)
+
+
+def test_how_a_parameter_lies_in_memory_does_not_matter():
+    class Transposed(Tiny):
+        def network(self):
+            module = super().network()
+            for p in module.parameters():
+                p.data = p.data.mT.contiguous().mT if p.ndim > 1 else p.data
+            return module
+
+    assert not dict(Transposed().network().named_parameters())["fc1.weight"].is_contiguous()
+    (plain,), _ = train(Everything(), Tiny(), [0], BUDGET)
+    (other,), _ = train(Everything(), Transposed(), [0], BUDGET)
+    assert near(plain, other, 1e-12)
+
+
+def test_a_gradient_of_nothing_is_refused():
+    rule = given(lambda params: {"fc1.weigth": params["fc1.weight"]})
+    with pytest.raises(
+        ValueError, match=r"a gradient of fc1.weigth was given; the parameters are fc1.weight, "
+    ):
+        train(rule, Tiny(), [0], BUDGET, steps=1)
+
+
+@pytest.mark.parametrize("wrong", [{"optimizer": "adamw"}, {"schedule": "linear"}])
+def test_a_budget_that_is_not_understood_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong.values()))):
+        train(Everything(), Tiny(), [0], replace(BUDGET, **wrong), steps=1)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_seed_that_is_not_finite_is_told_from_the_others(seeds):
+    all_of_them, _ = trainer(Everything(), Tiny(), seeds, BUDGET)
+    assert all_of_them.finite().tolist() == [True] * len(seeds)
+    all_of_them.params["fc2.weight"].view(len(seeds), -1)[-1, 5] = torch.inf
+    assert all_of_them.finite().tolist() == [True] * (len(seeds) - 1) + [False]
+
+
+def test_an_epoch_goes_once_through_the_examples_in_an_order_of_seed_and_epoch():
+    split = Split(torch.arange(20.0), torch.arange(20))
+    orders = {(s, e): Batches(split, 6, [s]).epoch(e)[0].flatten() for s in SEEDS for e in range(3)}
+    assert all(len(order) == 18 == len(order.unique()) for order in orders.values())
+    assert len({tuple(order.tolist()) for order in orders.values()}) == len(orders)
+    together = Batches(split, 6, SEEDS)
+    for epoch in (2, 0, 1):  # asked for in any order
+        for place, seed in enumerate(SEEDS):
+            assert torch.equal(together.epoch(epoch)[place].flatten(), orders[seed, epoch])
+
+
+def test_the_last_short_batch_is_dropped_unless_it_is_the_only_one():
+    split = Split(torch.arange(20.0), torch.arange(20))
+    assert Batches(split, 6, [0]).epoch(0).shape == (1, 3, 6)
+    assert Batches(split, 50, [0]).epoch(0).shape == (1, 1, 20)
+    taken = Batches(split, 50, SEEDS).take(Batches(split, 50, SEEDS).epoch(0)[:, 0])
+    assert torch.equal(taken.x, taken.y.float())
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    _, together = build(Tiny(), SEEDS, Tiny().data().train.x[:1], CPU)
+    for place, seed in enumerate(SEEDS):
+        torch.rand(5)  # whatever was drawn before
+        _, (alone,) = build(Tiny(), [seed], Tiny().data().train.x[:1], CPU)
+        assert all(torch.equal(alone[n], together[place][n]) for n in alone)
+    assert not torch.equal(together[0]["fc1.weight"], together[1]["fc1.weight"])
+
+
+def test_the_global_generators_are_left_alone():
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    train(Everything(), Tiny(), SEEDS, BUDGET, steps=3)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert random.getstate() == states[2]
