@@ -321,7 +321,7 @@ def _patches(x: Tensor, kernel: tuple[int, ...], geometry: _Geometry) -> Tensor:
     ):
         x = x.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
     dims = len(kernel)  # now (batch, channels, *positions, *kernel)
-    x = x.unflatten(1, (geometry.groups, -1)).movedim(2, 2 + dims)
+    x = torch.unflatten(x, 1, (geometry.groups, -1)).movedim(2, 2 + dims)
     return x.flatten(2 + dims).flatten(0, 1 + dims)
 
 

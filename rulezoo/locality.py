@@ -3,14 +3,16 @@
 A network is cut into blocks by its ``post`` sites. A rule without a backward pass may differentiate a block, by its
 weights or by its input, but no gradient may go on from one block into the block in front of it. `crossings` runs the
 rule's own steps on a network with a mark on either side of every such site. When autograd comes back to the mark behind
-a site it leaves a poison (nan) in the gradient; when the mark in front of the site meets the poison in the *same*
-backward pass, a gradient went through. A rule that cuts the graph at a site and injects a signal of its own there
-meets nothing of the kind. What a rule does by hand, without autograd, cannot be seen.
+a site it leaves a poison (nan) in the gradient; when the mark in front of the site meets poison in that same backward
+pass, a gradient went through. A rule that cuts the graph at a site and injects a signal of its own there meets none.
+A step is run once for every backward pass in it, with poison in that pass alone, lest poison from an earlier pass come
+back within a signal. What a rule does by hand, without autograd or past `Net.run`, cannot be seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -38,27 +40,35 @@ def crossings(
             stay as they are.
         seed: of the rule's random numbers.
     """
-    marked = _Marked(net)
     gen = torch.Generator(batch.x.device).manual_seed(seed)
     state = rule.init(net, params, batch, torch.Generator().manual_seed(seed))
+    crossed: set[str] = set()
     for t in range(steps):
         noise = rule.noise(net, state, batch, gen, t)
-        try:
-            rule.step(marked, loss, params, state, batch, noise, t)
-        except Exception:
-            if not marked.crossed:  # else it was the poison
-                raise
-        state = rule.step(net, loss, params, state, batch, noise, t).state  # whose memory holds no poison
-    return tuple(key for key in net.keys("post") if key in marked.crossed)
+        clean = _Marked(net)
+        after = rule.step(clean, loss, params, state, batch, noise, t).state
+        for number in range(len(clean.passes)):
+            marked = _Marked(net, poisoned=number)
+            with suppress(Exception):  # the step is in order: what goes wrong now, the poison did
+                rule.step(marked, loss, params, state, batch, noise, t)
+            crossed |= marked.crossed
+        state = after
+    return tuple(key for key in net.keys("post") if key in crossed)
 
 
 class _Marked(Net):
-    """The same network, with a mark on either side of every ``post`` site, outside of what a rule does there."""
+    """The same network, with a mark on either side of every ``post`` site, outside of what a rule does there.
 
-    def __init__(self, net: Net) -> None:
+    Attributes:
+        passes: those backward passes, in their order, that came back to a site from behind.
+        crossed: the visits through which the gradient of the poisoned pass went.
+    """
+
+    def __init__(self, net: Net, poisoned: int | None = None) -> None:
         self.__dict__.update(net.__dict__)
+        self.passes: list[int] = []
         self.crossed: set[str] = set()
-        self._poisoned: set[tuple[str, int]] = set()  # visit, number of the backward pass
+        self._poisoned = poisoned
 
     def run(self, params: Mapping[str, Tensor], x: Tensor, tap: Tap | None = None) -> Tensor:
         """See `Net.run`."""
@@ -68,19 +78,25 @@ class _Marked(Net):
                 return h if tap is None else tap(key, h)
             h = _Mark.apply(h, lambda gradient: self._in_front(key, gradient))
             h = h if tap is None else tap(key, h)
-            behind: Tensor = _Mark.apply(h, lambda gradient: self._behind(key, gradient))
+            behind: Tensor = _Mark.apply(h, self._behind)
             return behind
 
         return super().run(params, x, between_marks)
 
-    def _behind(self, key: str, gradient: Tensor) -> Tensor:
-        self._poisoned.add((key, torch._C._current_graph_task_id()))
-        return torch.full_like(gradient, torch.nan)
+    def _behind(self, gradient: Tensor) -> Tensor:
+        this = torch._C._current_graph_task_id()
+        if this not in self.passes:
+            self.passes.append(this)
+        return torch.full_like(gradient, torch.nan) if self._in_poisoned_pass() else gradient
 
     def _in_front(self, key: str, gradient: Tensor) -> Tensor:
-        if (key, torch._C._current_graph_task_id()) in self._poisoned and gradient.isnan().any():
+        if self._in_poisoned_pass() and gradient.isnan().any():
             self.crossed.add(key)
         return gradient
+
+    def _in_poisoned_pass(self) -> bool:
+        poisoned = self.passes[self._poisoned : self._poisoned + 1] if self._poisoned is not None else []
+        return torch._C._current_graph_task_id() in poisoned
 
 
 class _Mark(torch.autograd.Function):

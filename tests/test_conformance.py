@@ -38,32 +38,51 @@ def test_so_do_rules_with_other_options(check):
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Not backprop. Measured over four networks and four seeds, smallest angle first: usf 15.5, frsf 20.0, nmnc 23.2,
-# noise-correlation 26.1, brsf 29.6, direct-feedback-alignment 48.0, feedback-alignment 64.0, frozen 90.
+# Not backprop. Degrees to it at initialisation, beside the smallest that was measured over four networks (those that the
+# rule serves) and four seeds. A weight mirror learns these tiny weights in its first step, and e-prop leaves out of a
+# gradient through four steps only what passes through the recurrent weights: both are near, and neither is nearer.
 
 ANGLES = {
-    "usf": 10,
-    "frsf": 12,
-    "nmnc": 15,
-    "noise-correlation": 15,
-    "brsf": 20,
-    "direct-feedback-alignment": 40,
-    "feedback-alignment": 45,
-    "frozen": 89.9,
+    "frozen": 89.9,  # 90.0
+    "feedback-alignment": 45,  # 64.0
+    "kolen-pollack": 45,  # 64.0
+    "direct-feedback-alignment": 40,  # 48.0
+    "rflo": 40,  # 46.7
+    "node-perturbation-manifold": 30,  # 39.2
+    "node-perturbation": 25,  # 33.7
+    "brsf": 20,  # 29.6
+    "nmnc-random": 20,  # 27.8
+    "noise-correlation": 15,  # 26.1
+    "nmnc": 15,  # 23.2
+    "rflo-nmnc": 15,  # 22.3
+    "lagged-nmnc": 15,  # 22.0
+    "frsf": 12,  # 20.0
+    "lagged-noise-correlation": 12,  # 18.7
+    "rflo-noise-correlation": 12,  # 17.9
+    "usf": 10,  # 15.5
+    "e-prop": 2,  # 3.6
+    "weight-mirror-manifold": 2,  # 2.9
+    "weight-mirror": 2,  # 2.7
 }
+ANY_OTHER = 1  # a rule that is not in the table yet
 
 
-@pytest.mark.parametrize("name", ANGLES)
+@pytest.mark.parametrize("name", sorted(BUILT_IN.keys() - {"backprop"}))
 def test_no_rule_but_backprop_is_backprop_at_initialisation(tiny, name):
+    rule = BUILT_IN[name].load()()
+    reason = rule.skip(tiny.net, tiny.task)
+    if reason is not None:
+        pytest.skip(reason)
     for seed in range(4):
         params, batch = tiny.params(seed), tiny.batch(seed=100 * seed)
         true, _ = credit.backprop(tiny.net, tiny.task.loss, params, *batch)
-        grads = first_step(BUILT_IN[name].load()(), tiny, params, batch, seed).grads
+        grads = first_step(rule, tiny, params, batch, seed).grads
         hidden = [name for name in true if name not in tiny.net.readout]
         got = torch.cat([grads.get(n, torch.zeros_like(true[n])).flatten() for n in hidden])
         wanted = torch.cat([true[n].flatten() for n in hidden])
 
-        assert math.degrees(math.acos(torch.cosine_similarity(got, wanted, dim=0))) > ANGLES[name]
+        angle = math.degrees(math.acos(torch.cosine_similarity(got, wanted, dim=0)))
+        assert angle > ANGLES.get(name, ANY_OTHER)
 
 
 def first_step(rule, tiny, params, batch, seed):

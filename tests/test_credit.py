@@ -465,3 +465,61 @@ def test_feedback_weights_are_not_in_force_after_a_failure(mlp):
         credit.through_feedback(mlp.net, failing, params, random_like(params, ["fc2.weight"]), x, y)
 
     assert_equal(credit.backprop(mlp.net, mlp.task.loss, params, x, y)[0], autograd(mlp, params, x, y)[0])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What layers are fed with
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's hint about even kernels
+def test_what_a_convolution_is_fed_with_times_its_weight_is_its_response(convolution):
+    """In every geometry; rows go by example, group and position."""
+    net, x = convolution
+    params, second = net.init_params(), net.module.second
+    hidden = torch.tanh(net.module.first(x))
+
+    rows = credit.layer_inputs(net, params, x, ["first.weight", "second.weight"])
+
+    filters = (
+        params["second.weight"].flatten(1).unflatten(0, (second.groups, -1))
+    )  # (groups, filters of each, in)
+    patches = rows["second.weight"].unflatten(
+        0, (len(x), second.groups, -1)
+    )  # (batch, groups, positions, in)
+    response = torch.einsum("bgpi,gfi->bgfp", patches, filters).flatten(1)
+    bias = 0 if second.bias is None else second.bias.detach().repeat_interleave(response.shape[1] // 8)
+    torch.testing.assert_close(response + bias, second(hidden).detach().flatten(1), rtol=RTOL, atol=1e-12)
+    assert rows["first.weight"].shape[1] == params["first.weight"][0].numel()
+
+
+@pytest.mark.parametrize("tiny", ["rnn"], indirect=True)
+def test_what_recurrent_weights_are_fed_with_is_every_state_that_enters_them(tiny):
+    params, x, _ = start(tiny)
+    states = {}
+    tiny.net.run(params, x, lambda key, h: states.setdefault(key, h))
+
+    rows = credit.layer_inputs(tiny.net, params, x, ["w_rec.weight", "w_in.weight"])
+
+    entering = [states[key] for key in tiny.net.keys("recurrent")]
+    assert torch.equal(rows["w_rec.weight"], torch.cat(entering))
+    assert torch.equal(rows["w_in.weight"], x.transpose(0, 1).flatten(0, 1))
+
+
+def test_what_layers_are_fed_with_under_vmap_is_the_same(tiny):
+    params, _, _ = start(tiny)
+    xs = torch.stack([tiny.batch(seed=seed).x for seed in range(2)])
+    names = sorted(credit.feedback_layers(tiny.net, params))
+
+    together = torch.func.vmap(lambda x: credit.layer_inputs(tiny.net, params, x, names))(xs)
+
+    for i, x in enumerate(xs):
+        assert_equal(
+            {n: rows[i] for n, rows in together.items()}, credit.layer_inputs(tiny.net, params, x, names)
+        )
+
+
+def test_no_error_passes_a_layer_that_is_fed_by_the_input_alone(tiny):
+    params, _, _ = start(tiny)
+    first = {"fc1.weight", "conv1.weight", "w_in.weight"}
+
+    assert credit.backward_layers(tiny.net, params) == credit.feedback_layers(tiny.net, params) - first

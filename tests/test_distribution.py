@@ -7,6 +7,9 @@ import textwrap
 
 import pytest
 
+from rulezoo.records import Plugin
+from rulezoo.store import Store
+
 pytestmark = pytest.mark.slow
 
 FILES = {
@@ -90,3 +93,16 @@ def test_its_plugin_is_in_order(stranger):
 
 def test_its_options_are_shown(stranger):
     assert "size of every entry of the gradient" in rulezoo(stranger, "show", "sign-descent")
+
+
+def test_its_rule_is_compared_with_a_built_in_one(stranger, tmp_path):
+    small = ["--tasks", "digits-cnn", "--epochs", "1", "--seeds", "2", "-o", "digits-cnn.width=0.25"]
+    words = ["--rules", "backprop,sign-descent", "-o", "sign-descent.size=0.5", "--device", "cpu"]
+    out = rulezoo(stranger, "compare", *small, *words, "--out", str(tmp_path))
+    assert {"backprop", "sign-descent"} <= {line.split()[0] for line in out.splitlines() if line}
+    records = [record for record in Store(tmp_path).read().records if record.asked.rule == "sign-descent"]
+    assert [(record.asked.seed, record.status) for record in records] == [(0, "ok"), (1, "ok")]
+    for record in records:
+        assert record.answered.rule_plugin == Plugin(distribution="stranger-rules", version="2.5")
+        assert (record.asked.rule_options["size"], record.changed) == (0.5, ["size"])
+        assert record.scores["test"] > record.chance

@@ -54,7 +54,7 @@ def cut_at(*keys, leak=0.0):
                 if key not in keys:
                     return h
                 sites[key] = h
-                return leak * h + (1 - leak) * h.detach()
+                return leak * h + (1 - leak) * h.detach() if leak else h.detach()
 
             return net.run(p, batch.x, tap), sites
 

@@ -172,3 +172,74 @@ def test_a_wide_site_never_meets_a_square_matrix_of_its_width():
 def test_impossible_requests_are_refused(rank, variance):
     with pytest.raises(ValueError, match=r"rank must lie between 1 and the 12 units|variance must lie in"):
         manifold.principal_basis(activity(9, 12), rank, variance=variance)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Rules that perturb in the manifold
+
+
+def test_patches_are_thinned_over_the_whole_image():
+    """16 images of 8 x 8 patches, 64 of which are kept: not one column, as with every 16th patch, nor one image."""
+    images, rows, columns = torch.meshgrid(torch.arange(16), torch.arange(8), torch.arange(8), indexing="ij")
+    patches = torch.stack([images, rows, columns], -1).view(-1, 3).double()
+
+    kept = manifold.InManifold(samples=64, rank=1).first_manifold({"conv": patches})["recent.conv.0"]
+
+    assert len(kept) == 64
+    for place, size in enumerate((16, 8, 8)):
+        counts = torch.bincount(kept[:, place].long(), minlength=size)
+        assert counts.min() >= 64 / size / 2
+        assert counts.max() <= 64 / size * 2
+
+
+def test_few_activities_are_kept_as_they_are():
+    rows = activity(9, 14)
+
+    buffers = manifold.InManifold(samples=20, rank=2).first_manifold({"a": rows})
+
+    assert [name for name in buffers if name.startswith("recent")] == [
+        "recent.a.0",
+        "recent.a.1",
+        "recent.a.2",
+    ]
+    assert torch.equal(buffers["recent.a.2"], rows)
+    assert torch.equal(buffers["basis.a"], manifold.principal_basis(rows, 2))
+
+
+def test_activity_is_looked_at_only_on_the_steps_before_a_refresh():
+    """Three slots of 9 rows; the manifold is found after the first three steps, and every ten from then on."""
+    rule = manifold.InManifold(samples=20, rank=2, refresh=10)
+    activities = [activity(9, 14, seed=t) for t in range(32)]
+    buffers, looked, found = rule.first_manifold({"a": activities[0]}), [], []
+    for t, rows in enumerate(activities):
+        before = buffers["basis.a"]
+
+        def look(t=t, rows=rows):
+            looked.append(t)
+            return {"a": rows}
+
+        buffers = rule.followed_manifold(buffers, t, look)
+        if not torch.equal(buffers["basis.a"], before):
+            found.append(t)
+
+    assert looked == [0, 1, 2, 7, 8, 9, 17, 18, 19, 27, 28, 29]
+    assert found == [3, 10, 20, 30]
+    assert torch.equal(buffers["basis.a"], manifold.principal_basis(torch.cat(activities[27:30]), 2))
+
+
+@pytest.mark.parametrize("columns", [None, 5])
+def test_the_scale_of_noise_gives_it_the_energy_that_is_asked_for(columns):
+    """In as many dimensions as the basis spans: a column of zeros takes none of it."""
+    x = activity(9, 14)
+    basis = None if columns is None else torch.linalg.qr(activity(14, 8)).Q * (torch.arange(8) < columns)
+    directions = 14 if columns is None else columns
+
+    scale = manifold.noise_scale(x, 0.3, basis)
+
+    energy = 0.3**2 * x.square().sum(1).mean()
+    torch.testing.assert_close(directions * scale**2, energy, rtol=1e-12, atol=0)
+    torch.testing.assert_close(manifold.noise_energy(x, 0.3), energy, rtol=1e-12, atol=0)
+
+
+def test_a_silent_site_is_perturbed_a_little():
+    assert 0 < float(manifold.noise_scale(torch.zeros(3, 4), 0.1)) < 1e-3

@@ -35,7 +35,7 @@ from torch import Tensor
 from rulezoo import Batch, Net, State, Step, Task, credit, hp, manifold
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
 from rulezoo_plugins.subspaces import Subspace
-from rulezoo_plugins.unrolled import Course, View, course, why_no_course
+from rulezoo_plugins.unrolled import Course, course, why_no_course
 
 Tensors = dict[str, Tensor]
 
@@ -70,8 +70,11 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         visit = course(net).visits[0]
         kicks = self._perturbed_examples(len(batch.x), visits=1)
         dimensions = self.subspace(net, state, visit, kicks, t).coordinates
-        like = {"generator": gen, "dtype": batch.x.dtype, "device": gen.device}
-        return {"kick": torch.randn(kicks, dimensions, **like), "when": torch.rand(kicks, **like)}
+        dtype, device = batch.x.dtype, gen.device
+        return {
+            "kick": torch.randn(kicks, dimensions, generator=gen, dtype=dtype, device=device),
+            "when": torch.rand(kicks, generator=gen, dtype=dtype, device=device),
+        }
 
     def _learn_feedback(
         self, net: Net, params: Tensors, x: Tensor, cut: credit.Cut, state: State, noise: Tensors, t: int
@@ -88,9 +91,8 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         feedback = state.buffers[name]
         after, heard = following(answers, trial.answered(x.device), when, len(feedback))
         estimate = self._lagged_jacobians(space, z, after, heard, energy)
-        rate = self.rate * space.told * heard.any(0).to(x.dtype).view(-1, 1, 1)  # (L, 1, 1)
-        state = State(state.params, {**state.buffers, name: feedback + rate * (estimate - feedback)})
-        return self.reckon(net, state, {visit: space}, {visit: energy}, {visit: z}, {visit: after.flatten(1)})
+        rate = self.rate * heard.any(0).to(x.dtype).view(-1, 1, 1)  # (L, 1, 1)
+        return State(state.params, {**state.buffers, name: feedback + rate * (estimate - feedback)})
 
     def _steps_of(self, when: Tensor, trial: Course) -> Tensor:
         """Numbers in [0, 1) → the steps at which to kick, ``(K,)``: only those that an answer within L lags follows."""
@@ -148,7 +150,18 @@ class LaggedNoiseCorrelation(KickedNoiseCorrelation):
 
 
 @dataclass(frozen=True)
-class LaggedManifoldNoiseCorrelation(LaggedNoiseCorrelation, ManifoldNoiseCorrelation):
+class KickedInManifold(ManifoldNoiseCorrelation):
+    """What a rule with kicks inherits, beside its isotropic form, for its kicks to stay in the manifold."""
+
+    # Without the automatic rank: its budget is one for all lags, and lags hear different numbers of kicks.
+    rank: int | float = hp(
+        32, "dimensions of the manifold, or (below 1) the fraction of variance it explains",
+        low=1e-6, search=(8, 16, 32, 64),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LaggedManifoldNoiseCorrelation(LaggedNoiseCorrelation, KickedInManifold):
     """Lagged feedback from kicks in the principal subspace of recent states, pooled over the steps."""
 
 
@@ -179,7 +192,7 @@ def following(answers: Tensor, answered: Tensor, when: Tensor, lags: int) -> tup
     return after, F.pad(answered, (0, lags))[steps]
 
 
-class AtOneStep(View):
+class AtOneStep(Net):
     """A network that lets a tap see each example at one step only, where it calls the state by its first visit.
 
     Args:
@@ -188,7 +201,8 @@ class AtOneStep(View):
     """
 
     def __init__(self, net: Net, when: Tensor) -> None:
-        super().__init__(net)
+        vars(self).update(vars(net))
+        self._net = net
         self._step = {key: t for t, key in enumerate(course(net).visits)}
         self._first = course(net).visits[0]
         self._when = when.unsqueeze(1)
@@ -203,4 +217,4 @@ class AtOneStep(View):
                 return activity
             return torch.where(self._when == self._step[key], tap(self._first, activity), activity)
 
-        return super().run(params, x, once)
+        return self._net.run(params, x, once)

@@ -5,77 +5,39 @@
 - RFLO with learnt feedback: the feedback is found by noise correlation (Kang, Richards, Sabatini 2026,
   arXiv:2601.02636), the credit through time is the trace's. A combination of ours.
 
-In a leaky network h_t = (1 - a) h_{t-1} + a φ(u_t), u_t = W h_{t-1} + …, with a linear read-out y_t = V h_t, they are
+In a leaky network h_t = (1 - a) h_{t-1} + a φ(u_t), u_t = W h_{t-1} + …, y_t = V h_t, all of them are
 
     p_ij(t) = (1 - a) p_ij(t-1) + a φ'(u_i(t)) h_j(t-1),        ΔW_ij ∝ - Σ_t (Bᵀ e_t)_i p_ij(t),
 
 an error at the end being the case e_t = 0 before. The read-out learns by its exact gradient.
 
-What makes them differ is B alone: fixed and random (RFLO, "random e-prop"), Vᵀ's own V ("symmetric e-prop"), or learnt.
-E-prop's trace follows a neuron's hidden state and cuts whatever passes through the observable state of neurons, a
-neuron's own synapse on itself (W_ii) included. Here the leaky h_i is the hidden state and also the observable one, and
-the factor ∂h_i(t)/∂h_i(t-1) that e-prop keeps is the leak, 1 - a: the trace is RFLO's, *exactly*. The two would part
-in spiking or adaptive neurons, whose hidden state has more dimensions. (Keeping W_ii gives SnAp-1, Menick et al. 2021.)
+What makes them differ is B alone: fixed and random (RFLO; also "random e-prop"), the read-out's own V ("symmetric
+e-prop"), or learnt. E-prop's trace follows the hidden state of a neuron and cuts whatever passes through the observable
+state of neurons, a neuron's synapse on itself (W_ii) included. Here the leaky h_i is both, and the factor
+∂h_i(t)/∂h_i(t-1) that e-prop keeps is the leak, 1 - a: its trace is RFLO's, *exactly*. The two part ways in spiking or
+adaptive neurons, whose hidden state has more dimensions. (Keeping W_ii as well gives SnAp-1, Menick et al. 2021.)
 
-How it is computed: traces need one number for each synapse and example. The sums above are also the gradient of the
-loss of a network whose recurrent edges pass values but no gradient, and whose read-out has feedback weights B; that is
-what is taken here. It equals the traces exactly, and a test says so. A kept leak is thus no knowledge of the rule's:
-it is what is left of the network when its recurrent edges are cut.
+How it is computed: one trace for each synapse and example would fill the memory. Summed in the other order, the trace
+fades the error instead of the activity: with q_t = Bᵀ e_t,
+
+    Σ_t q_t p(t) = Σ_s v_s ∂h_s/∂W |_{h_{s-1} fixed},        v_s = Σ_{t ≥ s} (1 - a)^{t - s} q_t.
+
+This is the same update to the last digit, which a test holds against traces written out; and nothing but the leak, a
+known number for each neuron, is used to go through time. Letters: b batch, T steps, o numbers in one answer, n units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, State, Step, Task, credit, hp
-from rulezoo_plugins.lagged_noise_correlation import KickedNoiseCorrelation
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
-from rulezoo_plugins.unrolled import View, course, why_no_course
+from rulezoo_plugins.lagged_noise_correlation import KickedInManifold, KickedNoiseCorrelation
+from rulezoo_plugins.unrolled import course, why_no_course
 
 Tensors = dict[str, Tensor]
-
-
-class Severed(View):
-    """A network whose recurrent edges pass values but no gradient; all else is that of ``net``."""
-
-    def __init__(self, net: Net) -> None:
-        super().__init__(net)
-        self._edges = frozenset(net.keys("recurrent"))
-
-    def run(
-        self, params: Mapping[str, Tensor], x: Tensor, tap: Callable[[str, Tensor], Tensor] | None = None
-    ) -> Tensor:
-        """See `Net.run`."""
-
-        def severing(key: str, activity: Tensor) -> Tensor:
-            seen = activity if tap is None else tap(key, activity)
-            return seen.detach() if key in self._edges else seen
-
-        return super().run(params, x, severing)
-
-
-def read_out(net: Net) -> str:
-    """Name of the one weight between state and output; ask `why_not_online` first."""
-    return next(name for name in net.readout if len(net.shapes[name]) > 1)
-
-
-def why_not_online(net: Net) -> str | None:
-    """A sentence if the network has no recurrent edge, or no linear read-out of its state; else ``None``."""
-    if not net.keys("recurrent"):
-        return "nothing recurs: the network has no site of kind 'recurrent', an edge that could be cut"
-    if (reason := why_no_course(net)) is not None:
-        return reason
-    trial = course(net)
-    wanted = (trial.outputs, net.visits[trial.visits[0]].width)
-    weights = [name for name in net.readout if len(net.shapes[name]) > 1]
-    linear = credit.feedback_layers(net, net.init_params())
-    if len(weights) != 1 or weights[0] not in linear or net.shapes[weights[0]] != wanted:
-        return "the error comes straight to the state, which needs a read-out of one linear layer, and this one is not"
-    return None
 
 
 @dataclass(frozen=True)
@@ -88,40 +50,51 @@ class RFLO(LearningRule):
     )  # fmt: skip
 
     def skip(self, net: Net, task: Task) -> str | None:
-        """Needs a recurrent edge to cut, and a linear read-out."""
+        """Needs recurrent edges to cut, and a constant leak."""
         return why_not_online(net)
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
-        """Draw ``feedback``, ``(o, n)``."""
-        shape = net.shapes[read_out(net)]
-        drawn = torch.randn(shape, generator=gen, dtype=batch.x.dtype, device=gen.device).to(batch.x.device)
-        return State(buffers={"feedback": self.scale / shape[1] ** 0.5 * drawn})
+        """The ``leak`` ``(n,)``, and ``feedback`` ``(o, n)``, drawn."""
+        trial = course(net)
+        shape = trial.outputs, net.visits[trial.visits[0]].width
+        drawn = torch.randn(shape, generator=gen, dtype=batch.x.dtype, device=gen.device)
+        feedback = self.scale / shape[1] ** 0.5 * drawn.to(batch.x)
+        return State(buffers={"leak": _leak(net).to(batch.x), "feedback": feedback})
+
+    def feedback(self, net: Net, params: Tensors, state: State) -> Tensor:
+        """B, ``(o, n)``."""
+        return state.buffers["feedback"]
 
     def step(
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
     ) -> Step:
         """See `LearningRule.step`."""
-        grads, mean = _traced(net, loss, params, state.buffers["feedback"], batch)
-        return Step(grads, state, mean)
+        cut = cut_in_time(net, params, batch.x)
+        error, mean = credit.output_error(loss, cut.output, batch.y)
+        signals = traced_signals(net, error, self.feedback(net, params, state), state.buffers["leak"])
+        return Step(cut.pull(error, signals), state, mean)
 
 
 @dataclass(frozen=True)
 class EProp(RFLO):
     """The same traces, and by default the read-out's own weights as feedback."""
 
-    feedback: str = hp(
-        "symmetric", "the weights of the read-out, or fixed random ones: then it is RFLO",
+    mode: str = hp(
+        "symmetric", "feedback through the weights of the read-out, or fixed random ones: then it is RFLO",
         choices=("symmetric", "random"), search=("symmetric", "random"),
     )  # fmt: skip
 
-    def step(
-        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
-    ) -> Step:
-        """See `LearningRule.step`."""
-        if self.feedback == "random":
-            return super().step(net, loss, params, state, batch, noise, t)
-        grads, mean = credit.backprop(Severed(net), loss, params, batch.x, batch.y)
-        return Step(grads, state, mean)
+    def skip(self, net: Net, task: Task) -> str | None:
+        """Needs a linear read-out, too, where its weights are the feedback."""
+        reason = super().skip(net, task)
+        if reason is None and self.mode == "symmetric" and _read_out(net) is None:
+            return "symmetric feedback is the weight of a read-out of one linear layer, and this one is not"
+        return reason
+
+    def feedback(self, net: Net, params: Tensors, state: State) -> Tensor:
+        """B, ``(o, n)``."""
+        name = _read_out(net) if self.mode == "symmetric" else None
+        return super().feedback(net, params, state) if name is None else params[name]
 
 
 @dataclass(frozen=True)
@@ -137,28 +110,112 @@ class LearntRFLO(KickedNoiseCorrelation):
         return 1
 
     def skip(self, net: Net, task: Task) -> str | None:
-        """Needs a recurrent edge to cut, and a linear read-out."""
+        """Needs recurrent edges to cut, and a constant leak."""
         return why_not_online(net)
+
+    def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
+        """Adds the ``leak`` ``(n,)``."""
+        state = super().init(net, params, batch, gen)
+        return State(state.params, {**state.buffers, "leak": _leak(net).to(batch.x)})
 
     def step(
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
     ) -> Step:
         """See `LearningRule.step`."""
-        clean = credit.cut(net, params, batch.x, course(net).visits)  # never pulled: to look at activity only
-        state = self.remember(net, state, clean.sites, t)
+        trial = course(net)
+        cut = cut_in_time(net, params, batch.x)
+        error, mean = credit.output_error(loss, cut.output, batch.y)
+        state = self.remember(net, state, {key: cut.sites[key] for key in trial.visits}, t)
         if t % self.every == 0:
-            state = self._learn_feedback(net, params, batch.x, clean, state, noise, t)
-        grads, mean = _traced(net, loss, params, state.buffers[f"feedback.{course(net).site}"][0], batch)
-        return Step(grads, state, mean)
+            state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
+        feedback = state.buffers[f"feedback.{trial.site}"][0]
+        signals = traced_signals(net, error, feedback, state.buffers["leak"])
+        return Step(cut.pull(error, signals), state, mean)
 
 
 @dataclass(frozen=True)
-class LearntManifoldRFLO(LearntRFLO, ManifoldNoiseCorrelation):
+class LearntManifoldRFLO(LearntRFLO, KickedInManifold):
     """The same, from kicks in the principal subspace of recent states."""
 
 
-def _traced(
-    net: Net, loss: credit.Loss, params: Tensors, feedback: Tensor, batch: Batch
-) -> tuple[Tensors, Tensor]:
-    """What eligibility traces through the leak and ``feedback`` ``(o, n)`` give; and the mean loss."""
-    return credit.through_feedback(Severed(net), loss, params, {read_out(net): feedback}, batch.x, batch.y)
+def cut_in_time(net: Net, params: Tensors, x: Tensor) -> credit.Cut:
+    """One forward pass, cut at every visit of the state and at every recurrent edge."""
+    return credit.cut(net, params, x, [*net.keys("post"), *net.keys("recurrent")])
+
+
+def traced_signals(net: Net, error: Tensor, feedback: Tensor, leak: Tensor) -> Tensors:
+    """What eligibility traces make of the errors: v_s, visit → ``(b, n)``.
+
+    Args:
+        net: the network.
+        error: ``(b, *net.output_shape)``.
+        feedback: B, ``(o, n)``.
+        leak: what remains of a neuron's state after one step, 1 - a, ``(n,)``.
+    """
+    trial = course(net)
+    heard = (trial.in_time(error) @ feedback).unbind(1)  # q_t
+    signals: Tensors = {}
+    fading = torch.zeros_like(heard[0])
+    for key, q in zip(reversed(trial.visits), reversed(heard), strict=True):
+        fading = q + leak * fading
+        signals[key] = fading
+    return signals
+
+
+def why_not_online(net: Net) -> str | None:
+    """A sentence if no eligibility trace follows from the network, else ``None``."""
+    if not net.keys("recurrent"):
+        return "nothing recurs: the network has no site of kind 'recurrent', an edge that could be cut"
+    if (reason := why_no_course(net)) is not None:
+        return reason
+    params = net.init_params()
+    others = {name: 1.5 * p + 0.1 for name, p in params.items()}
+    leaks = torch.cat([_own_memory(net, p, sign) for p in (params, others) for sign in (1, -1)])
+    if not torch.allclose(leaks, leaks[:1]):
+        return "without its recurrent edges a neuron must forget at a constant rate, and here the rate varies"
+    return None
+
+
+def _leak(net: Net) -> Tensor:
+    """What remains of each neuron's state after a step, ``(n,)``; ask `why_not_online` first."""
+    return _own_memory(net, net.init_params(), 1)[0]
+
+
+def _own_memory(net: Net, params: Tensors, sign: int) -> Tensor:
+    """∂h_i(t)/∂h_i(t-1) with the recurrent edges cut, ``(T - 1, n)``, on the network's example.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        sign: of every second neuron in the probe. Two signs give one answer only where neurons do not mix.
+    """
+    visits = net.keys("post")
+    probe = torch.ones(net.visits[visits[0]].width, dtype=net.example.dtype, device=net.example.device)
+    probe[1::2] = sign
+
+    def states(offsets: Tensors) -> Tensors:
+        seen: Tensors = {}
+
+        def tap(key: str, activity: Tensor) -> Tensor:
+            if key not in offsets:
+                return activity.detach() if net.visits[key].kind == "recurrent" else activity
+            seen[key] = activity.flatten(1)
+            return activity.detach() + offsets[key].view_as(activity)
+
+        net.run(params, net.example, tap)
+        return seen
+
+    silent = {key: net.example.new_zeros(1, len(probe)) for key in visits}
+    seen, pull = torch.func.vjp(states, silent)[:2]
+    (remains,) = pull({key: probe.expand_as(state) for key, state in seen.items()})
+    return torch.cat([remains[key] for key in visits[:-1]]) * probe
+
+
+def _read_out(net: Net) -> str | None:
+    """Name of the one weight between the state and an answer, or ``None`` where there is no such weight."""
+    trial = course(net)
+    weights = [name for name in net.readout if len(net.shapes[name]) > 1]
+    wanted = trial.outputs, net.visits[trial.visits[0]].width
+    if len(weights) != 1 or net.shapes[weights[0]] != wanted:
+        return None
+    return weights[0] if weights[0] in credit.feedback_layers(net, net.init_params()) else None

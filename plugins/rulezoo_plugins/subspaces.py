@@ -220,8 +220,9 @@ def bands(basis: Tensor) -> int:
 def band_columns(basis: Tensor, band: int) -> Tensor:
     """1 for the columns of a band and 0 for the others, ``(d,)``."""
     end = FIRST_BAND * 2**band
-    columns = torch.arange(basis.shape[1], device=basis.device)
-    return ((columns < end) & (columns >= (end // 2 if band else 0))).to(basis)
+    columns = torch.zeros(basis.shape[1], dtype=basis.dtype, device=basis.device)
+    columns[end // 2 if band else 0 : end] = 1
+    return columns
 
 
 def spread(basis: Tensor, columns: Tensor, energy: Tensor) -> Tensor:

@@ -14,13 +14,6 @@ from torch import Tensor
 from rulezoo import Net
 
 
-class View(Net):
-    """A network that runs in another way, as subclasses say; all else is that of ``net``."""
-
-    def __init__(self, net: Net) -> None:
-        vars(self).update(vars(net))
-
-
 @dataclass(frozen=True)
 class Course:
     """The course of one trial in a network with a single recurrent layer.

@@ -51,10 +51,10 @@ class Alignment:
         for decay in self.decays:
             runs = evidence.of(at=decay)
             for control, measure in (
-                ("a random subspace", _over_random),
-                ("before training", _over_untrained),
+                ("that of a random subspace", _over_random),
+                ("that before training", _over_untrained),
             ):
-                what = f"weight decay {decay:g}, A after training less that of {control}"
+                what = f"weight decay {decay:g}, A after training less {control}"
                 parts.append(above(what, over_seeds(runs, measure), self.rise, digits=2))
         return conclude(parts)
 

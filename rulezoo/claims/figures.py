@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ACROSS = 3  # panels in a row
 _INCHES = (3.6, 2.9)  # of a panel
+_DASHES = (":", "--", "-.", (0, (1, 4)))  # of marks, by their text
 
 
 def draw(chart: Chart) -> bytes:
@@ -53,7 +54,8 @@ def _drawn(chart: Chart, data: pd.DataFrame) -> bytes:
         _panel(chart, panel, data[data["panel"] == panel], series, ax)
     for ax in axes[len(chart.panels) :]:
         ax.set_visible(False)
-    _legend(figure, axes, [*series] if chart.x else [])
+    _share_limits(axes[: len(chart.panels)])
+    _legend(figure, axes, [*series, *(mark.text for mark in chart.marks)] if chart.x else [])
     file = BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
@@ -77,13 +79,16 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
         ax.set(xlabel=chart.y[panel], ylabel="")
     ax.set_title(textwrap.fill(panel, 44))
     _scales(chart, data, ax)
+    names = list(dict.fromkeys(mark.text for mark in chart.marks))
     for mark in chart.marks:
         if mark.panel == panel and math.isfinite(mark.value):
-            _mark(mark.axis, mark.value, mark.text, ax)
+            line = ax.axhline if mark.axis == "y" else ax.axvline
+            dashes = _DASHES[names.index(mark.text) % len(_DASHES)]
+            line(mark.value, color="0.35", linestyle=dashes, linewidth=1.2, label=mark.text)
 
 
 def _scales(chart: Chart, data: pd.DataFrame, ax: Any) -> None:  # noqa: ANN401
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
     if chart.log:
         ax.set_xscale("log")
@@ -93,17 +98,18 @@ def _scales(chart: Chart, data: pd.DataFrame, ax: Any) -> None:  # noqa: ANN401
         ax.tick_params(axis="x", rotation=45)
     if chart.log == "xy":
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _mark(axis: str, value: float, text: str, ax: Any) -> None:  # noqa: ANN401
-    style = {"color": "0.35", "linestyle": ":", "linewidth": 1.2}
-    words = {"color": "0.35", "fontsize": "small"}
-    if axis == "y":
-        ax.axhline(value, **style)
-        ax.annotate(text, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", **words)
-    else:
-        ax.axvline(value, **style)
-        ax.annotate(text, (value, 0.02), xycoords=("data", "axes fraction"), rotation=90, ha="right", **words)
+def _share_limits(axes: Sequence[Any]) -> None:
+    """The same scale for the panels whose vertical axis has the same label."""
+    for label in {ax.get_ylabel() for ax in axes if ax.get_ylabel()}:
+        same = [ax for ax in axes if ax.get_ylabel() == label]
+        low, high = zip(*(ax.get_ylim() for ax in same), strict=True)
+        for ax in same:
+            ax.set_ylim(min(low), max(high))
 
 
 def _legend(figure: Any, axes: Any, series: Sequence[str]) -> None:  # noqa: ANN401

@@ -26,7 +26,7 @@ _SIZES = (2000, 500, 1000)
 
 
 def targets(x: Tensor, first: int, second: int) -> Tensor:
-    """y for coin flips ``x`` of shape ``(sequences, time, 1)``, of the same shape."""
+    """What coin flips ``x`` of shape ``(sequences, time, 1)`` amount to, of the same shape."""
 
     def delayed(lag: int) -> Tensor:
         return F.pad(x, (0, 0, lag, 0))[:, : x.shape[1]]
@@ -45,7 +45,7 @@ class AddingRNN(Task):
     width: int = hp(64, "hidden units", low=1)
     leak: float = hp(0.5, "share of the state that is new at each step", low=0.01, high=1)
     first: int = hp(2, "steps back to the coin that adds a half", low=0, high=STEPS - 2)
-    second: int = hp(5, "steps back to the coin that takes a quarter, more than to the first", low=1, high=STEPS - 1)
+    second: int = hp(5, "steps back to the coin that takes a quarter; more than first", low=1, high=STEPS - 1)
 
     def __post_init__(self) -> None:
         """Refuse coins in the wrong order."""

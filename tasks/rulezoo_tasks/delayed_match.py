@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rulezoo import Budget, Data, Split, hp
 from rulezoo_tasks.classification import Classification
@@ -49,7 +49,7 @@ class DelayedMatchRNN(Classification):
 
     width: int = hp(64, "hidden units", low=1)
     leak: float = hp(0.2, "share of the state that is new at each step", low=0.01, high=1)
-    delay: int = hp(6, "steps from the end of the first stimulus to the start of the second", low=0, high=1000)
+    delay: int = hp(6, "steps between the end of one stimulus and the start of the other", low=0, high=1000)
 
     def data(self, root: Path | None, *, download: bool = False) -> Data:
         """2,000 / 500 / 1,000 trials from a fixed seed; ``root`` and ``download`` are not needed."""

@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rulezoo import Net, State, credit, theory
+from rulezoo import Batch, Net, State, credit, theory
 from rulezoo.testing import tiny_net
 from rulezoo_plugins.weight_mirror import ManifoldWeightMirror, WeightMirror
 
 EXACT = 1e-10  # of the largest entry, in float64
 ISOTROPIC = WeightMirror()
-# More columns than any layer of the tiny networks has inputs that vary, so zeros appear among them, too.
 MANIFOLD = ManifoldWeightMirror(rank=5, samples=40)
 
 FIRST = {"fc1.weight", "conv1.weight", "w_in.weight"}  # fed by the input alone: no error passes them
@@ -50,9 +49,7 @@ def after(rule, tiny, params, batch, state, noise, t=0):
 
 
 def part(state, prefix):
-    return {
-        key.removeprefix(prefix): value for key, value in state.buffers.items() if key.startswith(prefix)
-    }
+    return {key.removeprefix(prefix): value for key, value in state.buffers.items() if key.startswith(prefix)}
 
 
 def orthonormal_noise(dimensions):
@@ -181,18 +178,23 @@ def test_with_a_basis_of_every_direction_the_manifold_form_is_the_isotropic_one(
     assert_equal(got.grads, wanted.grads)
 
 
-def test_the_grouped_filters_of_a_convolution_are_mirrored_too():
+@pytest.mark.parametrize("rule", [ISOTROPIC, replace(MANIFOLD, rank=18)], ids=["isotropic", "manifold"])
+def test_the_filters_of_a_grouped_strided_convolution_are_mirrored_too(rule):
+    """Every group's filters see patches of 2 x 3 x 3; the 162 patches of the batch span that space."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Conv2d(4, 6, 3, stride=2, groups=2), nn.Flatten())
-    x = randn(3, 2, 8, 8)
-    net = Net(module.double(), x)
+    module = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Conv2d(4, 6, 3, stride=2, groups=2), nn.Flatten()
+    )
+    batch = Batch(randn(9, 2, 9, 9), randn(9, 1))
+    net = Net(module.double(), batch.x)
     params = net.init_params()
-    state = MANIFOLD.init(net, params, (x, x), seeded(0))
-    noise = orthonormal_noise({"2.weight": MANIFOLD.rank})
+    state = rule.init(net, params, batch, seeded(0))
 
-    step = MANIFOLD.step(net, lambda y, _: y.square().sum(1), params, state, (x, x), noise, 0) \
-        if False else None  # fmt: skip
-    assert step is None or noise
+    step = rule.step(
+        net, lambda y, _: y.square().sum(1), params, state, batch, orthonormal_noise({"2.weight": 18}), 0
+    )
+
+    assert_equal(part(step.state, "feedback."), {"2.weight": params["2.weight"]})
 
 
 # --------------------------------------------------------------------------------------------------------------------

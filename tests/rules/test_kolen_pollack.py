@@ -1,0 +1,154 @@
+"""Kolen-Pollack: feedback and forward weights grow alike, and decay makes them agree at the rate that is predicted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from rulezoo import Batch, Budget, Net, State, credit
+from rulezoo.testing import tiny_net
+from rulezoo.training import Trainer
+from rulezoo_plugins.kolen_pollack import KolenPollack
+
+FIRST = {"fc1.weight", "conv1.weight", "w_in.weight"}  # fed by the input alone: no error passes them
+RULE = KolenPollack()
+DECAY, LR = 2.0, 0.02
+
+
+def expect_close(got, wanted):
+    """Up to rounding: differences of entries of size one, in float64."""
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-13)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def begin(tiny):
+    params, batch = tiny.params(), tiny.batch()
+    return params, batch, RULE.init(tiny.net, params, batch, seeded(0))
+
+
+def test_with_feedback_that_agrees_the_step_is_backprop(tiny):
+    params, batch, state = begin(tiny)
+    agreed = State(params={name: params[name.removeprefix("feedback.")] for name in state.params})
+
+    step = RULE.step(tiny.net, tiny.task.loss, params, agreed, batch, {}, 0)
+
+    true, mean = credit.backprop(tiny.net, tiny.task.loss, params, *batch)
+    for name, grad in true.items():
+        torch.testing.assert_close(step.grads[name], grad, rtol=1e-9, atol=1e-14)
+    assert torch.equal(step.loss, mean)
+
+
+def test_errors_travel_through_the_feedback_and_both_weights_get_the_same_increment(tiny):
+    params, batch, state = begin(tiny)
+
+    step = RULE.step(tiny.net, tiny.task.loss, params, state, batch, {}, 0)
+
+    feedback = {name.removeprefix("feedback."): b for name, b in state.params.items()}
+    assert set(feedback) == {name for name, p in params.items() if p.ndim > 1} - FIRST
+    wanted, _ = credit.through_feedback(tiny.net, tiny.task.loss, params, feedback, *batch)
+    for name, grad in wanted.items():
+        assert torch.equal(step.grads[name], grad)
+    for name in feedback:
+        assert torch.equal(step.grads[f"rule.feedback.{name}"], wanted[name])
+    assert set(step.grads) == {*params, *(f"rule.feedback.{name}" for name in feedback)}
+
+
+def test_initial_feedback_is_random_and_of_the_size_of_the_weights_times_scale():
+    """2,304 entries: their root mean square has a standard error of 1.5 %."""
+    net = Net(
+        nn.Sequential(nn.Linear(4, 48), nn.Linear(48, 48)).double(), torch.zeros(1, 4, dtype=torch.float64)
+    )
+    params = net.init_params()
+
+    feedback = KolenPollack(scale=3.0).init(net, params, None, seeded(0)).params["feedback.1.weight"]
+
+    size = 3 * params["1.weight"].square().mean().sqrt()
+    torch.testing.assert_close(feedback.square().mean().sqrt(), size, rtol=0.06, atol=0)
+    overlap = torch.cosine_similarity(feedback.flatten(), params["1.weight"].flatten(), dim=0)
+    assert abs(float(overlap)) < 0.1  # five standard deviations
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Decay, under the optimisers that rules are trained with
+
+
+def trained(optimizer, steps, weight_decay=DECAY, schedule="constant"):
+    """W - B of every layer before training and after each step; how far each W went, relative to its size."""
+    tiny = tiny_net("mlp")
+    budget = Budget(1, 8, LR, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule)
+    batches = [tiny.batch(8, seed=t) for t in range(steps)]
+    first = Batch(batches[0].x[None], batches[0].y[None])
+    trainer = Trainer(RULE, tiny.net, tiny.task.loss, [tiny.params()], first, [0], budget, steps)
+    start = {name: p.clone() for name, p in trainer.params.items()}
+    layers = [name.removeprefix("feedback.") for name in trainer.state.params]
+    seen = {name: [trainer.params[name] - trainer.state.params[f"feedback.{name}"]] for name in layers}
+    for x, y in batches:
+        trainer.step(Batch(x[None], y[None]))
+        for name in layers:
+            seen[name].append(trainer.params[name] - trainer.state.params[f"feedback.{name}"])
+    moved = {name: float((trainer.params[name] - start[name]).norm() / start[name].norm()) for name in layers}
+    return seen, moved
+
+
+def test_under_adamw_the_difference_shrinks_by_one_minus_lr_times_decay_in_every_step():
+    seen, moved = trained("adam", steps=40)
+
+    assert len(seen) == 2
+    for name, distances in seen.items():
+        for t, distance in enumerate(distances):
+            expect_close(distance, distances[0] * (1 - LR * DECAY) ** t)
+        assert moved[name] > 0.3  # and all the while the weights learn
+
+
+def test_under_a_schedule_the_difference_shrinks_with_the_learning_rate_of_the_step():
+    steps = 12
+    seen, _ = trained("adam", steps, schedule="cosine")
+
+    shrink = 1.0
+    for t in range(steps):
+        shrink *= 1 - DECAY * LR * (1 + math.cos(math.pi * t / steps)) / 2
+    for distances in seen.values():
+        expect_close(distances[-1], distances[0] * shrink)
+
+
+def test_under_sgd_with_momentum_the_difference_follows_its_own_recurrence_and_shrinks_geometrically():
+    """D' = D - lr M', M' = 0.9 M + decay D: a linear recurrence without gradients; its larger root is the rate."""
+    momentum, steps = 0.9, 150  # after which the smaller root has died away
+    decay = 0.1  # real roots: (1 - sqrt(momentum))² > lr * decay
+    seen, moved = trained("sgd", steps, weight_decay=decay)
+
+    for name, distances in seen.items():
+        d, m = 1.0, 0.0
+        for distance in distances:
+            expect_close(distance, distances[0] * d)
+            m = momentum * m + decay * d
+            d -= LR * m
+        assert moved[name] > 0.05
+        trace = 1 + momentum - LR * decay  # roots of r² - trace r + momentum
+        rate = (trace + (trace**2 - 4 * momentum) ** 0.5) / 2
+        last = distances[-1].norm() / distances[-2].norm()
+        assert float(last) == pytest.approx(rate, abs=2e-4)
+
+
+def test_without_decay_the_difference_stays():
+    seen, _ = trained("adam", steps=10, weight_decay=0.0)
+
+    for distances in seen.values():
+        expect_close(distances[-1], distances[0])
+
+
+def test_the_rule_asks_for_decay_by_default():
+    assert KolenPollack().weight_decay > 0
+
+
+def test_weights_that_no_linear_or_convolution_layer_uses_are_refused():
+    net = Net(nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 2)), torch.zeros(1, 3, dtype=torch.long))
+
+    assert "'0.weight'" in RULE.skip(net, None)
+    assert RULE.skip(tiny_net("rnn").net, None) is None
