@@ -226,13 +226,14 @@ class Prober:
         return manifold.principal_basis(rows, min(self.rank, rows.shape[1]))
 
     def _activity(self, params: Tensors) -> Tensors:
-        """Activity at every site, pooled over its visits and evenly thinned: site → ``(samples at most, n)``, on the CPU."""
+        """Activity at every site, pooled over its visits and evenly thinned: site → ``(samples at most, n)``."""
+        device = self.sample.device if self.sample.device.type != "mps" else "cpu"  # which knows no float64
         seen: dict[str, list[Tensor]] = {site: [] for site in self.sites}
         for x in torch.split(self.sample, 256):
 
             def note(key: str, h: Tensor) -> Tensor:
                 if self.net.visits[key].site in seen:
-                    seen[self.net.visits[key].site].append(h.detach().flatten(1).cpu())
+                    seen[self.net.visits[key].site].append(h.detach().flatten(1).to(device))
                 return h
 
             with torch.no_grad():
@@ -293,13 +294,15 @@ def _batches(examples: Batch, size: int) -> list[Batch]:
 
 def _dimensions(activity: Tensor) -> dict[str, float]:
     """How many dimensions activity ``(samples, n)`` has; what cannot be told of a silent site is left out."""
-    rows = activity.numpy()
+    rows = activity.cpu().numpy()
     numbers: dict[str, float] = {"samples": len(rows)}
     with suppress(ValueError):  # no variance
         numbers |= asdict(dimension.linear_dimension(rows))
     with suppress(ValueError):  # no variance, too few samples, or too many that are equal
         rng = np.random.default_rng(0)
-        for level, block in enumerate(dimension.two_nn_blocks(rows, rng, smallest=_BLOCK)[:4]):
+        for level, block in enumerate(
+            dimension.two_nn_blocks(rows, rng, smallest=max(_BLOCK, len(rows) // 8))
+        ):
             numbers["two_nn" if not level else f"two_nn_{2**level}"] = block.mean
     return numbers
 

@@ -278,5 +278,5 @@ def test_what_a_job_stored_before_it_failed_stays(store):
         pytest.approx(1 / 3),
         "vmap",
     )
-    (alone,) = failures(replace(job, rule="slower", seeds=(0,)), "killed", "by a test", started)
+    alone, _ = failures(replace(job, rule="slower", seeds=(0, 1)), "killed", "by a test", started)
     assert (alone.answered.mode, alone.answered.seeds_together) == ("single", 1)

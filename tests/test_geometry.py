@@ -192,6 +192,12 @@ def test_row_angles_are_of_the_leading_row_space():
     assert len(geometry.row_angles(rows, torch.eye(6, dtype=torch.float64), top=2)) == 2
 
 
+def test_the_row_space_is_not_centred():
+    """Every example has the same Jacobian, as behind the last site."""
+    rows = torch.eye(6, dtype=torch.float64)[:2].repeat(9, 1)
+    assert geometry.row_angles(rows, torch.eye(6, dtype=torch.float64)[:, 1:4]) == pytest.approx((0, 90))
+
+
 def test_a_silent_site_has_no_manifold():
     numbers = aligned(normal(6, 2, 1, 5), normal(6, 2, seed=1), torch.zeros(5, 3, dtype=torch.float64))
     assert numbers["rank"] == 0

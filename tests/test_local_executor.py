@@ -347,7 +347,7 @@ def test_a_store_that_breaks_stops_everything_and_leaves_no_process(tmp_path, mo
         def finished(self, job, records):
             raise AssertionError("nothing can be finished")
 
-    jobs = [Job(rule, "tiny", (0,), "cpu", root, epochs=1) for rule in ("hangs", "frozen")]
+    jobs = [Job(rule, "tiny", (0,), "cpu", root, epochs=1) for rule in ("frozen", "hangs")]
     with pytest.raises(StoreError, match="a file stands where a folder is needed"):
         Local(2).run(jobs, Listener())
     assert len(set(children)) == 2

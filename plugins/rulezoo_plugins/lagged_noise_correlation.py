@@ -51,6 +51,10 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         """L: how many lags are learnt, on trials of ``steps`` steps."""
         raise NotImplementedError(f"{type(self).__name__} must define lags()")
 
+    def signals(self, net: Net, error: Tensor, state: State) -> Tensors:
+        """What each visit of the state is taught, ``(b, n)``, by the error ``(b, *net.output_shape)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define signals()")
+
     def skip(self, net: Net, task: Task) -> str | None:
         """Needs a state that is visited at every time step."""
         return super().skip(net, task) or why_no_course(net)
@@ -75,6 +79,17 @@ class KickedNoiseCorrelation(NoiseCorrelation):
             "kick": torch.randn(kicks, dimensions, generator=gen, dtype=dtype, device=device),
             "when": torch.rand(kicks, generator=gen, dtype=dtype, device=device),
         }
+
+    def step(
+        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
+    ) -> Step:
+        """See `LearningRule.step`."""
+        cut = credit.cut(net, params, batch.x, course(net).visits)
+        error, mean = credit.output_error(loss, cut.output, batch.y)
+        state = self.remember(net, state, cut.sites, t)
+        if t % self.every == 0:
+            state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
+        return Step(cut.pull(error, self.signals(net, error, state)), state, mean)
 
     def _learn_feedback(
         self, net: Net, params: Tensors, x: Tensor, cut: credit.Cut, state: State, noise: Tensors, t: int
@@ -134,19 +149,11 @@ class LaggedNoiseCorrelation(KickedNoiseCorrelation):
         """H + 1, or as many as there are steps."""
         return steps if self.horizon is None else min(steps, self.horizon + 1)
 
-    def step(
-        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
-    ) -> Step:
-        """See `LearningRule.step`."""
+    def signals(self, net: Net, error: Tensor, state: State) -> Tensors:
+        """See `KickedNoiseCorrelation.signals`."""
         trial = course(net)
-        cut = credit.cut(net, params, batch.x, trial.visits)
-        error, mean = credit.output_error(loss, cut.output, batch.y)
-        state = self.remember(net, state, cut.sites, t)
-        if t % self.every == 0:
-            state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
-        signals = teaching_signals(trial.in_time(error), state.buffers[f"feedback.{trial.site}"])
-        by_visit = dict(zip(trial.visits, signals.unbind(1), strict=True))
-        return Step(cut.pull(error, by_visit), state, mean)
+        taught = teaching_signals(trial.in_time(error), state.buffers[f"feedback.{trial.site}"])
+        return dict(zip(trial.visits, taught.unbind(1), strict=True))
 
 
 @dataclass(frozen=True)

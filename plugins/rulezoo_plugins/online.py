@@ -69,7 +69,7 @@ class RFLO(LearningRule):
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
     ) -> Step:
         """See `LearningRule.step`."""
-        cut = cut_in_time(net, params, batch.x)
+        cut = credit.cut(net, params, batch.x, course(net).visits)
         error, mean = credit.output_error(loss, cut.output, batch.y)
         signals = traced_signals(net, error, self.feedback(net, params, state), state.buffers["leak"])
         return Step(cut.pull(error, signals), state, mean)
@@ -118,29 +118,15 @@ class LearntRFLO(KickedNoiseCorrelation):
         state = super().init(net, params, batch, gen)
         return State(state.params, {**state.buffers, "leak": _leak(net).to(batch.x)})
 
-    def step(
-        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
-    ) -> Step:
-        """See `LearningRule.step`."""
-        trial = course(net)
-        cut = cut_in_time(net, params, batch.x)
-        error, mean = credit.output_error(loss, cut.output, batch.y)
-        state = self.remember(net, state, {key: cut.sites[key] for key in trial.visits}, t)
-        if t % self.every == 0:
-            state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
-        feedback = state.buffers[f"feedback.{trial.site}"][0]
-        signals = traced_signals(net, error, feedback, state.buffers["leak"])
-        return Step(cut.pull(error, signals), state, mean)
+    def signals(self, net: Net, error: Tensor, state: State) -> Tensors:
+        """See `KickedNoiseCorrelation.signals`."""
+        feedback = state.buffers[f"feedback.{course(net).site}"]
+        return traced_signals(net, error, feedback[0], state.buffers["leak"])
 
 
 @dataclass(frozen=True)
 class LearntManifoldRFLO(LearntRFLO, KickedInManifold):
     """The same, from kicks in the principal subspace of recent states."""
-
-
-def cut_in_time(net: Net, params: Tensors, x: Tensor) -> credit.Cut:
-    """One forward pass, cut at every visit of the state and at every recurrent edge."""
-    return credit.cut(net, params, x, [*net.keys("post"), *net.keys("recurrent")])
 
 
 def traced_signals(net: Net, error: Tensor, feedback: Tensor, leak: Tensor) -> Tensors:

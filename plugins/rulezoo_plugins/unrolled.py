@@ -74,4 +74,7 @@ def why_no_course(net: Net) -> str | None:
         return "nothing recurs: the network has no site of kind 'post' that is visited at every time step"
     if len(sites) > 1:
         return f"only networks with one recurrent layer are served, and this one has sites {', '.join(sites)}"
-    return None
+    if len(visits) < 2:
+        return "nothing recurs: the input has a single time step"
+    shape = net.visits[visits[0]].shape
+    return None if len(shape) == 1 else f"the state must be a vector of units, and this one has shape {shape}"

@@ -70,7 +70,7 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
             data, x="x", y="y", hue="series", style="series", hue_order=series, style_order=series,
             palette=colours, markers=True, dashes=False, errorbar=_ends, err_style="bars", ax=ax,
         )  # fmt: skip
-        ax.set(xlabel=chart.x, ylabel=chart.y[panel])
+        ax.set(xlabel=chart.x, ylabel=textwrap.fill(chart.y[panel], 26))
     else:
         sns.pointplot(
             data, x="y", y="series", hue="series", order=series, hue_order=series, palette=colours, errorbar=_ends,

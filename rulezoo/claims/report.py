@@ -170,7 +170,9 @@ def tuning(study: Study, evidence: Evidence) -> list[Table]:
     for one in study.tunings:
         tried = evidence.tried.get(one.name, {})
         grid = ", ".join(f"{value}: {100 * score:.1f}" for value, score in tried.items())
-        rows.append((one.name, one.option, grid, evidence.chosen.get(one.name, "")))
+        chosen = evidence.chosen.get(one.name, "")
+        edge = " (an end of the grid)" if chosen in (one.values[0], one.values[-1]) else ""
+        rows.append((one.name, one.option, grid, chosen + edge))
     title = f"Tuning: mean validation score in percent, seed {_seeds(study.tunings[0].arm.seeds)}"
     return [Table(title, ("rule", "option", "tried", "chosen"), tuple(rows))]
 

@@ -69,7 +69,9 @@ def jacobians(net, params, example, t):
         output = net.run(
             params, example[None], lambda key, h: h + offset if key == f"hidden[{t}]" else h
         ).squeeze(0)
-        return output if output.ndim == 2 else output.new_zeros(STEPS, 3).index_put((torch.tensor(3),), output)
+        return (
+            output if output.ndim == 2 else output.new_zeros(STEPS, 3).index_put((torch.tensor(3),), output)
+        )
 
     return torch.func.jacrev(answers)(example.new_zeros(UNITS))
 
@@ -83,7 +85,9 @@ def mean_lagged_jacobian(tiny, params, x, lag):
 
 def learnt(rule, tiny, params, batch, noise, state=None):
     state = rule.init(tiny.net, params, batch, seeded()) if state is None else state
-    return rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, 0).state.buffers["feedback.hidden"]
+    return rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, 0).state.buffers[
+        "feedback.hidden"
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -376,6 +380,17 @@ def test_feed_forward_networks_are_skipped_with_a_reason(kind):
     tiny = tiny_net(kind)
     for rule in (LaggedNoiseCorrelation(), LaggedManifoldNoiseCorrelation()):
         assert "visited at every time step" in rule.skip(tiny.net, tiny.task)
+
+
+def test_so_are_a_single_step_and_states_that_are_no_vectors():
+    class Square(Linear):
+        def forward(self, x):
+            state = self.hidden(self.w_in(x[:, 0]).view(-1, 2, 3))
+            return self.w_out(self.hidden(state).flatten(1))
+
+    rule, task = LaggedNoiseCorrelation(), tiny_net("rnn").task
+    for module, steps, words in ((Linear(False), 1, "single time step"), (Square(False), 2, "shape (2, 3)")):
+        assert words in rule.skip(Net(module.double(), randn(2, steps, 3)), task)
 
 
 VARIANTS = [

@@ -168,7 +168,7 @@ def test_with_recurrent_weights_it_is_not(rnn, lively):
     grads = step(EProp(), rnn, params, batch).grads
 
     for name in ("w_in.weight", "w_rec.weight"):
-        assert torch.cosine_similarity(grads[name].flatten(), true[name].flatten(), dim=0) < 0.99
+        assert (grads[name] - true[name]).norm() > 0.1 * true[name].norm()
 
 
 def test_random_e_prop_is_rflo(rnn, lively):
@@ -229,9 +229,7 @@ def test_the_feedback_that_is_learnt_is_the_read_out(rnn, lively, response):
 
     made = step(rule, rnn, params, batch, noise=every_direction(rnn, 5))
 
-    assert_equal(
-        {"w_out": made.state.buffers["feedback.hidden"][0]}, {"w_out": params["w_out.weight"]}, 1e-9
-    )
+    assert_equal({"w_out": made.state.buffers["feedback.hidden"][0]}, {"w_out": params["w_out.weight"]}, 1e-9)
     assert_equal(made.grads, step(EProp(), rnn, params, batch).grads, 1e-9)
 
 
@@ -305,7 +303,9 @@ class Gate(nn.Linear):
         return torch.sigmoid(super().forward(x))
 
 
-@pytest.mark.parametrize("rule", [RFLO(), EProp(), LearntRFLO(), LearntManifoldRFLO()], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "rule", [RFLO(), EProp(), LearntRFLO(), LearntManifoldRFLO()], ids=lambda r: type(r).__name__
+)
 def test_networks_without_an_eligibility_trace_are_skipped_with_a_reason(rule, mlp):
     assert "no site of kind 'recurrent'" in rule.skip(mlp.net, mlp.task)
     assert "constant rate" in reason(rule, Leaky(Gate(3, 6)))

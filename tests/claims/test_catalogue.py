@@ -1,0 +1,70 @@
+"""The protocols themselves: fair, large enough, and possible with the rules there are."""
+
+import pytest
+
+from rulezoo.claims.advantage import Advantage
+from rulezoo.claims.catalogue import CLAIMS
+from rulezoo.claims.design import PROFILES
+from rulezoo.claims.not_worse import NotWorse
+
+STUDIES = [(claim, profile) for claim in CLAIMS.values() for profile in PROFILES]
+every_study = pytest.mark.parametrize(
+    ("claim", "profile"), STUDIES, ids=[f"{claim.name}-{profile}" for claim, profile in STUDIES]
+)
+
+
+@every_study
+def test_every_study_can_be_planned(claim, profile):
+    from rulezoo.claims.running import cells
+    from rulezoo.registry import discover
+
+    study = claim.studies[profile]
+    provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})
+    candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
+    made = cells([*candidates, *provisional], study, discover(), "cpu")
+    assert sum(len(cell.asked) for cell in made) == study.runs  # nothing is asked twice
+
+
+@every_study
+def test_there_are_three_seeds_or_more_and_none_of_them_tunes(claim, profile):
+    study = claim.studies[profile]
+    for arm in study.arms:
+        assert len(arm.seeds) >= 3
+        assert arm.probes
+    judging = {seed for arm in study.arms for seed in arm.seeds}
+    assert not judging & {seed for tuning in study.tunings for seed in tuning.arm.seeds}
+
+
+@every_study
+def test_what_is_compared_is_tuned_alike(claim, profile):
+    study = claim.studies[profile]
+    by_task = {}
+    for tuning in study.tunings:
+        arm = tuning.arm
+        alike = tuning.option, tuning.values, arm.seeds, arm.epochs, tuple(arm.task_options.items())
+        by_task.setdefault(arm.task, set()).add(alike)
+    assert all(len(kinds) == 1 for kinds in by_task.values())
+    tuned = {arm.tuned for arm in study.arms}
+    assert tuned <= {""} or tuned == {tuning.name for tuning in study.tunings}
+
+
+@every_study
+def test_budgets_span_a_hundredfold_and_are_the_same_for_all(claim, profile):
+    if not isinstance(claim.criterion, Advantage | NotWorse):
+        return
+    study = claim.studies[profile]
+    for task in {arm.task for arm in study.arms}:
+        budgets = {}
+        for arm in study.arms:
+            if arm.task == task and arm.at:
+                assert arm.options["perturbations"] == f"{arm.at:g}"
+                budgets.setdefault(arm.label, []).append((arm.at, arm.seeds))
+        first, *others = budgets.values()
+        assert len(first) >= 4
+        assert max(first)[0] >= 100 * min(first)[0]
+        assert all(other == first for other in others)
+
+
+@every_study
+def test_reduced_data_are_called_reduced(claim, profile):
+    assert claim.studies[profile].scale.startswith("reduced") == (profile == "quick")

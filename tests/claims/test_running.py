@@ -1,0 +1,103 @@
+"""A study is carried out once, goes on where it stopped, and is refused before the first training."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+
+from rulezoo.claims.design import Arm, Claim, Study, Tuning
+from rulezoo.claims.running import run, store_of, stored
+from rulezoo.claims.standing import Standing
+from rulezoo.errors import UserError
+from rulezoo.jobs import work
+from rulezoo.registry import discover
+
+TINY = {"width": "0.25"}
+
+
+class InThisProcess:
+    """Does jobs in this process; is interrupted after so many of them."""
+
+    def __init__(self, patience=1000):
+        self.patience, self.done = patience, []
+
+    def run(self, jobs, listener):
+        for job in jobs:
+            if len(self.done) >= self.patience:
+                raise KeyboardInterrupt
+            work(job)
+            self.done.append(job)
+
+
+class Deaf:
+    def planned(self, runs, stored):
+        pass
+
+
+def tiny(label, rule, **fields):
+    return Arm(label, rule, "digits-cnn", (0,), task_options=TINY, epochs=1, **fields)
+
+
+@pytest.fixture
+def claim():
+    ours = tiny("ours", "backprop", tuned="ours", probes=1)
+    tuning = Tuning("ours", replace(ours, seeds=(1000,), probes=0, tuned=""), "lr", ("1e-4", "1e-2"))
+    arms = (ours, tiny("theirs", "frozen", probes=1))
+    return Claim(
+        "test",
+        "It works.",
+        "us",
+        Standing("ours", ("theirs",), "ours"),
+        {"quick": Study(arms, "s", "t", (tuning,))},
+    )
+
+
+def go(claim, tmp_path, executor):
+    return run(
+        claim, "quick", discover(), tmp_path, executor, lambda: nullcontext(Deaf()), device="cpu", threads=1
+    )
+
+
+def test_a_study_is_tuned_then_run_and_goes_on_where_it_stopped(claim, tmp_path):
+    for patience, runs in ((1, 1), (1, 2), (1, 3)):
+        with pytest.raises(KeyboardInterrupt):
+            go(claim, tmp_path, InThisProcess(patience))
+        found = stored(tmp_path, claim, "quick")
+        assert (found.done, found.planned, found.complete) == (runs, 4, False)
+    last = InThisProcess()
+    found = go(claim, tmp_path, last)
+    assert [job.rule for job in last.done] == ["frozen"]
+    assert found.complete
+    assert found.chosen == {"ours": "1e-2"}
+    assert found.of("ours")[0].asked.rule_options["lr"] == 0.01
+    assert [len(record.probes) for record in found.records] == [1, 1]
+
+    nothing = InThisProcess()
+    assert go(claim, tmp_path, nothing) == found
+    assert not nothing.done
+
+
+@pytest.mark.parametrize(
+    "bad", [{"options": {"rank": "nearly"}}, {"rule": "nobody"}, {"tuned": "", "options": {"lr": "-1"}}]
+)
+def test_what_does_not_exist_is_refused_before_the_first_training(claim, tmp_path, bad):
+    study = claim.studies["quick"]
+    wrong = replace(study, arms=(study.arms[0], replace(study.arms[1], **bad)))
+    executor = InThisProcess()
+    with pytest.raises(UserError, match="claim test cannot be run with this rulezoo"):
+        go(replace(claim, studies={"quick": wrong}), tmp_path, executor)
+    assert not executor.done
+
+
+def test_seeds_are_trained_one_by_one_where_that_is_asked_for(claim, tmp_path):
+    study = claim.studies["quick"]
+    arms = (replace(study.arms[1], seeds=(0, 1)),)
+    for together, jobs in ((True, [(0, 1)]), (False, [(0,), (1,)])):
+        one = replace(claim, studies={"quick": replace(study, arms=arms, tunings=(), together=together)})
+        executor = InThisProcess()
+        go(one, tmp_path / str(together), executor)
+        assert [job.seeds for job in executor.done] == jobs
+
+
+def test_each_profile_has_a_store_of_its_own(claim, tmp_path):
+    assert store_of(tmp_path, claim, "quick").root == tmp_path / "test" / "quick"
