@@ -99,13 +99,17 @@ def _commands() -> Iterator[str]:
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
-        inner = click.Context(command, info_name=name, parent=context, terminal_width=100, max_content_width=100)
+        inner = click.Context(
+            command, info_name=name, parent=context, terminal_width=100, max_content_width=100
+        )
         yield f"## rulezoo {name}\n\n```\n{command.get_help(inner)}\n```\n"
 
 
 def main() -> None:
     """Write or check."""
-    stale = [path for path, content in pages().items() if not path.exists() or path.read_text("utf-8") != content]
+    stale = [
+        path for path, content in pages().items() if not path.exists() or path.read_text("utf-8") != content
+    ]
     if "--check" in sys.argv:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is not up to date: run `python docs/generate.py`")

@@ -29,6 +29,8 @@ VARIANTS = [
     ManifoldNoiseCorrelation(
         refresh=3, every=2, rank=0.9, centred=False, perturbations=5, estimator="least-squares"
     ),
+    ManifoldNoiseCorrelation(rank="auto", refresh=2),
+    ManifoldNoiseCorrelation(rank="auto", perturbations=8, antithetic=False),
 ]
 
 

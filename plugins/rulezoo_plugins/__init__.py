@@ -14,7 +14,13 @@ _SIGNS = "Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao et al. 2019, arXiv:18
 @hookimpl
 def rulezoo_rules() -> list[RuleSpec]:
     """The rules, family by family, in the order of listings."""
-    return [*_measuring_sticks(), *_feedback_weights(), *_noise_correlation(), *_node_perturbation(), *_recurrent()]
+    return [
+        *_measuring_sticks(),
+        *_feedback_weights(),
+        *_noise_correlation(),
+        *_node_perturbation(),
+        *_recurrent(),
+    ]
 
 
 def _measuring_sticks() -> list[RuleSpec]:

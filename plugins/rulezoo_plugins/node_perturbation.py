@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, Task, credit, hp, manifold
+from rulezoo_plugins.in_manifold import InManifold
 
 Tensors = dict[str, Tensor]
 
@@ -125,7 +126,7 @@ class NodePerturbation(LearningRule):
 
 
 @dataclass(frozen=True)
-class ManifoldNodePerturbation(manifold.InManifold, NodePerturbation):
+class ManifoldNodePerturbation(InManifold, NodePerturbation):
     """Noise in the principal subspace of the site's recent activity, pooled over the visits of a site."""
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:

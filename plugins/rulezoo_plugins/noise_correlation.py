@@ -38,6 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, Task, credit, hp, manifold
+from rulezoo_plugins.in_manifold import InManifold
 from rulezoo_plugins.subspaces import (
     Everywhere,
     Explorers,
@@ -205,7 +206,7 @@ class NoiseCorrelation(LearningRule):
 
 
 @dataclass(frozen=True)
-class ManifoldNoiseCorrelation(manifold.InManifold, NoiseCorrelation):
+class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
     """NMNC: perturbations in the principal subspace of recent activity."""
 
     rank: int | float | str = hp(  # type: ignore[assignment]  # a word more than the mixin knows

@@ -35,8 +35,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rulezoo import Batch, LearningRule, Net, State, Step, Task, credit, hp, manifold
+from rulezoo import Batch, LearningRule, Net, State, Step, Task, credit, hp
 from rulezoo_plugins.feedback_alignment import refusal
+from rulezoo_plugins.in_manifold import InManifold
 
 Tensors = dict[str, Tensor]
 
@@ -98,7 +99,7 @@ class WeightMirror(LearningRule):
 
 
 @dataclass(frozen=True)
-class ManifoldWeightMirror(manifold.InManifold, WeightMirror):
+class ManifoldWeightMirror(InManifold, WeightMirror):
     """Noise in the principal subspace of the layer's input activity; of its patches, for a convolution."""
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
