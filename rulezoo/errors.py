@@ -37,5 +37,5 @@ def unknown(kind: str, name: str, known: Iterable[str], listing: str) -> Unknown
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"did you mean 'a' or 'b'?"``, nearest first, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=3)
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.65)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -269,7 +269,7 @@ def test_the_warning_names_the_command_that_tells_more(run, file):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", "frozn"], "unknown rule or task 'frozn'; did you mean 'frozen'? (rulezoo list)"),
+        (["show", "bakprop"], "unknown rule or task 'bakprop'; did you mean 'backprop'? (rulezoo list)"),
         (["lst"], "unknown command 'lst'; did you mean 'list'? (rulezoo --help)"),
         (
             ["plugins", "--traceback", "ruzoo"],

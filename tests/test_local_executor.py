@@ -408,10 +408,11 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_what_is_under_way(elsewhe
 def test_an_interrupt_while_things_are_still_starting_is_no_traceback(elsewhere, tmp_path):
     command = elsewhere("compare", *DIGITS, "--rules", "frozen", "--out", tmp_path / "out")
 
-    def server():
-        return any("forkserver" in what for what in command.family().values())
+    def importing():
+        servers = [number for number, what in command.family().items() if "forkserver" in what]
+        return any("libtorch" in Path(f"/proc/{number}/maps").read_text() for number in servers)
 
-    until(server, "the server of processes is starting")
+    until(importing, "the server of processes imports torch")
     os.killpg(command.process.pid, signal.SIGINT)
     code, table, err = command.ends()
     assert (code, table) == (130, "")

@@ -94,12 +94,13 @@ class Local:
 def _context() -> Any:  # noqa: ANN401
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rulezoo.executors.preload"])
     # Ctrl-C reaches every process of the terminal; a server that is still importing would die of it with a traceback.
     # The mask is inherited by it and by all that it forks; in this process, what came meanwhile is delivered now.
+    resource_tracker.ensure_running()  # which would lift the mask on its own account
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         forkserver.ensure_running()
