@@ -48,7 +48,7 @@ def _drawn(chart: Chart, data: pd.DataFrame) -> bytes:
     width = _INCHES[0] * across * (1.6 if not chart.x else 1)
     figure = Figure(figsize=(width, _INCHES[1] * down + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(down, across, squeeze=False).flatten()
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
     series = list(dict.fromkeys(data["series"]))
     for panel, ax in zip(chart.panels, axes, strict=False):
         _panel(chart, panel, data[data["panel"] == panel], series, ax)

@@ -119,6 +119,10 @@ def _tell(finding: Finding) -> None:
     click.echo(f"\nClaim: {finding.claim.statement}")
     click.echo(f"Verdict rule: {finding.claim.criterion.words}")
     click.echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
+    for record in finding.evidence.records:
+        if record.status != "ok":
+            asked = record.asked
+            say(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}")
     verdict = finding.verdict
     for part in verdict.parts if verdict else ():
         click.echo(f"  {part.state}: {part.words}")

@@ -6,12 +6,13 @@ The first line of a check's docstring is the promise to which it holds a rule, a
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
-from rulezoo.net import Tensors
-from rulezoo.rule import State
+from rulezoo import credit
+from rulezoo.net import Net, Tensors
+from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.testing.case import Case, Moment, flat_step, generator, walk
 from rulezoo.testing.expect import (
     NotApplicable,
@@ -24,11 +25,10 @@ from rulezoo.testing.expect import (
 from rulezoo.testing.nets import KINDS, tiny_net
 
 ROUNDING = 1e-7  # of a tensor's norm, in float64
-MIN_ANGLE = (
-    3.0  # degrees between a rule and backprop; the nearest of the built-in rules, usf, lies at 15 or more
-)
+MIN_ANGLE = 1.0  # degrees; backprop under another name differs by rounding, the best of approximations by 3
 BUDGET, BUDGET_LR = 120, 0.02  # steps of Adam on 16 new examples each
-LEARNT = 0.85  # the share of the initial loss that may be left then; the read-out alone leaves about 0.7
+LEARNT = 0.85  # share of the initial loss that may be left then; the read-out alone leaves 0.66 (rnn: 0.86)
+BEYOND = 0.9  # share of the read-out's loss that a rule may leave which teaches hidden layers; they leave up to 0.76
 
 
 def check_gradients(case: Case) -> None:
@@ -100,17 +100,39 @@ def _true_gradient(case: Case, moment: Moment) -> Tensors:
 
 
 def check_learns(case: Case) -> None:
-    """The loss on new examples falls within a small budget, on the first tiny network that the rule can serve."""
+    """Within a small budget the loss on new examples falls, and further than by training the read-out alone.
+
+    On the first tiny network that the rule can serve; a rule that declares signal="none" need not beat the read-out.
+    """
     served = _first_served(case)
-    params, state = served.begin()
     lr = case.rule.lr or BUDGET_LR
-    first = _test_loss(served, params, state)
-    last = _test_loss(served, *_trained(served, params, state, lr))
-    expect(
-        last < LEARNT * first,
-        f"after {BUDGET} steps of Adam with learning rate {lr:g} on {served.tiny.name} the loss on new examples went "
-        f"from {first:.3g} to {last:.3g}, expected below {LEARNT * first:.3g}",
-    )
+    first, last = _losses(served, lr)
+    told = f"{BUDGET} steps of Adam with learning rate {lr:g} on {served.tiny.name}"
+    if case.silent:
+        expect(last < first, f"in {told} the loss on new examples went from {first:.3g} to {last:.3g}")
+    else:
+        _, alone = _losses(replace(served, rule=_ReadOut()), lr)
+        expect(
+            last < min(BEYOND * alone, LEARNT * first),
+            f"in {told} the loss on new examples went from {first:.3g} to {last:.3g}, expected below {LEARNT:.0%} of "
+            f"that, and below {BEYOND:.0%} of the {alone:.3g} to which the read-out alone brings it",
+        )
+
+
+@dataclass(frozen=True)
+class _ReadOut(LearningRule):
+    """The floor: hidden layers stay as they are."""
+
+    def step(
+        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
+    ) -> Step:
+        grads, mean = credit.backprop(net, loss, params, batch.x, batch.y, only=net.readout)
+        return Step(grads, state, mean)
+
+
+def _losses(case: Case, lr: float) -> tuple[float, float]:
+    params, state = case.begin()
+    return _test_loss(case, params, state), _test_loss(case, *_trained(case, params, state, lr))
 
 
 def _first_served(case: Case) -> Case:

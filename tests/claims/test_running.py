@@ -8,6 +8,7 @@ import pytest
 from rulezoo.claims.design import Arm, Claim, Study, Tuning
 from rulezoo.claims.running import run, store_of, stored
 from rulezoo.claims.standing import Standing
+from rulezoo.cli import main
 from rulezoo.errors import UserError
 from rulezoo.jobs import work
 from rulezoo.registry import discover
@@ -97,6 +98,30 @@ def test_seeds_are_trained_one_by_one_where_that_is_asked_for(claim, tmp_path):
         executor = InThisProcess()
         go(one, tmp_path / str(together), executor)
         assert [job.seeds for job in executor.done] == jobs
+
+
+def test_arms_that_ask_the_same_question_are_run_once(claim, tmp_path):
+    arms = (tiny("ours", "frozen"), tiny("theirs", "frozen"))
+    executor = InThisProcess()
+    found = go(replace(claim, studies={"quick": Study(arms, "s", "t")}), tmp_path, executor)
+    assert len(executor.done) == 1
+    assert found.of("ours") == found.of("theirs")
+    assert found.complete
+
+
+@pytest.mark.slow
+def test_the_command_runs_a_claim_and_says_its_verdict(claim, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rulezoo.claims.catalogue.CLAIMS", {"test": claim})
+    monkeypatch.setattr("sys.argv", ["rulezoo", "claims", "run", "test"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    out, err = capsys.readouterr()
+    assert "digits-cnn  frozen" in err
+    assert "  open: test score of ours less theirs: " in out
+    assert out.endswith("Verdict: inconclusive\n")  # one seed has no interval
+    assert store_of(tmp_path / "leaderboard" / "claims", claim, "quick").read().records
 
 
 def test_each_profile_has_a_store_of_its_own(claim, tmp_path):

@@ -166,9 +166,9 @@ def test_files_with_a_wrong_checksum_are_called_damaged(tmp_path):
     [
         (MNISTMLP(), (1, 28, 28), [512, 256]),
         (FashionCNN(), (1, 28, 28), [32 * 14 * 14, 64 * 7 * 7, 128]),
-        (CIFAR10CNN(), (3, 32, 32), [32 * 16 * 16, 64 * 8 * 8, 128 * 4 * 4, 256]),
-        (CIFAR10CNN(width=0.5), (3, 32, 32), [16 * 16 * 16, 32 * 8 * 8, 64 * 4 * 4, 128]),
-        (CIFAR10CNN(width=4), (3, 32, 32), [128 * 16 * 16, 256 * 8 * 8, 512 * 4 * 4, 1024]),
+        (CIFAR10CNN(), (3, 32, 32), [16_384, 8_192, 4_096, 512]),
+        (CIFAR10CNN(width=0.5), (3, 32, 32), [8_192, 4_096, 2_048, 256]),
+        (CIFAR10CNN(width=4), (3, 32, 32), [65_536, 32_768, 16_384, 2_048]),
     ],
 )
 def test_widths_of_the_post_sites(task, shape, widths):

@@ -1,0 +1,72 @@
+"""Who may import whom. The core knows no plugin; the built-in plugins know no more of the core than a stranger does."""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import rulezoo
+
+CORE = Path(rulezoo.__file__).parent
+HEAVY = {
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "seaborn",
+    "sklearn",
+    "scipy",
+    "rich",
+    "msgspec",
+}
+
+
+def imports(path):
+    """``(module, names)`` of every import in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, ()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", tuple(alias.name for alias in node.names)
+
+
+def files(package):
+    return sorted(Path(importlib.import_module(package).__file__).parent.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda p: str(p.relative_to(CORE)))
+def test_the_core_imports_no_plugin(path):
+    assert not {
+        module for module, _ in imports(path) if module.split(".")[0] in ("rulezoo_plugins", "rulezoo_tasks")
+    }
+
+
+@pytest.mark.parametrize("package", ["rulezoo_plugins", "rulezoo_tasks"])
+def test_built_in_plugins_use_public_names_only(package):
+    public = {name for name in rulezoo.__all__ if not name.startswith("_")}
+    for path in files(package):
+        for module, names in imports(path):
+            if module.split(".")[0] == "rulezoo":
+                assert module == "rulezoo", f"{path.name} imports {module}"
+                assert set(names) <= public, f"{path.name} imports {set(names) - public}"
+            elif module.startswith("rulezoo_"):
+                assert module.split(".")[0] == package, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("package", ["rulezoo_plugins", "rulezoo_tasks"])
+def test_a_catalogue_imports_nothing_heavy(package):
+    catalogue = files(package)[0]
+    assert catalogue.name == "__init__.py"
+    assert not {module.split(".")[0] for module, _ in imports(catalogue)} & (HEAVY | {package})
+
+
+def test_every_public_name_is_there():
+    for name in rulezoo.__all__:
+        assert getattr(rulezoo, name) is not None
+    assert len(rulezoo.__all__) <= 24, "the public surface fits on one screen"
+    with pytest.raises(AttributeError, match="no attribute 'Nett'"):
+        _ = rulezoo.Nett
+    assert sys.modules["rulezoo"].__version__
