@@ -27,8 +27,7 @@ from rulezoo.testing.nets import KINDS, tiny_net
 ROUNDING = 1e-7  # of a tensor's norm, in float64
 MIN_ANGLE = 1.0  # degrees; backprop under another name differs by rounding, the best of approximations by 3
 BUDGET, BUDGET_LR = 120, 0.02  # steps of Adam on 16 new examples each
-LEARNT = 0.85  # share of the initial loss that may be left then; the read-out alone leaves 0.66 (rnn: 0.86)
-BEYOND = 0.9  # share of the read-out's loss that a rule may leave which teaches hidden layers; they leave up to 0.76
+BEYOND = 0.9  # share of the loss that the read-out alone reaches; rules that teach hidden layers reach 0.76 or less
 
 
 def check_gradients(case: Case) -> None:
@@ -113,9 +112,9 @@ def check_learns(case: Case) -> None:
     else:
         _, alone = _losses(replace(served, rule=_ReadOut()), lr)
         expect(
-            last < min(BEYOND * alone, LEARNT * first),
-            f"in {told} the loss on new examples went from {first:.3g} to {last:.3g}, expected below {LEARNT:.0%} of "
-            f"that, and below {BEYOND:.0%} of the {alone:.3g} to which the read-out alone brings it",
+            last < BEYOND * alone,
+            f"in {told} the loss on new examples went from {first:.3g} to {last:.3g}, expected below {BEYOND:g} times "
+            f"the {alone:.3g} to which training the read-out alone brings it",
         )
 
 
