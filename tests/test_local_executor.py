@@ -23,8 +23,8 @@ from rulezoo.executors.local import Local, _context
 from rulezoo.jobs import Job
 from rulezoo.store import Store, StoreError
 
-LIMIT = 10.0  # seconds for a training that takes less than one when the machine is free
-PATIENCE = 90.0  # seconds after which a process that was started here will not do any more what it should
+LIMIT = 12.0  # seconds for a training that takes less than one when the machine is free
+PATIENCE = 300.0  # seconds after which a process that was started here will not do any more what it should
 TOKEN = "RULEZOO_TEST_TOKEN"  # marks the processes of a test, and all that they start, in their environment
 DIGITS = ("--tasks", "digits-cnn", "--epochs", "1", "-o", "digits-cnn.width=0.25", "--device", "cpu")
 

@@ -45,7 +45,7 @@ class RFLO(LearningRule):
     """Eligibility traces through the leak, and fixed random feedback."""
 
     scale: float = hp(
-        1.0, "size of the feedback weights, in units of 1/sqrt(units of the state)",
+        1.0, "size of random feedback weights, in units of 1/sqrt(units of the state)",
         low=1e-6, search=(0.1, 10), log=True,
     )  # fmt: skip
 
