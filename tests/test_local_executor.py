@@ -109,7 +109,11 @@ def environment(tmp_path_factory):
         for name in ("RULEZOO_DEBUG", "RULEZOO_RESULTS", "RULEZOO_DATA"):
             patch.delenv(name, raising=False)
         patch.chdir(tmp_path_factory.mktemp("here"))
+        # Who started the tests may have made them deaf to the interrupt (a shell does so in the background, and in CI);
+        # what they start would inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
