@@ -68,8 +68,10 @@ class Stepper:
     def cycle(self) -> None:
         for _ in range(CYCLE):
             noise = self.rule.noise(self.net, self.state, self.batch, self.gen, self.t)
-            step = self.rule.step(self.net, loss, self.params, self.state, self.batch, noise, self.t)
-            self.state = step.state
+            # The gradients are let go at once, as plain autograd lets go of its own before the next step.
+            self.state = self.rule.step(
+                self.net, loss, self.params, self.state, self.batch, noise, self.t
+            ).state
             self.t += 1
 
 

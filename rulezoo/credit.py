@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from rulezoo.net import Net, Tensors
 
@@ -133,15 +134,42 @@ def site_gradients(
     return gradients
 
 
-def _differentiated(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[[Any], Any]]:  # noqa: ANN401
-    """``torch.func.vjp`` whose pull-back frees the graph.
+def _differentiated(function: Callable[[Any], Any], at: Any) -> tuple[Any, Callable[[Any], tuple[Any]]]:  # noqa: ANN401
+    """The value of ``function`` at a dictionary of tensors or a tensor, and its pull-back, which frees the graph.
 
-    Left to itself, torch would record the backward pass too, for second derivatives that nobody asks for: a fifth of
-    the time of a step.
+    Under vmap this is ``torch.func.vjp``. Outside of any transform it is plain autograd, which gives the same numbers
+    at a lower price: functorch wraps every tensor, and an `autograd.Function` costs it several times as much.
     """
-    result = torch.func.vjp(function, *at)
+    return _by_functorch(function, at) if _transformed() else _by_autograd(function, at)
+
+
+def _transformed() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None  # there is no public way to ask
+
+
+def _by_functorch(function: Callable[[Any], Any], at: Any) -> tuple[Any, Callable[[Any], tuple[Any]]]:  # noqa: ANN401
+    result = torch.func.vjp(function, at)
     value, vjp = result[0], result[1]
+    # Left to itself it would record the backward pass too, for second derivatives: a fifth of the time of a step.
     return value, lambda cotangents: vjp(cotangents, retain_graph=False, create_graph=False)
+
+
+def _by_autograd(function: Callable[[Any], Any], at: Any) -> tuple[Any, Callable[[Any], tuple[Any]]]:  # noqa: ANN401
+    flat, structure = tree_flatten(at)
+    leaves = [tensor.detach().requires_grad_() for tensor in flat]
+    with torch.enable_grad():
+        values, shape = tree_flatten(function(tree_unflatten(leaves, structure)))
+
+    def pull(cotangents: Any) -> tuple[Any]:  # noqa: ANN401
+        pairs = zip(values, tree_flatten(cotangents)[0], strict=True)
+        reached = [(value, cotangent) for value, cotangent in pairs if value.requires_grad]
+        if not reached:  # nothing depends on what is differentiated by
+            return (tree_unflatten([torch.zeros_like(leaf) for leaf in leaves], structure),)
+        outputs, grads = zip(*reached, strict=True)
+        found = torch.autograd.grad(outputs, leaves, grads, allow_unused=True, materialize_grads=True)
+        return (tree_unflatten(list(found), structure),)
+
+    return tree_unflatten([value.detach() for value in values], shape), pull
 
 
 # --------------------------------------------------------------------------------------------------------------------
