@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rulezoo import LearningRule, OptionError, hp, manifold
+from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, credit, hp, manifold
 
 Tensors = dict[str, Tensor]
 
@@ -21,8 +21,8 @@ class InManifold(LearningRule):
     of shape ``(rows, n)``. A slot holds one step's activity as it is; steps that no refresh will ask for are not kept.
     """
 
-    rank: int | float = hp(32, "dimensions of the manifold, or (below 1) the fraction of variance it explains",
-                           low=1e-6, search=(8, 16, 32, 64, 128))  # fmt: skip
+    rank: int | float = hp(32, "dimensions of the manifold, at most those of the site and of its recent activity; "
+                           "or (below 1) the fraction of variance it explains", low=1e-6, search=(8, 16, 32, 64, 128))  # fmt: skip
     samples: int = hp(512, "recent activities from which the manifold is found", low=2)
     refresh: int = hp(100, "find the manifold anew every so many steps", low=1)
     centred: bool = hp(True, "subtract the mean activity before finding the manifold")
@@ -32,6 +32,27 @@ class InManifold(LearningRule):
         super().__post_init__()
         if isinstance(self.rank, float) and self.rank > 1:
             raise OptionError(f"rank must be a whole number, or a fraction below 1, got {self.rank!r}")
+
+    def step(
+        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
+    ) -> Step:
+        """The step of the rule proper; whenever a manifold may be new, its log tells how many dimensions it has.
+
+        They are fewer than ``rank`` where the site has fewer units, the recent activities are fewer, or they do not
+        vary in so many directions.
+        """
+        return self.with_dimensions(super().step(net, loss, params, state, batch, noise, t), t)
+
+    def with_dimensions(self, step: Step, t: int) -> Step:
+        """The same with ``dimensions.<name>`` among its logs, if this is a step at which to tell them."""
+        if t % self.refresh:
+            return step
+        found = {
+            key.replace("basis", "dimensions", 1): manifold.dimensions(basis)
+            for key, basis in step.state.buffers.items()
+            if key.startswith("basis.")
+        }
+        return step._replace(logs=step.logs | found)
 
     def first_manifold(self, activity: Tensors) -> Tensors:
         """The buffers to start with, from the activity ``(rows, n)`` of every name."""

@@ -171,6 +171,12 @@ class KickedInManifold(ManifoldNoiseCorrelation):
 class LaggedManifoldNoiseCorrelation(LaggedNoiseCorrelation, KickedInManifold):
     """Lagged feedback from kicks in the principal subspace of recent states, pooled over the steps."""
 
+    def step(
+        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
+    ) -> Step:
+        """See `InManifold.step`, which the lagged step stands before."""
+        return self.with_dimensions(super().step(net, loss, params, state, batch, noise, t), t)
+
 
 def teaching_signals(errors: Tensor, feedback: Tensor) -> Tensor:
     """Each step's share in the errors that follow it, q_t = Σ_k B_kᵀ e_{t+k}, ``(b, T, n)``.

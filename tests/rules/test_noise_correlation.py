@@ -71,6 +71,10 @@ def basis_of(tiny, state, key):
     return state.buffers[f"basis.{tiny.net.visits[key].site}"]
 
 
+def per_example(output, y):
+    return nn.functional.cross_entropy(output, y, reduction="none")
+
+
 def lone(batch, copies):
     """One example, again and again: its Jacobian is the mean Jacobian."""
     return Batch(*(part[:1].repeat(copies, *[1] * (part.ndim - 1)) for part in batch))
@@ -461,6 +465,47 @@ def test_the_manifold_is_that_of_recent_activity_and_changes_when_it_is_due(tiny
         if t == slots or t >= 2 * slots:
             recent = manifold.principal_basis(torch.cat(rows[t - slots : t]), 2)
             assert_equal(bases[t + 1] @ bases[t + 1].T, recent @ recent.T, 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("rank", "samples", "dimensions"),
+    [(3, 64, (3, 3)), (1000, 64, (16, 12)), (1000, 5, (4, 4))],
+    ids=["as asked", "above the width", "above the samples"],
+)
+def test_a_rank_that_cannot_be_had_is_cut_and_the_log_tells_what_is_left(rank, samples, dimensions):
+    """To the units of the site; centred, N recent activities span N - 1 directions."""
+    rule = ManifoldNoiseCorrelation(rank=rank, samples=samples, refresh=2)
+    batch = Batch(randn(64, 20), torch.arange(64) % 3)
+    layers = [nn.Linear(20, 16), nn.Tanh(), Site(), nn.Linear(16, 12), nn.Tanh(), Site(), nn.Linear(12, 3)]
+    net = Net(nn.Sequential(*layers).double(), batch.x)
+    params = net.init_params()
+    state = rule.init(net, params, batch, seeded(0))
+    told = []
+    for t in range(3):
+        noise = rule.noise(net, state, batch, seeded(t), t)
+        step = rule.step(net, per_example, params, state, batch, noise, t)
+        state = step.state
+        told.append({name: float(value) for name, value in step.logs.items()})
+
+    wanted = dict(zip(("dimensions.2", "dimensions.5"), dimensions, strict=True))
+    assert told[1] == {}
+    assert all(told[t] == pytest.approx(wanted) for t in (0, 2))
+    assert all(g.isfinite().all() for g in step.grads.values())
+
+
+def test_a_site_whose_activity_does_not_vary_has_no_dimension_and_gets_no_signal():
+    """Dead units: no perturbation goes there, the feedback stays zero and finite, the read-out still learns."""
+    rule, batch = ManifoldNoiseCorrelation(rank=4), Batch(randn(32, 6), torch.arange(32) % 3)
+    net = Net(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Site(), nn.Linear(8, 3)).double(), batch.x)
+    params = net.init_params()
+    params["0.weight"], params["0.bias"] = torch.zeros_like(params["0.weight"]), params["0.bias"].abs()
+    state = rule.init(net, params, batch, seeded(0))
+    step = rule.step(net, per_example, params, state, batch, rule.noise(net, state, batch, seeded(1), 0), 0)
+
+    assert float(step.logs["dimensions.2"]) == 0
+    assert not step.state.buffers["feedback.2"].any()
+    assert not step.grads["0.weight"].any()
+    assert step.grads["3.bias"].any()
 
 
 # --------------------------------------------------------------------------------------------------------------------
