@@ -232,6 +232,18 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
                 buffers[f"energy.{site}"] = unknown(buffers[f"basis.{site}"])
         return State(state.params, buffers)
 
+    def step(
+        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
+    ) -> Step:
+        """See `InManifold.step`; an automatic rank is logged as ``rank.<site>``, that of isotropic noise as n."""
+        step = super().step(net, loss, params, state, batch, noise, t)
+        if self.rank != "auto" or t % self.refresh:
+            return step
+        rows = self._perturbed_examples(len(batch.x), len(net.keys("post")))
+        spaces = {net.visits[k].site: self.subspace(net, step.state, k, rows, t) for k in net.keys("post")}
+        chosen = {f"rank.{site}": space.rank for site, space in spaces.items() if isinstance(space, Hedged)}
+        return step._replace(logs=step.logs | chosen)
+
     def columns(self, units: int) -> tuple[int, float]:
         """See `InManifold`."""
         return (min(units, self.samples, _MOST), 1.0) if self.rank == "auto" else super().columns(units)

@@ -147,6 +147,12 @@ class Hedged:
         return sum(self.basis.shape)
 
     @property
+    def rank(self) -> Tensor:
+        """How many directions are perturbed: those of the columns in use, or all units."""
+        inside = manifold.dimensions(self.basis * self.columns)
+        return torch.lerp(inside, torch.full_like(inside, len(self.basis)), self.isotropic)
+
+    @property
     def told(self) -> Tensor | float:
         """Not when all explore, but for what is heard everywhere."""
         return 1.0 if self.explorers.count < self.rows else self.isotropic * bool(self.explorers.everywhere)

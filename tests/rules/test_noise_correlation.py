@@ -493,6 +493,18 @@ def test_a_rank_that_cannot_be_had_is_cut_and_the_log_tells_what_is_left(rank, s
     assert all(g.isfinite().all() for g in step.grads.values())
 
 
+def test_an_automatic_rank_is_logged_with_the_dimensions_it_was_chosen_from(mlp):
+    rule = ManifoldNoiseCorrelation(rank="auto", refresh=2)
+    (state, _, _), *_ = walk(rule, mlp, 1)
+    batch, params = mlp.batch(), mlp.params()
+    noise = rule.noise(mlp.net, state, batch, seeded(0), 0)
+    logs = rule.step(mlp.net, mlp.task.loss, params, state, batch, noise, 0).logs
+
+    sites = {mlp.net.visits[key].site for key in mlp.net.keys("post")}
+    assert set(logs) == {f"{word}.{site}" for word in ("dimensions", "rank") for site in sites}
+    assert all(1 <= float(logs[f"rank.{site}"]) <= mlp.net.visits[site].width for site in sites)
+
+
 def test_a_site_whose_activity_does_not_vary_has_no_dimension_and_gets_no_signal():
     """Dead units: no perturbation goes there, the feedback stays zero and finite, the read-out still learns."""
     rule, batch = ManifoldNoiseCorrelation(rank=4), Batch(randn(32, 6), torch.arange(32) % 3)

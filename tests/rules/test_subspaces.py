@@ -43,11 +43,12 @@ def hedged(basis, columns=COLUMNS, isotropic=0.0, explorers=NOBODY, rows=8):
 @pytest.mark.parametrize("estimator", ["correlation", "least-squares"])
 def test_without_explorers_it_is_one_of_the_two_plain_subspaces(basis, jacobian, estimator):
     z = randn(8, UNITS + COLUMNS, seed=2)
-    for space, plain, mine in [
-        (hedged(basis), Span(basis), z[:, UNITS:]),
-        (hedged(basis, columns=5), Span(basis * (torch.arange(COLUMNS) < 5)), z[:, UNITS:]),
-        (hedged(basis, isotropic=1.0), Everywhere(UNITS), z[:, :UNITS]),
+    for space, plain, mine, rank in [
+        (hedged(basis), Span(basis), z[:, UNITS:], COLUMNS),
+        (hedged(basis, columns=5), Span(basis * (torch.arange(COLUMNS) < 5)), z[:, UNITS:], 5),
+        (hedged(basis, isotropic=1.0), Everywhere(UNITS), z[:, :UNITS], UNITS),
     ]:
+        assert float(space.rank) == pytest.approx(rank)
         xi = plain.perturbation(mine, ENERGY)
         torch.testing.assert_close(space.perturbation(z, ENERGY), xi)
         change = xi @ jacobian.T
