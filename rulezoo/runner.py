@@ -243,7 +243,7 @@ class _Run:
             if place not in self.failed and curve[-1].validation < self.trial.bar:
                 self.pruned[place] = (
                     f"given up after epoch {epoch} of {self.budget.epochs}: {self.task.metric} on validation data was "
-                    f"{curve[-1].validation:.1%}, the median of the trials before it {self.trial.bar:.1%}"
+                    f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
                 )
 
     def _train(self, epoch: int, progress: Progress) -> None:

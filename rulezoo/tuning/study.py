@@ -3,8 +3,8 @@
 Trials come in rounds of `rulezoo.tuning.sampler.ROUND`, which run side by side. Each round is derived from the records
 of the rounds before, so that the same command goes on where it was stopped and a larger N goes on from a smaller one.
 The first trial is the author's default. Trials have seeds of their own and never read the test data. From the second
-round on, a trial whose score after half of its epochs is below the median of the trials so far is given up. It counts
-as one of the N, and so does one that fails, which is worse than any other.
+round on, a trial is given up that is hopeless after half of its epochs: its score is below the lower quartile of the
+trials so far. It counts as one of the N, and so does one that fails; neither can win.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Study:
     def bar(self) -> float | None:
         """The score after half of the epochs below which a trial is given up."""
         seen = [tried.halfway for _, tried in self.done if tried.halfway is not None]
-        return statistics.median(seen) if seen else None
+        return statistics.quantiles(seen, n=4, method="inclusive")[0] if len(seen) > 1 else None
 
     def next_round(self, registry: Registry, n: int) -> list[Cell]:
         """The trials to run now, of ``n`` in all."""
