@@ -541,6 +541,7 @@ def test_compare_tunes_first_and_shows_both(command, store):
     code, out, err = command("compare", "--tune", "3", *words)
     assert code == 0, err
     assert "12 of 12 runs to do" in err
+    assert len([line for line in err.splitlines() if "  validation accuracy " in line]) == 4
     trials = records.trials_of(store).read().records
     assert len(trials) == 2 * 3 * 2
     assert {r.asked.seed for r in trials} == {1000, 1001}
