@@ -6,6 +6,8 @@ learning rate and weight decay, the device, the precision and the runner's proto
 different budgets or on different devices never meet in one cell: they stand in columns of their own, headed
 by what tells them apart. A **cell** is what is left: the seeds.
 
+What a tuning chose may differ from task to task: see `rulezoo.board_rows`.
+
 A run that failed or diverged counts at chance level, so that a rule gains nothing by failing. A run that was
 interrupted is no result yet: it is named and does not count.
 """
@@ -16,16 +18,19 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rulezoo import board_names as names
+from rulezoo import board_rows
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
     from rulezoo.board_names import Facts, Identity
+    from rulezoo.board_rows import Group
     from rulezoo.records import Asked, Record
     from rulezoo.specs import Plausibility
+    from rulezoo.tuning.records import Tuned
 
 Format = Literal["table", "md", "csv", "json"]
 LONGEST = 300  # characters of a reason; the record has it whole
@@ -70,6 +75,7 @@ class Cell:
         cost: time of a training step over backprop's, median over the seeds; ``None`` if not known or mixed.
         mixed: whether the costs come from different hardware, so that they have no common median.
         notes: sentences on whatever went wrong.
+        setting: what a tuner chose here, e.g. ``lr=0.0032``; empty unless the row was tuned.
     """
 
     n: int
@@ -80,6 +86,7 @@ class Cell:
     cost: float | None = None
     mixed: bool = False
     notes: tuple[str, ...] = ()
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,12 +96,13 @@ class Row:
     Attributes:
         rule: its name.
         version: of the rule.
-        options: all of them.
+        options: all of them; of a row that was tuned, those that the user gave.
         label: name, and the options that tell the variant from the author's default and from its neighbours.
         cells: one for each column; ``None`` where nothing was run.
         score: mean over the columns of the score between chance (0) and backprop (1), skipped columns at 0.
         complete: whether every column has a score or was skipped; rows with a gap stand below the others.
         plausibility: name → mark.
+        ruleset: ``default``, ``set`` where the user set options, or, e.g., ``tuned-8``.
     """
 
     rule: str
@@ -105,6 +113,7 @@ class Row:
     score: float
     complete: bool
     plausibility: dict[str, str]
+    ruleset: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ def build(
     tasks: Sequence[str] | None = None,
     rules: Sequence[str] | None = None,
     plausibility: Mapping[str, Plausibility | None] | None = None,
+    tunings: Iterable[Tuned] = (),
 ) -> Board:
     """Make the table; the order of the records is of no importance.
 
@@ -138,6 +148,7 @@ def build(
         tasks: names of the tasks to show, in this order; all, by name, if not given.
         rules: names of the rules to show; all if not given.
         plausibility: name of a rule → what its spec declares.
+        tunings: the winners of which get rows of their own.
     """
     chosen = [
         r
@@ -146,17 +157,15 @@ def build(
     ]
     chosen.sort(key=lambda r: (r.answered.finished, r.asked.key))  # the latest of equals comes last
     by_column = _grouped(chosen, names.conditions)
-    by_row = _grouped(chosen, names.variant)
+    groups = board_rows.groups(chosen, tunings)
     order = sorted(by_column, key=lambda c: _column_order(by_column[c][0].asked, tasks))
     columns = _columns([by_column[c] for c in order])
-    cells = {row: _cells(runs, order) for row, runs in by_row.items()}
-    backprop = {row for row in by_row if dict(row)["rule"] == "backprop"}
-    ones = [_one([(cells[row][i], row in backprop) for row in by_row]) for i in range(len(columns))]
-    labels = names.labels(by_row)
+    cells = {row: _cells(group, order) for row, group in groups.items()}
+    backprop = {row for row in groups if dict(row)["rule"] == "backprop"}
+    ones = [_one([(cells[row][i], row in backprop) for row in groups]) for i in range(len(columns))]
     marks = {name: declared.marks() for name, declared in (plausibility or {}).items() if declared}
     rows = [
-        _row(runs[0].asked, labels[row], cells[row], _score(cells[row], columns, ones), marks)
-        for row, runs in by_row.items()
+        _row(group, cells[row], _score(cells[row], columns, ones), marks) for row, group in groups.items()
     ]
     sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
     return Board(
@@ -229,9 +238,14 @@ def _columns(groups: list[list[Record]]) -> tuple[Column, ...]:
     )
 
 
-def _cells(in_row: list[Record], order: Sequence[Identity]) -> tuple[Cell | None, ...]:
-    by_column = _grouped(in_row, names.conditions)
-    return tuple(_cell(by_column[column]) if column in by_column else None for column in order)
+def _cells(group: Group, order: Sequence[Identity]) -> tuple[Cell | None, ...]:
+    by_column = _grouped(group.runs, names.conditions)
+    return tuple(
+        replace(_cell(by_column[column]), setting=group.settings.get(column, ""))
+        if column in by_column
+        else None
+        for column in order
+    )
 
 
 def _cell(runs: list[Record]) -> Cell:
@@ -301,19 +315,20 @@ def _score(cells: Sequence[Cell | None], columns: Sequence[Column], ones: Sequen
 
 
 def _row(
-    asked: Asked,
-    label: str,
+    group: Group,
     cells: tuple[Cell | None, ...],
     score: float,
     marks: Mapping[str, dict[str, str]],
 ) -> Row:
+    asked = group.runs[0].asked
     return Row(
         rule=asked.rule,
         version=asked.rule_version,
-        options=names.safe(dict(sorted(asked.rule_options.items()))),
-        label=label,
+        options=group.options,
+        label=group.label,
         cells=cells,
         score=score,
         complete=all(cell and (cell.skipped or cell.mean is not None) for cell in cells),
         plausibility={clean(name): clean(mark) for name, mark in marks.get(asked.rule, {}).items()},
+        ruleset=group.ruleset,
     )

@@ -16,6 +16,7 @@ from rulezoo.text import clean
 
 if TYPE_CHECKING:
     from rulezoo.records import Asked, Hardware, Record
+    from rulezoo.tuning.records import Tuned
 
 Facts = dict[str, Value]
 Identity = tuple[tuple[str, Value], ...]  #: hashable facts
@@ -28,6 +29,18 @@ def variant(asked: Asked) -> Facts:
     """What was asked of the rule."""
     options = {f"option {name}": whole(value) for name, value in sorted(asked.rule_options.items())}
     return {"rule": asked.rule, "version": asked.rule_version, **options}
+
+
+def tuned_variant(tuned: Tuned) -> Facts:
+    """What makes a row of runs that were tuned task by task: the rule, what the user gave it, and the ruleset."""
+    given = {f"option {name}": whole(value) for name, value in sorted(tuned.given.items())}
+    own: Facts = {"rule": tuned.asked.rule, "version": tuned.asked.rule_version}
+    return {**own, **given, "ruleset": tuned.ruleset}
+
+
+def answers(asked: Asked) -> tuple[Identity, Identity]:
+    """What runs have in common that answer the same question with other seeds."""
+    return identity(variant(asked)), identity(conditions(asked))
 
 
 def conditions(asked: Asked) -> Facts:
@@ -78,6 +91,18 @@ def labels(rows: dict[Identity, list[Record]]) -> dict[Identity, str]:
     for row, runs in rows.items():
         by_rule[runs[0].asked.rule].append(row)
     return {row: label for of_rule in by_rule.values() for row, label in _labels(rows, of_rule).items()}
+
+
+def tuned_label(tuned: Tuned) -> str:
+    """The name of a row that was tuned, e.g. ``nmnc rank=32 tuned-8``."""
+    facts = tuned_variant(tuned)
+    return f"{_label(facts, set(facts) - {'version'})} {tuned.ruleset}"
+
+
+def setting(tuned: Tuned) -> str:
+    """What the tuner chose, e.g. ``lr=0.0032 rank=64``."""
+    chosen = (f"{name}={_word(value)}" for name, value in sorted(tuned.winner.set.items()))
+    return clean(" ".join(chosen)) or "the default"
 
 
 def _labels(rows: dict[Identity, list[Record]], of_rule: list[Identity]) -> dict[Identity, str]:

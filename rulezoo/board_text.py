@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from rulezoo.board_rows import legend
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -25,7 +27,7 @@ EMPTY = "No runs are stored yet. Run `rulezoo compare` to make some.\n"
 NAME_WIDTH = 32  # a longer label of a rule goes on in the next line, a longer head is cut
 GAP = 2  # blanks between a score and its cost, and after a task
 CSV = (
-    *("rule", "rule_version", "label", "options"),
+    *("rule", "rule_version", "label", "options", "ruleset", "setting"),
     *("task", "detail", "conditions", "metric", "chance"),
     *("n", "failed", "skipped", "mean", "sd", "cost", "mixed_hardware", "notes"),
 )
@@ -198,7 +200,7 @@ def csv(board: Board) -> str:
         for column, cell in zip(board.columns, row.cells, strict=True):
             if cell is None:
                 continue
-            variant = (row.rule, row.version, row.label, _json(row.options))
+            variant = (row.rule, row.version, row.label, _json(row.options), row.ruleset, cell.setting)
             asked = (column.task, column.detail, _json(column.conditions), column.metric, column.chance)
             came = (cell.n, cell.failed, cell.skipped, cell.mean, cell.sd, cell.cost, cell.mixed)
             marks = (row.plausibility.get(field, "") for field in fields)
@@ -289,6 +291,7 @@ def _legend(board: Board, *, bold: bool, short: bool | None) -> list[str]:
     lines.append(f"order: by the mean of the scores between chance (0) and {board.reference} (1)")
     if not all(row.complete for row in board.rows):
         lines[-1] += "; rows with a gap stand last"
+    lines += legend(row.ruleset for row in board.rows)
     heads = {f: f.replace("_", " ") if short is None else _head(f)[0 if short else 1] for f in _fields(board)}
     if heads:
         lines.append("; ".join(f"{head}: {_head(field).meaning}" for field, head in heads.items()))

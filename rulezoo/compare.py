@@ -63,6 +63,7 @@ def execute(
             data=data and data.resolve(),
             threads=threads,
             probes=probes,
+            trial=cell.trial,
         )
         for cell, seeds in missing
     ]

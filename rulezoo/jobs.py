@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rulezoo.plan import Cell, plan
+from rulezoo.plan import Cell, Trial, plan
 from rulezoo.provenance import answered
 from rulezoo.records import Answered, Asked, Cost, Device, Point, Record, Status
 from rulezoo.store import Store
@@ -41,6 +41,7 @@ class Job:
         data: folder of data sets.
         threads: torch's threads; ``None`` = torch decides.
         probes: at how many points of training to probe.
+        trial: set where the runs are trials of a tuning.
     """
 
     rule: str
@@ -54,6 +55,7 @@ class Job:
     data: Path | None = None
     threads: int | None = None
     probes: int = 0
+    trial: Trial | None = None
 
     def cell(self) -> Cell:
         """The cell that the words stand for."""
@@ -80,7 +82,9 @@ def work(job: Job, tell: Tell = lambda done, total: None) -> list[Record]:
     cell, store, started = job.cell(), Store(job.store), datetime.now(UTC)
     data = cell.task.data(job.data)
     device = torch.device(job.device)
-    outcomes = runner.run(cell.rule, cell.task, job.seeds, cell.budget, data, device, tell, job.probes)
+    outcomes = runner.run(
+        cell.rule, cell.task, job.seeds, cell.budget, data, device, tell, job.probes, job.trial
+    )
     records = []
     for asked, outcome in zip(cell.asked, outcomes, strict=True):
         records.append(_record(cell, asked, outcome, started))

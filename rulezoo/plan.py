@@ -23,6 +23,19 @@ Options = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What makes a run a trial of a tuning: it never reads the test data, and may be given up on the way.
+
+    Attributes:
+        after: the epoch after which it may be given up.
+        bar: the validation score that it must have reached by then; ``None`` = it is never given up.
+    """
+
+    after: int = 0
+    bar: float | None = None
+
+
+@dataclass(frozen=True)
 class Cell:
     """One rule on one task.
 
@@ -38,6 +51,7 @@ class Cell:
         rule_words: the rule's options as the user wrote them, from which another process can make it again.
         task_words: the task's, likewise.
         epochs: what the user asked for in place of the task's own.
+        trial: set where the runs are trials of a tuning.
     """
 
     rule_name: str
@@ -51,6 +65,7 @@ class Cell:
     rule_words: Mapping[str, str]
     task_words: Mapping[str, str]
     epochs: int | None
+    trial: Trial | None = None
 
     @property
     def changed(self) -> list[str]:

@@ -24,7 +24,17 @@ SCHEMA = 1  #: raise it when a stored record can no longer be read as one of the
 Device = Literal["cpu", "cuda", "mps"]
 Mode = Literal["vmap", "single"]
 Status = Literal[
-    "ok", "diverged", "error", "skipped", "timeout", "oom_host", "oom_gpu", "crashed", "killed", "interrupted"
+    "ok",
+    "diverged",
+    "error",
+    "skipped",
+    "pruned",
+    "timeout",
+    "oom_host",
+    "oom_gpu",
+    "crashed",
+    "killed",
+    "interrupted",
 ]
 
 
@@ -204,11 +214,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         schema: `SCHEMA`.
         asked: its identity.
         answered: what computed it.
-        status: how it ended; ``skipped`` = the rule said that it cannot serve the task.
+        status: how it ended; ``skipped`` = the rule said that it cannot serve the task, ``pruned`` = a trial of a
+            tuning that was given up for its validation score.
         reason: a sentence, for every status but ``ok``.
         traceback: of an error.
         changed: names of the rule's options that were not the author's default.
-        scores: ``validation`` and ``test``, as fractions of 1; empty when there are none.
+        scores: ``validation`` and ``test``, as fractions of 1; empty when there are none. A trial of a tuning has no
+            ``test``: it never read those data.
         chance: the score that guessing gets.
         metric: name of the score.
         curve: the learning curve.

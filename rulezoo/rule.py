@@ -72,7 +72,8 @@ class LearningRule(Configurable):
 
     vmappable: ClassVar[bool] = True
 
-    lr: float | None = hp(None, "learning rate; none = the task's", low=0, search=(1e-4, 1e-1), log=True)
+    # Tuning searches it around the task's, see `rulezoo.tuning.space`.
+    lr: float | None = hp(None, "learning rate; none = the task's", low=0)
     weight_decay: float | None = hp(None, "weight decay per step of the optimiser; none = the task's", low=0)
 
     def skip(self, net: Net, task: Task) -> str | None:

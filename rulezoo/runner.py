@@ -1,7 +1,7 @@
 """Trains one rule on one task for a group of seeds, and says what came out.
 
 The protocol: the same initial weights and batches for every rule, validation after every epoch, the test data read
-once at the end. The clock runs on training steps only. Every few steps a second trainer takes a step of plain autograd
+once at the end, and never by a trial of a tuning. The clock runs on training steps only. Every few steps a second trainer takes a step of plain autograd
 backprop on the same batch; the ratio of the two times is the cost, measured in turn and so fair on a noisy machine.
 """
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rulezoo import credit
 from rulezoo.net import Net, Tensors
+from rulezoo.plan import Trial
 from rulezoo.probes import Prober, points
 from rulezoo.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
@@ -53,7 +54,7 @@ class Outcome:
         status: how it ended.
         reason: a sentence, unless it ended well.
         traceback: of an error.
-        scores: ``validation`` and ``test`` at the end.
+        scores: ``validation`` and, unless the run is a trial, ``test`` at the end.
         curve: one `Evaluation` an epoch.
         step_seconds: mean wall time of a training step of the whole group, or ``None``.
         backprop_seconds: mean wall time of a step of plain backprop, sampled in turn.
@@ -63,7 +64,7 @@ class Outcome:
         probes: what was measured from outside, see `rulezoo.probes`.
     """
 
-    status: Literal["ok", "diverged", "error", "skipped"]
+    status: Literal["ok", "diverged", "error", "skipped", "pruned"]
     reason: str | None = None
     traceback: str | None = None
     scores: dict[str, float] | None = None
@@ -85,6 +86,7 @@ def run(
     device: torch.device,
     progress: Progress = lambda done, total: None,
     probes: int = 0,
+    trial: Trial | None = None,
 ) -> Iterator[Outcome]:
     """Train ``rule`` on ``task``, all seeds together where the rule allows it, and else one by one.
 
@@ -100,14 +102,15 @@ def run(
         device: where to compute.
         progress: told how far the training is.
         probes: at how many points of training to probe the rule; what is trained is the same with and without.
+        trial: set where the runs are trials of a tuning: then the test data are not read.
 
     Yields:
         the outcome of each seed, as soon as it is known.
     """
     data = Data(*(Split(part.x.to(device), part.y.to(device)) for part in data))
     vmap = len(seeds) > 1 and rule.vmappable
-    together = _group(rule, task, seeds, budget, data, progress, probes) if vmap else None
-    yield from together or _one_by_one(rule, task, seeds, budget, data, progress, probes)
+    together = _group(rule, task, seeds, budget, data, progress, probes, trial) if vmap else None
+    yield from together or _one_by_one(rule, task, seeds, budget, data, progress, probes, trial)
 
 
 def _group(
@@ -118,10 +121,11 @@ def _group(
     data: Data,
     progress: Progress,
     probes: int,
+    trial: Trial | None,
 ) -> list[Outcome] | None:
     """All seeds in one; ``None`` when that raised, for the reason will be found where a seed is alone."""
     try:
-        return _train(rule, task, seeds, budget, data, progress, probes)
+        return _train(rule, task, seeds, budget, data, progress, probes, trial)
     except Exception:  # noqa: BLE001  foreign code may fail in any way
         return None
 
@@ -134,6 +138,7 @@ def _one_by_one(
     data: Data,
     progress: Progress,
     probes: int,
+    trial: Trial | None,
 ) -> Iterator[Outcome]:
     for place, seed in enumerate(seeds):
 
@@ -141,7 +146,7 @@ def _one_by_one(
             progress(before * total + done, len(seeds) * total)
 
         try:
-            (outcome,) = _train(rule, task, [seed], budget, data, tell, probes)
+            (outcome,) = _train(rule, task, [seed], budget, data, tell, probes, trial)
         except Exception as error:  # noqa: BLE001  foreign code may fail in any way; we record it and go on
             outcome = Outcome("error", _in_words(error), "".join(traceback.format_exception(error)))
         yield outcome
@@ -155,12 +160,13 @@ def _train(
     data: Data,
     progress: Progress,
     probes: int,
+    trial: Trial | None,
 ) -> list[Outcome]:
     net, params = build(task, seeds, data.train.x[:1], data.train.x.device)
     reason = rule.skip(net, task)
     if reason is not None:
         return [Outcome("skipped", reason)] * len(seeds)
-    return _Run(rule, task, net, params, seeds, budget, data, probes).outcomes(progress)
+    return _Run(rule, task, net, params, seeds, budget, data, probes, trial).outcomes(progress)
 
 
 def _in_words(error: Exception) -> str:
@@ -192,7 +198,9 @@ class _Run:
         budget: Budget,
         data: Data,
         probes: int,
+        trial: Trial | None,
     ) -> None:
+        self.trial = trial
         self.task, self.net, self.seeds, self.budget, self.data = task, net, seeds, budget, data
         self.batches = Batches(data.train, budget.batch, seeds)
         self.steps = budget.epochs * self.batches.per_epoch
@@ -205,6 +213,7 @@ class _Run:
         )
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
         self.failed: dict[int, str] = {}  # seed's place in the group → how it diverged
+        self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
         self.clock = _Clock(data.train.x.device)
         self.prober = Prober(net, task.loss, data, self.batches.size) if probes else None
         self.probed_at = points(probes, self.steps)
@@ -215,10 +224,27 @@ class _Run:
         self._probe()
         for epoch in range(self.budget.epochs):
             self._train(epoch, progress)
-            if len(self.failed) == len(self.seeds):
+            self._prune(epoch + 1)
+            if len(self._ended) == len(self.seeds):
                 break
-        test = self._score(self.data.test)
-        return [self._outcome(place, test) for place in range(len(self.seeds))]
+        last = self._score(self.data.validation if self.trial else self.data.test)
+        return [self._outcome(place, last) for place in range(len(self.seeds))]
+
+    @property
+    def _ended(self) -> set[int]:
+        """Places of the seeds of which nothing more is wanted."""
+        return {*self.failed, *self.pruned}
+
+    def _prune(self, epoch: int) -> None:
+        """Give up the seeds of a trial that are not as good as they should be after this epoch."""
+        if self.trial is None or self.trial.bar is None or epoch != self.trial.after:
+            return
+        for place, curve in enumerate(self.curves):
+            if place not in self.failed and curve[-1].validation < self.trial.bar:
+                self.pruned[place] = (
+                    f"given up after epoch {epoch} of {self.budget.epochs}: {self.task.metric} on validation data was "
+                    f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
+                )
 
     def _train(self, epoch: int, progress: Progress) -> None:
         order = self.batches.epoch(epoch)
@@ -231,7 +257,7 @@ class _Run:
             except Exception:
                 self._mark(losses)
                 self._mark_weights()
-                if len(self.failed) < len(self.seeds):
+                if len(self._ended) < len(self.seeds):
                     raise
                 return  # given numbers that are none, a rule may well raise: what happened is that it diverged
             self.clock.rule.laps += 1
@@ -297,7 +323,7 @@ class _Run:
         names = dict.fromkeys(name for log in logs for name in log)  # a rule need not log at every step
         means = {name: _mean([log[name] for log in logs if name in log]) for name in names}
         for place, curve in enumerate(self.curves):
-            if place not in self.failed:
+            if place not in self._ended:
                 told = {name: values[place] for name, values in means.items()}
                 curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], told))
 
@@ -310,7 +336,7 @@ class _Run:
                 sums[place] += torch.where(output.isfinite().all(), score, torch.nan)
         return (sums / len(split.x)).tolist()
 
-    def _outcome(self, place: int, test: list[float]) -> Outcome:
+    def _outcome(self, place: int, last: list[float]) -> Outcome:
         curve = tuple(self.curves[place])
         common = Outcome(
             "ok",
@@ -322,11 +348,14 @@ class _Run:
             peak_bytes=self.clock.peak_bytes(),
             probes=tuple(self.probes[place]),
         )
-        if math.isnan(test[place]):
-            self.failed.setdefault(place, "the outputs for the test data were not finite")
+        if place in self.pruned:
+            return replace(common, status="pruned", reason=self.pruned[place])
+        part = "validation" if self.trial else "test"
+        if math.isnan(last[place]):
+            self.failed.setdefault(place, f"the outputs for the {part} data were not finite")
         if place in self.failed:
             return replace(common, status="diverged", reason=self.failed[place])
-        return replace(common, scores={"validation": curve[-1].validation, "test": test[place]})
+        return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
 
 
 def _mean(values: Sequence[Tensor]) -> list[float]:

@@ -73,15 +73,7 @@ class Store:
             StoreError: if it cannot be written; what was stored before is whole.
         """
         path = self.path(record.asked)
-        content = _encode(record)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, content)
-        except OSError as error:
-            raise StoreError(
-                f"{_words(self.root, error)} The records stored before are whole: "
-                "the same command goes on from them."
-            ) from error
+        write_whole(self.root, path, _encode(record))
         return path
 
     def get(self, asked: Asked) -> Record | None:
@@ -179,6 +171,21 @@ def _decode(content: bytes) -> Record:
 def _digest(body: dict[str, Any]) -> str:
     """Of the plain content, not of the classes: a field added later leaves the old digests valid."""
     return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+
+
+def write_whole(root: Path, path: Path, content: bytes) -> None:
+    """Write a file of the store ``root``, in folders that are made if they are not there; whole or not at all.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
+    except OSError as error:
+        raise StoreError(
+            f"{_words(root, error)} The records stored before are whole: the same command goes on from them."
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

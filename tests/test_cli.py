@@ -18,7 +18,7 @@ from rulezoo.registry import discover
 from rulezoo.store import Store
 from rulezoo.text import clean, clean_lines
 
-HEAVY = ("torch", "numpy", "pandas", "matplotlib", "rich", "msgspec")
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "rich", "msgspec", "optuna")
 
 FILE = "(a file)"  # in the words of a command, the place of a path
 

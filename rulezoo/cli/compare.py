@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from rulezoo import board
-from rulezoo.cli.common import names, out_option, registry, say
+from rulezoo.cli.common import names, out_option, print_table, registry, say
 from rulezoo.cli.progress import progress
 from rulezoo.compare import execute
 from rulezoo.errors import UserError
@@ -21,6 +21,8 @@ from rulezoo.plan import Cell, choose_device, plan
 from rulezoo.records import Record
 from rulezoo.registry import Registry
 from rulezoo.store import Store
+from rulezoo.tuning import report, study
+from rulezoo.tuning.records import Tuned
 
 
 def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -41,6 +43,8 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
               help="Tasks to compare them on, or 'all'.  [default: those of the standard comparison]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
               help="Runs of each rule on each task, with seeds 0, 1, …")  # fmt: skip
+@click.option("--tune", "trials", type=click.IntRange(min=2), metavar="N",
+              help="Tune every rule on every task with N trials, and compare its default with the best of them.")  # fmt: skip
 @click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=_options,
               help="An option of a rule or a task, like nmnc.rank=64; `rulezoo show NAME` lists them.")  # fmt: skip
 @click.option(
@@ -64,6 +68,7 @@ def compare(
     rules: list[str],
     tasks: list[str],
     seeds: int,
+    trials: int | None,
     options: dict[str, dict[str, str]],
     epochs: int | None,
     device: str,
@@ -73,12 +78,14 @@ def compare(
     data_root: Path | None,
     download: bool,
     out: Path,
+    evaluate: bool = True,
 ) -> None:
     """Train rules on tasks and compare them.
 
     Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
     command goes on where it was stopped. Exits with 1 when a run failed or diverged.
     """
+    # `evaluate` is no option: `rulezoo tune` leaves the comparison out.
     found, store = registry(), Store(out)
     try:
         where = choose_device(device)
@@ -87,25 +94,45 @@ def compare(
         )
         cores = _cores()
         jobs = jobs or (cores if where == "cpu" else 1)
-        with progress(sys.stderr) as listener:
-            execute(
-                cells,
-                store,
-                Local(jobs, time_limit),
-                listener,
-                data=data_root,
-                download=download,
-                threads=max(1, cores // jobs),
-                probes=probes,
-            )
+
+        if trials:
+            say(f"tuning: {trials} trials of each rule on each task, in rounds")
+
+        def go(cells: Sequence[Cell], store: Store, probes: int = 0) -> None:
+            with progress(sys.stderr) as listener:
+                execute(
+                    cells,
+                    store,
+                    Local(jobs, time_limit),
+                    listener,
+                    data=data_root,
+                    download=download,
+                    threads=max(1, cores // jobs),
+                    probes=probes,
+                )
+
+        tuned = study.tune(cells, trials, found, store, go) if trials else []
+        if not evaluate:
+            _show_trials(tuned)
+            return
+        cells = study.distinct([*cells, *study.winners(cells, tuned, found)])
+        go(cells, store, probes)
     except KeyboardInterrupt:
         say("interrupted; what is finished is stored, and the same command goes on from there")
         sys.exit(130)  # as shells say it: 128 + the number of the signal
     records = [record for cell in cells for asked in cell.asked if (record := store.get(asked))]
-    _show(records, found, cells, out)
+    _show(records, found, cells, tuned, out)
     if failed := [record for record in records if record.status not in ("ok", "skipped")]:
         _name_failed(failed)
         sys.exit(1)
+
+
+def _show_trials(tuned: Sequence[Tuned]) -> None:
+    for one in tuned:
+        click.echo(report.summary(one))
+        print_table(list(report.rows(one)), report.HEAD)
+        click.echo()
+    click.echo("* the highest score on validation data; the test data were not read")
 
 
 def _cores() -> int:
@@ -124,14 +151,20 @@ def _all(names: list[str], known: Iterable[str]) -> list[str]:
     return list(known) if names == ["all"] else names
 
 
-def _show(records: Sequence[Record], found: Registry, cells: Sequence[Cell], out: Path) -> None:
+def _show(
+    records: Sequence[Record], found: Registry, cells: Sequence[Cell], tuned: Sequence[Tuned], out: Path
+) -> None:
     if not records:
         raise UserError(f"no result could be read back from {out}")
     tasks = list(dict.fromkeys(cell.task_name for cell in cells))
     plausibility = {name: one.spec.plausibility for name, one in found.rules.items()}
-    table = board.build(records, tasks=tasks, plausibility=plausibility)
+    table = board.build(records, tasks=tasks, plausibility=plausibility, tunings=tuned)
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
     click.echo(board.render(table, "table", width=width, color=color), nl=False)
+    if tuned:
+        click.echo()
+    for one in tuned:
+        click.echo(report.summary(one))
     again = shlex.join(["rulezoo", "leaderboard", "--out", str(out)])
     click.echo(f"\nResults: {out.resolve()}  ({len(records)} runs; `{again}` shows them again)")

@@ -15,6 +15,7 @@ from rulezoo.board import Format, build, render
 from rulezoo.cli.common import names, out_option, registry, say
 from rulezoo.errors import UserError, unknown
 from rulezoo.store import Store
+from rulezoo.tuning import records as tunings
 
 if TYPE_CHECKING:
     from rulezoo.records import Record
@@ -35,7 +36,16 @@ def leaderboard(out: Path, tasks: list[str], rules: list[str], form: Format) -> 
     _check("task", tasks, {record.asked.task for record in records})
     _check("rule", rules, {record.asked.rule for record in records})
     plausibility = {name: found.spec.plausibility for name, found in registry().rules.items()}
-    board = build(records, tasks=tasks or None, rules=rules or None, plausibility=plausibility)
+    conclusions = tunings.read(Store(out))
+    for damage in conclusions.damaged:
+        say(f"left out: {damage.path} {damage.reason}")
+    board = build(
+        records,
+        tasks=tasks or None,
+        rules=rules or None,
+        plausibility=plausibility,
+        tunings=conclusions.tunings,
+    )
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     click.echo(render(board, form, width=shutil.get_terminal_size((100, 24)).columns, color=color), nl=False)
 

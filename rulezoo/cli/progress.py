@@ -43,12 +43,9 @@ def progress(stream: TextIO) -> Iterator[Listener]:
 def summary(job: Job, records: Sequence[Record]) -> str:
     """One line for a finished job."""
     head = f"{_name(job)}  seeds {_seeds(job.seeds)}"
-    scores = [r.scores["test"] for r in records if r.status == "ok" and r.scores.get("test") is not None]
-    parts = (
-        [f"test {records[0].metric} {sum(s for s in scores if s is not None) / len(scores):.1%}"]
-        if scores
-        else []
-    )
+    part = "validation" if job.trial else "test"
+    scores = [s for r in records if r.status == "ok" and (s := r.scores.get(part)) is not None]
+    parts = [f"{part} {records[0].metric} {sum(scores) / len(scores):.1%}"] if scores else []
     costs = [r.cost.ratio for r in records if r.cost]
     if costs and scores:
         parts.append(f"cost {sorted(costs)[len(costs) // 2]:.2f}× backprop")

@@ -1,0 +1,117 @@
+"""What is kept of a tuning, in the folder ``tuning`` of a store.
+
+Its trials are ordinary records, in a store of their own (``tuning/runs``), where no table of test scores can meet
+them. Its conclusion, a `Tuned`, says which of them won, and makes the *ruleset* of every run of the winner: a run
+knows nothing of why it was asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rulezoo.options import Value
+from rulezoo.records import Asked, Status
+from rulezoo.store import Damage, Store, write_whole
+
+SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One trial.
+
+    Attributes:
+        set: the options that the tuner chose; the rest are as in the first trial, for which it is empty.
+        runs: keys of its records, one for each seed.
+        status: how it ended, ``ok`` if every run did.
+        validation: mean score on validation data at the end; ``None`` unless it ended well.
+        halfway: the same after half of the epochs, where there is one.
+    """
+
+    set: dict[str, Value]
+    runs: list[str]
+    status: Status
+    validation: float | None = None
+    halfway: float | None = None
+
+
+class Tuned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The conclusion of a tuning: of one rule on one task.
+
+    Attributes:
+        schema: `SCHEMA`.
+        asked: what the first run of the winner asked.
+        given: the rule's options that the user had chosen, and that were not searched.
+        n: how many trials every rule had.
+        trials: in order; the first is the author's default. Fewer than ``n`` when nothing could be searched.
+        best: place of the winner among the trials: the highest validation score, the first of equals.
+        seeds: of every trial.
+        sampler: what proposed the trials.
+    """
+
+    schema: int = SCHEMA
+    asked: Asked
+    given: dict[str, Value]
+    n: int
+    trials: list[Tried]
+    best: int
+    seeds: list[int]
+    sampler: str
+
+    @property
+    def ruleset(self) -> str:
+        """The word for runs of the winner, e.g. ``tuned-8``."""
+        return f"tuned-{self.n}"
+
+    @property
+    def winner(self) -> Tried:
+        """The trial that won."""
+        return self.trials[self.best]
+
+
+@dataclass(frozen=True)
+class Conclusions:
+    """Every tuning of a store, and the files that could not be read."""
+
+    tunings: list[Tuned]
+    damaged: list[Damage]
+
+
+def trials_of(store: Store) -> Store:
+    """The store of the trials that belong to a store of results."""
+    return Store(store.root / "tuning")
+
+
+def put(store: Store, name: str, tuned: Tuned) -> None:
+    """Keep a conclusion, in the place of an older one.
+
+    Args:
+        store: of results.
+        name: of the study.
+        tuned: the conclusion.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    folder = _folder(store) / tuned.asked.task / tuned.asked.rule
+    content = msgspec.json.format(msgspec.json.encode(tuned, order="sorted"), indent=1) + b"\n"
+    write_whole(store.root, folder / f"{tuned.ruleset}-{name}.json", content)
+
+
+def read(store: Store) -> Conclusions:
+    """Every conclusion, in the order of the paths."""
+    tunings: list[Tuned] = []
+    damaged: list[Damage] = []
+    for path in sorted(_folder(store).glob("*/*/[!.]*.json")):
+        try:
+            tunings.append(msgspec.json.decode(path.read_bytes(), type=Tuned))
+        except (OSError, msgspec.MsgspecError, ValueError) as error:
+            why = f"is no conclusion of a tuning that this rulezoo reads ({error}); tune again to replace it"
+            damaged.append(Damage(path.relative_to(store.root).as_posix(), why))
+    return Conclusions(tunings, damaged)
+
+
+def _folder(store: Store) -> Path:
+    return store.root / "tuning" / "studies"
