@@ -61,8 +61,15 @@ class InManifold(LearningRule):
             thinned = _thinned(rows, self.samples)
             for slot in range(min(self.refresh, -(-self.samples // len(thinned)))):
                 buffers[f"recent.{name}.{slot}"] = thinned
-            buffers[f"basis.{name}"] = self._basis_of([thinned])
+            buffers |= self.found(name, [thinned])
         return buffers
+
+    def found(self, name: str, recent: list[Tensor]) -> Tensors:
+        """The buffers that tell of a manifold, from recent activities, a list of ``(rows, n)``."""
+        rows = torch.cat(recent)
+        columns, variance = self.columns(rows.shape[1])
+        basis = manifold.principal_basis(rows, columns, variance=variance, centred=self.centred)
+        return {f"basis.{name}": basis}
 
     def followed_manifold(self, buffers: Tensors, t: int, look: Callable[[], Tensors]) -> Tensors:
         """The buffers after step ``t`` took notice of its activity, which ``look()`` returns if it is asked to."""
@@ -71,7 +78,7 @@ class InManifold(LearningRule):
         for name in [key.removeprefix("basis.") for key in buffers if key.startswith("basis.")]:
             recent = [value for key, value in buffers.items() if key.startswith(f"recent.{name}.")]
             if t == len(recent) or (t > len(recent) and t % self.refresh == 0):
-                buffers[f"basis.{name}"] = self._basis_of(recent)
+                buffers |= self.found(name, recent)
             slot = self._slot(t, len(recent))
             if slot is not None:
                 slots[name] = slot
@@ -94,11 +101,6 @@ class InManifold(LearningRule):
         if self.rank < 1:
             return min(units, self.samples), self.rank
         return min(int(self.rank), units), 1.0
-
-    def _basis_of(self, recent: list[Tensor]) -> Tensor:
-        rows = torch.cat(recent)
-        columns, variance = self.columns(rows.shape[1])
-        return manifold.principal_basis(rows, columns, variance=variance, centred=self.centred)
 
 
 def _thinned(rows: Tensor, most: int) -> Tensor:

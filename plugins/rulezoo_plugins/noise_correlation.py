@@ -45,9 +45,11 @@ from rulezoo_plugins.subspaces import (
     Hedged,
     Span,
     Subspace,
+    Units,
     bands,
     best_rank,
     unknown,
+    varying,
 )
 
 Tensors = dict[str, Tensor]
@@ -235,7 +237,7 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
     def step(
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
     ) -> Step:
-        """See `InManifold.step`; an automatic rank is logged as ``rank.<site>``, that of isotropic noise as n."""
+        """See `InManifold.step`; an automatic rank is logged as ``rank.<site>``: that of all units is their number."""
         step = super().step(net, loss, params, state, batch, noise, t)
         if self.rank != "auto" or t % self.refresh:
             return step
@@ -248,6 +250,13 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         """See `InManifold`."""
         return (min(units, self.samples, _MOST), 1.0) if self.rank == "auto" else super().columns(units)
 
+    def found(self, name: str, recent: list[Tensor]) -> Tensors:
+        """See `InManifold`; for an automatic rank also ``varying.<site>``, 1 for the units that vary, ``(n,)``."""
+        found = super().found(name, recent)
+        if self.rank == "auto":
+            found[f"varying.{name}"] = varying(torch.cat(recent))
+        return found
+
     def remember(self, net: Net, state: State, sites: Tensors, t: int) -> State:
         """Follow the manifold."""
         return State(state.params, self.followed_manifold(state.buffers, t, lambda: _by_site(net, sites)))
@@ -257,14 +266,25 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         return state.buffers[f"basis.{net.visits[key].site}"]
 
     def subspace(self, net: Net, state: State, key: str, rows: int, t: int) -> Subspace:
-        """The span of the site's basis; with an automatic rank, of as many of its columns as pay, or everywhere."""
+        """The span of the site's basis; with an automatic rank, of as many of its columns as pay, or of all units."""
         if self.rank != "auto":
             return super().subspace(net, state, key, rows, t)
-        basis = self.basis(net, state, key)
-        k = rows * (2 - self.rate) / self.rate  # K_eff of the running average, equation (8)
-        known = state.buffers[f"energy.{net.visits[key].site}"]
-        columns, isotropic = best_rank(known, basis, (1 - _EXPLORING) * k, k)
-        return Hedged(basis, columns, isotropic, self._explorers(rows, t, bands(basis)), rows)
+        site, basis = net.visits[key].site, self.basis(net, state, key)
+        units = Units(state.buffers[f"varying.{site}"])
+        k = rows * self._memory
+        columns, isotropic = best_rank(
+            state.buffers[f"energy.{site}"], basis, units.count, (1 - _EXPLORING) * k, k
+        )
+        return Hedged(basis, units, columns, isotropic, self._explorers(rows, t, bands(basis)), rows)
+
+    @property
+    def _memory(self) -> float:
+        """Updates whose errors average out: in the feedback, equation (8), and in the weights as long as it stays.
+
+        An error by chance is another one in the next updates, and the weights average over them; what lies outside of
+        the manifold is lost to all of them, until the manifold is found anew.
+        """
+        return max((2 - self.rate) / self.rate, self.refresh / self.every)
 
     def _explorers(self, rows: int, t: int, bands: int) -> Explorers:
         """A quarter of the perturbed examples; where they are too few to part, all of them in every fourth update."""

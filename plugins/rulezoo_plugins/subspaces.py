@@ -8,15 +8,16 @@ coordinate of the noise; z, standard normal coordinates; dy, changes of the outp
 
 The automatic rank is ours. The theory gives the squared cosine between an estimate from K_eff independent
 perturbations and the true gradient as α(d) / (1 + (d + 1)/K_eff) in d directions that hold the share α(d) of the
-Jacobian's energy, and as 1 / (1 + (n + 1)/K_eff) everywhere (`rulezoo.theory`, equations 1, 2 and 9). The share is
+Jacobian's energy, and as 1 / (1 + (n + 1)/K_eff) in all of them (`rulezoo.theory`, equations 1, 2 and 9). The share is
 estimated without any gradient: a few examples, the explorers, are perturbed in one band of directions at a time,
 directions 1-4, 5-8, 9-16 and so on, or everywhere. With noise of standard deviation s per coordinate in a band of
 orthonormal directions V,
 
     E‖dy‖² / s² = ‖J V‖²,
 
-averaged over examples, and α(d) is the sum over the bands up to d, divided by what is heard everywhere. That J differs
-between examples (equation 7) is left out of account.
+averaged over examples, and α(d) is the sum over the bands up to d, divided by what is heard everywhere. "Everywhere" is
+in all units that vary from example to example: a rectified unit that never varies is silent, no error reaches its
+weights, and its part of the Jacobian is of no use. That J differs between examples (equation 7) is left out of account.
 """
 
 from __future__ import annotations
@@ -104,11 +105,50 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Units:
+    """Some of the units alike: ``chosen`` is 1 for them and 0 for the others, ``(n,)``."""
+
+    chosen: Tensor
+
+    @property
+    def coordinates(self) -> int:
+        """One for each unit."""
+        return len(self.chosen)
+
+    @property
+    def count(self) -> Tensor:
+        """How many are chosen, a scalar."""
+        return self.chosen.sum()
+
+    @property
+    def told(self) -> float:
+        """Always."""
+        return 1.0
+
+    def perturbation(self, z: Tensor, energy: Tensor) -> Tensor:
+        """See `Subspace`."""
+        return self.scale(energy) * z * self.chosen
+
+    def jacobian(self, z: Tensor, change: Tensor, energy: Tensor, estimator: str) -> Tensor:
+        """See `Subspace`."""
+        return related(change, z * self.chosen, estimator) / self.scale(energy)
+
+    def scale(self, energy: Tensor) -> Tensor:
+        """Standard deviation of one coordinate."""
+        return (energy / self.count.clamp_min(1)).sqrt()
+
+
+def varying(activity: Tensor) -> Tensor:
+    """1 for the units that vary between some activities ``(N, n)`` and 0 for the others, ``(n,)``."""
+    return (activity.amax(0) > activity.amin(0)).to(activity)
+
+
+@dataclass(frozen=True)
 class Explorers:
     """Which of the perturbed examples explore, and where.
 
     Attributes:
-        everywhere: how many of the first are perturbed everywhere.
+        everywhere: how many of the first are perturbed in all units that vary.
         in_band: how many of the next are perturbed in one band.
         band: the number of that band.
     """
@@ -125,17 +165,19 @@ class Explorers:
 
 @dataclass(frozen=True)
 class Hedged:
-    """The leading columns of a basis or everywhere, whichever pays, while some examples explore.
+    """The leading columns of a basis or all units that vary, whichever pays, while some examples explore.
 
     Attributes:
         basis: ``(n, d)``.
+        units: those that vary.
         columns: 1 for the columns in use and 0 for the others, ``(d,)``.
-        isotropic: 1 where perturbing everywhere pays, else 0; a scalar.
+        isotropic: 1 where perturbing the units pays, else 0; a scalar.
         explorers: the first of the examples.
         rows: K.
     """
 
     basis: Tensor
+    units: Units
     columns: Tensor
     isotropic: Tensor
     explorers: Explorers
@@ -148,13 +190,12 @@ class Hedged:
 
     @property
     def rank(self) -> Tensor:
-        """How many directions are perturbed: those of the columns in use, or all units."""
-        inside = manifold.dimensions(self.basis * self.columns)
-        return torch.lerp(inside, torch.full_like(inside, len(self.basis)), self.isotropic)
+        """How many directions are perturbed: those of the columns in use, or all units that vary."""
+        return torch.lerp(manifold.dimensions(self.basis * self.columns), self.units.count, self.isotropic)
 
     @property
     def told(self) -> Tensor | float:
-        """Not when all explore, but for what is heard everywhere."""
+        """Not when all explore, but for what is heard from the units."""
         return 1.0 if self.explorers.count < self.rows else self.isotropic * bool(self.explorers.everywhere)
 
     def perturbation(self, z: Tensor, energy: Tensor) -> Tensor:
@@ -170,8 +211,8 @@ class Hedged:
         used = in_band * band * spread(self.basis, band, energy) + rest * (
             1 - self.isotropic
         ) * self.columns * spread(self.basis, self.columns, energy)
-        free = (everywhere + rest * self.isotropic) * (energy / len(self.basis)).sqrt()
-        return free * outside + (used * inside) @ self.basis.mT
+        free = everywhere + rest * self.isotropic
+        return free * self.units.perturbation(outside, energy) + (used * inside) @ self.basis.mT
 
     def jacobian(self, z: Tensor, change: Tensor, energy: Tensor, estimator: str) -> Tensor:
         """See `Subspace`. Explorers tell of J where they are perturbed like the others; else they would add noise."""
@@ -182,7 +223,7 @@ class Hedged:
         z_free, change_free = (torch.cat([v[part] for part in free]) for v in (outside, change))
         if not len(z_free):
             return in_use
-        everywhere = Everywhere(len(self.basis)).jacobian(z_free, change_free, energy, estimator)
+        everywhere = self.units.jacobian(z_free, change_free, energy, estimator)
         return torch.lerp(in_use, everywhere, self.isotropic)
 
     def split(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,7 +233,7 @@ class Hedged:
     def heard(self, known: Tensor, change: Tensor, energy: Tensor) -> Tensor:
         """Average what the explorers heard into what is ``known``, see `unknown`."""
         parts = (
-            (bands(self.basis), slice(0, self.explorers.everywhere), (energy / len(self.basis)).sqrt()),
+            (bands(self.basis), slice(0, self.explorers.everywhere), self.units.scale(energy)),
             (
                 self.explorers.band,
                 slice(self.explorers.everywhere, self.explorers.count),
@@ -237,7 +278,7 @@ def spread(basis: Tensor, columns: Tensor, energy: Tensor) -> Tensor:
 
 
 def unknown(basis: Tensor) -> Tensor:
-    """What is known at first: energies and from how many explorers, by band and, last, everywhere: ``(2, bands + 1)``."""
+    """What is known at first: energies and from how many explorers, by band and, last, of all units: ``(2, bands + 1)``."""
     return basis.new_zeros(2, bands(basis) + 1)
 
 
@@ -249,20 +290,23 @@ def related(change: Tensor, z: Tensor, estimator: str) -> Tensor:
     return change.mT @ z / len(z)
 
 
-def best_rank(known: Tensor, basis: Tensor, k_inside: float, k_outside: float) -> tuple[Tensor, Tensor]:
-    """How many leading directions to perturb, and whether to perturb everywhere instead.
+def best_rank(
+    known: Tensor, basis: Tensor, units: Tensor, k_inside: float, k_outside: float
+) -> tuple[Tensor, Tensor]:
+    """How many leading directions to perturb, and whether to perturb all units that vary instead.
 
     Args:
         known: see `unknown`.
         basis: ``(n, d)``.
+        units: how many vary, a scalar.
         k_inside: K_eff where the manifold is perturbed.
-        k_outside: K_eff where everything is.
+        k_outside: K_eff where the units are.
 
     Returns:
-        1 for the columns to use and 0 for the others, ``(d,)``; 1 where perturbing everywhere pays, a scalar. Until
+        1 for the columns to use and 0 for the others, ``(d,)``; 1 where perturbing the units pays, a scalar. Until
         every band has been heard, α(d) is taken for d/(d + 10), a common course in trained networks.
     """
-    units, columns = basis.shape
+    columns = basis.shape[1]
     energy, everywhere = known[0, :-1], known[0, -1].clamp_min(torch.finfo(known.dtype).tiny)
     ranks = torch.tensor([min(FIRST_BAND * 2**b, columns) for b in range(len(energy))], device=known.device)
     heard = (energy.cumsum(0) / everywhere).clamp_max(1)

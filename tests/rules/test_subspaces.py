@@ -10,13 +10,16 @@ from rulezoo_plugins.subspaces import (
     Explorers,
     Hedged,
     Span,
+    Units,
     band_columns,
     bands,
     best_rank,
     unknown,
+    varying,
 )
 
 UNITS, COLUMNS, OUTPUTS = 24, 12, 3
+SILENT = 6  # units that do not vary, where a test wants some
 ENERGY = torch.tensor(0.7, dtype=torch.float64)
 NOBODY = Explorers(0, 0, 0)
 
@@ -35,9 +38,15 @@ def jacobian():
     return randn(OUTPUTS, UNITS, seed=1)
 
 
-def hedged(basis, columns=COLUMNS, isotropic=0.0, explorers=NOBODY, rows=8):
+def all_units(silent=0):
+    return Units((torch.arange(UNITS) >= silent).double())
+
+
+def hedged(basis, columns=COLUMNS, isotropic=0.0, explorers=NOBODY, rows=8, silent=0):
     used = (torch.arange(COLUMNS) < columns).double()
-    return Hedged(basis, used, torch.tensor(isotropic, dtype=torch.float64), explorers, rows)
+    return Hedged(
+        basis, all_units(silent), used, torch.tensor(isotropic, dtype=torch.float64), explorers, rows
+    )
 
 
 @pytest.mark.parametrize("estimator", ["correlation", "least-squares"])
@@ -47,6 +56,7 @@ def test_without_explorers_it_is_one_of_the_two_plain_subspaces(basis, jacobian,
         (hedged(basis), Span(basis), z[:, UNITS:], COLUMNS),
         (hedged(basis, columns=5), Span(basis * (torch.arange(COLUMNS) < 5)), z[:, UNITS:], 5),
         (hedged(basis, isotropic=1.0), Everywhere(UNITS), z[:, :UNITS], UNITS),
+        (hedged(basis, isotropic=1.0, silent=SILENT), all_units(silent=SILENT), z[:, :UNITS], UNITS - SILENT),
     ]:
         assert float(space.rank) == pytest.approx(rank)
         xi = plain.perturbation(mine, ENERGY)
@@ -57,12 +67,28 @@ def test_without_explorers_it_is_one_of_the_two_plain_subspaces(basis, jacobian,
         )
 
 
-@pytest.mark.parametrize("space", ["everywhere", "span", "hedged"])
+def test_units_that_do_not_vary_are_left_alone(jacobian):
+    """Their part of the Jacobian is not estimated, and with noise on a basis the rest is exact."""
+    activity = torch.relu(randn(9, UNITS, seed=5))
+    activity[:, [2, 7]] = torch.tensor(
+        [0.0, 3.0], dtype=torch.float64
+    )  # one is silent, one always says the same
+    units = Units(varying(activity))
+    assert [int(i) for i in (units.chosen == 0).nonzero()] == [2, 7]
+    z = UNITS**0.5 * torch.eye(UNITS, dtype=torch.float64)
+    xi = units.perturbation(z, ENERGY)
+    assert not xi[:, [2, 7]].any()
+    estimate = units.jacobian(z, xi @ jacobian.T, ENERGY, "correlation")
+    torch.testing.assert_close(estimate, jacobian * units.chosen)
+
+
+@pytest.mark.parametrize("space", ["everywhere", "units", "span", "hedged"])
 def test_every_perturbation_has_the_same_energy(basis, space):
     """E‖ξ‖² from an orthonormal set of coordinates, where the sum over the set is exact."""
     explorers = Explorers(1, 1, 1)
     made = {
         "everywhere": Everywhere(UNITS),
+        "units": all_units(silent=5),
         "span": Span(basis),
         "hedged": hedged(basis, columns=5, explorers=explorers, rows=3),
     }[space]
@@ -99,13 +125,13 @@ def test_the_energies_that_are_heard_are_those_of_the_jacobian(basis, jacobian):
     rows = 6000
     known = unknown(basis)
     for band in range(bands(basis)):
-        space = hedged(basis, explorers=Explorers(rows // 2, rows // 2, band), rows=rows)
+        space = hedged(basis, explorers=Explorers(rows // 2, rows // 2, band), rows=rows, silent=SILENT)
         xi = space.perturbation(randn(rows, UNITS + COLUMNS, seed=band), ENERGY)
         known = space.heard(known, xi @ jacobian.T, ENERGY)
     for band in range(bands(basis)):
         exact = float((jacobian @ basis * band_columns(basis, band)).square().sum())
         assert known[0, band] == pytest.approx(exact, rel=0.11)
-    assert known[0, -1] == pytest.approx(float(jacobian.square().sum()), rel=0.11)
+    assert known[0, -1] == pytest.approx(float(jacobian[:, SILENT:].square().sum()), rel=0.11)
 
 
 def test_what_is_heard_is_averaged_over_explorers(basis):
@@ -123,9 +149,9 @@ def test_the_best_rank_is_the_one_of_the_theory(basis, k):
     shares = [0.5, 0.65, 0.7]
     known = unknown(basis)
     known[0], known[1] = torch.tensor([0.5, 0.15, 0.05, 1.0]), 1.0
-    columns, isotropic = best_rank(known, basis, k, k)
+    columns, isotropic = best_rank(known, basis, torch.tensor(16.0), k, k)
     worth = [theory.squared_cosine(d, k, alpha) for d, alpha in zip((4, 8, 12), shares, strict=True)]
-    everywhere = theory.squared_cosine(UNITS, k)
+    everywhere = theory.squared_cosine(16, k)
     assert int(columns.sum()) == (4, 8, 12)[worth.index(max(worth))]
     assert bool(isotropic) == (everywhere >= max(worth))
 
@@ -138,8 +164,16 @@ def test_until_every_band_is_heard_the_usual_course_is_taken(k, rank, isotropic)
     worth = {d: theory.squared_cosine(d, k, d / (d + 10)) for d in (4, 8, 12)}
     assert max(worth, key=worth.get) == rank
     assert (theory.squared_cosine(200, k) > worth[rank]) == bool(isotropic)
-    columns, everywhere = best_rank(known, basis, k, k)
+    columns, everywhere = best_rank(known, basis, torch.tensor(200.0), k, k)
     assert (int(columns.sum()), int(everywhere)) == (rank, isotropic)
+
+
+@pytest.mark.parametrize(
+    ("options", "memory"), [({}, 100), ({"refresh": 10}, 19), ({"every": 5}, 20), ({"rate": 0.01}, 199)]
+)
+def test_the_budget_is_what_is_heard_while_a_manifold_stays_or_while_the_average_remembers(options, memory):
+    """Steps between two manifolds, or (2 - rate)/rate by equation (8), whichever is more."""
+    assert ManifoldNoiseCorrelation(rank="auto", **options)._memory == pytest.approx(memory)
 
 
 @pytest.mark.parametrize(("rows", "per_round"), [(1, 16), (2, 16), (3, 16), (4, 4), (8, 4), (40, 4)])
