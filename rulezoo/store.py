@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from rulezoo.errors import UserError
+from rulezoo.migrations import UnknownSchema, migrate
 from rulezoo.provenance import without_paths
 from rulezoo.records import SCHEMA, Asked, Record, RecordError
 
@@ -122,14 +123,14 @@ class Store:
 
     def _load(self, path: Path) -> Record | None:
         try:
-            record = _decode(path.read_bytes())
+            record, migrated = _decode(path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _Unreadable(
                 f"cannot be read: {error.strerror}; mend its permissions or delete it"
             ) from error
-        if path != self.path(record.asked):
+        if path != self.path(record.asked) and not migrated:  # a newer schema may give it another key
             expected = self.path(record.asked).relative_to(self.root).as_posix()
             raise _Unreadable(f"holds the run that belongs to {expected}; move it there or delete it")
         return record
@@ -149,7 +150,8 @@ def _encode(record: Record) -> bytes:
     return msgspec.json.encode(body | {"digest": _digest(body)}, order="sorted") + b"\n"
 
 
-def _decode(content: bytes) -> Record:
+def _decode(content: bytes) -> tuple[Record, bool]:
+    """The record, and whether it was stored by an older schema."""
     again = "run it again to replace it, or delete it"
     try:
         body: Any = msgspec.json.decode(content)
@@ -157,13 +159,12 @@ def _decode(content: bytes) -> Record:
         raise _Unreadable(f"is not whole JSON ({error}); {again}") from error
     if not isinstance(body, dict) or "digest" not in body or "schema" not in body:
         raise _Unreadable(f"is not a record of rulezoo: it has no schema and digest; {again}")
-    if body["schema"] != SCHEMA:
-        found = str(body["schema"])[:20]
-        raise _Unreadable(f"has schema {found}, this rulezoo reads {SCHEMA}; update rulezoo, or {again}")
     if body.pop("digest") != _digest(body):
         raise _Unreadable(f"was changed after it was written; restore it from a copy, or {again}")
     try:
-        return msgspec.convert(body, Record)
+        return msgspec.convert(migrate(body, SCHEMA), Record), body["schema"] != SCHEMA
+    except UnknownSchema as error:
+        raise _Unreadable(f"{error}, or {again}") from error
     except msgspec.MsgspecError as error:
         raise _Unreadable(f"does not follow schema {SCHEMA} ({error}); {again}") from error
 

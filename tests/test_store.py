@@ -208,10 +208,47 @@ def test_a_copy_under_another_rule_is_named(store):
     assert [d.path for d in reading.damaged] == [f"runs/digits-cnn/backprop/{path.name}"]
 
 
-def test_a_newer_schema_is_named_with_what_to_do(store):
+def rewritten(path, change):
+    """Change the content of a record as another rulezoo would have written it: with a right digest."""
+    from rulezoo.store import _digest
+
+    body = json.loads(path.read_text())
+    del body["digest"]
+    body = change(body)
+    path.write_bytes(msgspec.json.encode(body | {"digest": _digest(body)}))
+
+
+@pytest.mark.parametrize("schema", [2, "2", True, None])
+def test_a_newer_schema_is_named_with_what_to_do(store, schema):
+    rewritten(store.put(record()), lambda body: body | {"schema": schema})
+    assert f"has schema {schema}, this rulezoo reads 1; update rulezoo" in damage(store)[1]
+
+
+def test_an_older_schema_that_nothing_brings_up_to_date_is_named(store):
+    rewritten(store.put(record()), lambda body: body | {"schema": -1})
+    assert "has schema -1, which this rulezoo, of schema 1, cannot bring up to date, or" in damage(store)[1]
+
+
+def test_older_schemas_are_migrated_step_by_step_and_their_files_left_alone(store, monkeypatch):
+    def older(body):
+        body["asked"]["optimiser"] = body["asked"]["budget"].pop("lr")
+        return body | {"schema": -1, "measure": body.pop("metric")}
+
+    def lr_into_the_budget(body):
+        asked = dict(body["asked"])
+        asked["budget"] = asked["budget"] | {"lr": asked.pop("optimiser")}
+        return body | {"asked": asked}
+
+    def measure_is_called_metric(body):
+        return {**{k: v for k, v in body.items() if k != "measure"}, "metric": body["measure"]}
+
     path = store.put(record())
-    path.write_text(path.read_text().replace('"schema":1', '"schema":2'))
-    assert "has schema 2, this rulezoo reads 1; update rulezoo" in damage(store)[1]
+    rewritten(path, older)
+    other_key = path.rename(path.with_name("seed0-0123456789abcdef.json"))  # the key was made of other fields
+    before = other_key.read_bytes()
+    monkeypatch.setattr("rulezoo.migrations.STEPS", {-1: lr_into_the_budget, 0: measure_is_called_metric})
+    assert store.read().records == [record()]
+    assert other_key.read_bytes() == before
 
 
 def test_a_field_of_a_wrong_type_is_named_even_when_the_digest_is_right(store):
