@@ -6,33 +6,34 @@ learning rate and weight decay, the device, the precision and the runner's proto
 different budgets or on different devices never meet in one cell: they stand in columns of their own, headed
 by what tells them apart. A **cell** is what is left: the seeds.
 
-What a tuning chose may differ from task to task: see `rulezoo.board_rows`.
-
 A run that failed or diverged counts at chance level, so that a rule gains nothing by failing. A run that was
-interrupted is no result yet: it is named and does not count.
+interrupted is no result yet: it is named and does not count. A rule is ranked when it has all the runs that
+backprop has, finished or failed; one that lacks a run, or skips a task, stands below the ranked ones
+(`rulezoo.scores` has the policy, and the order is that of `rulezoo.stats.summarise`).
+
+What a tuning chose may differ from task to task: see `rulezoo.board_rows`.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rulezoo import board_names as names
-from rulezoo import board_rows
+from rulezoo.grid import Grid, arrange, test_score
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
-    from rulezoo.board_names import Facts, Identity
-    from rulezoo.board_rows import Group
-    from rulezoo.records import Asked, Record
+    from rulezoo.board_names import Facts
+    from rulezoo.records import Record
+    from rulezoo.scores import Standing
     from rulezoo.specs import Plausibility
     from rulezoo.tuning.records import Tuned
 
-Format = Literal["table", "md", "csv", "json"]
+Format = Literal["table", "md", "latex", "csv", "json"]
 LONGEST = 300  # characters of a reason; the record has it whole
 
 
@@ -99,8 +100,9 @@ class Row:
         options: all of them; of a row that was tuned, those that the user gave.
         label: name, and the options that tell the variant from the author's default and from its neighbours.
         cells: one for each column; ``None`` where nothing was run.
-        score: mean over the columns of the score between chance (0) and backprop (1), skipped columns at 0.
-        complete: whether every column has a score or was skipped; rows with a gap stand below the others.
+        score: interquartile mean of its runs' scores between chance (0) and backprop (1), of the runs it has;
+            ``None`` where there is no backprop to measure by.
+        gap: why it is not ranked, in words, and so stands below the others; empty if it is.
         plausibility: name → mark.
         ruleset: ``default``, ``set`` where the user set options, or, e.g., ``tuned-8``.
     """
@@ -110,8 +112,8 @@ class Row:
     options: Facts
     label: str
     cells: tuple[Cell | None, ...]
-    score: float
-    complete: bool
+    score: float | None
+    gap: str
     plausibility: dict[str, str]
     ruleset: str
 
@@ -124,13 +126,14 @@ class Board:
         columns: `Column`, in order.
         rows: `Row`, in order.
         seeds: number of seeds that most cells have.
-        reference: what counts as 1 in `Row.score`: ``backprop``, or ``the best`` where backprop is not there.
+        reference: label of the row that counts as 1 in `Row.score`, backprop's; ``None`` where it is not there:
+            then the rows are ordered by their mean rank over the columns.
     """
 
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
     seeds: int = 0
-    reference: str = "backprop"
+    reference: str | None = None
 
 
 def build(
@@ -150,29 +153,22 @@ def build(
         plausibility: name of a rule → what its spec declares.
         tunings: the winners of which get rows of their own.
     """
-    chosen = [
-        r
-        for r in records
-        if (tasks is None or r.asked.task in tasks) and (rules is None or r.asked.rule in rules)
-    ]
-    chosen.sort(key=lambda r: (r.answered.finished, r.asked.key))  # the latest of equals comes last
-    by_column = _grouped(chosen, names.conditions)
-    groups = board_rows.groups(chosen, tunings)
-    order = sorted(by_column, key=lambda c: _column_order(by_column[c][0].asked, tasks))
-    columns = _columns([by_column[c] for c in order])
-    cells = {row: _cells(group, order) for row, group in groups.items()}
-    backprop = {row for row in groups if dict(row)["rule"] == "backprop"}
-    ones = [_one([(cells[row][i], row in backprop) for row in groups]) for i in range(len(columns))]
+    grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
+    return of(grid, plausibility) if grid.rows else Board()
+
+
+def of(grid: Grid, plausibility: Mapping[str, Plausibility | None] | None = None) -> Board:
+    """The table of an arrangement that has rows; the arguments are those of `build`."""
+    from rulezoo.scores import standings
+
     marks = {name: declared.marks() for name, declared in (plausibility or {}).items() if declared}
-    rows = [
-        _row(group, cells[row], _score(cells[row], columns, ones), marks) for row, group in groups.items()
-    ]
+    rows = [_row(grid, standing, marks) for standing in standings(grid.scores())]
     sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
     return Board(
-        columns=columns,
-        rows=tuple(sorted(rows, key=lambda r: (not r.complete, -r.score, r.label))),
+        columns=tuple(_columns(grid)),
+        rows=tuple(rows),
         seeds=max(sizes, key=lambda n: (sizes[n], n), default=0),
-        reference="backprop" if backprop else "the best",
+        reference=grid.reference,
     )
 
 
@@ -187,7 +183,7 @@ def render(
 
     Args:
         board: from `build`.
-        format: ``table`` and ``md`` for reading, scores in %; ``csv`` (one line per cell) and ``json`` for
+        format: ``table``, ``md`` and ``latex`` for reading, scores in %; ``csv`` (one line per cell) and ``json`` for
             machines, scores as fractions of 1.
         width: characters in a line of ``table``; columns that do not fit go into a second table below.
         color: whether ``table`` may use bold and colours; without it there is no control character.
@@ -202,69 +198,43 @@ def render(
             return board_text.table(board, width, color)
         case "md":
             return board_text.markdown(board)
+        case "latex":
+            return board_text.latex(board)
         case "csv":
             return board_text.csv(board)
         case "json":
             return board_text.json(board)
-    raise ValueError(f"format must be table, md, csv or json, got {format!r}")
+    raise ValueError(f"format must be table, md, latex, csv or json, got {format!r}")
 
 
-def _grouped(records: list[Record], by: Callable[[Asked], Facts]) -> dict[Identity, list[Record]]:
-    groups: dict[Identity, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[names.identity(by(record.asked))].append(record)
-    return groups
-
-
-def _column_order(asked: Asked, tasks: Sequence[str] | None) -> tuple[int, str, float, str]:
-    position = tasks.index(asked.task) if tasks is not None else 0
-    epochs = asked.budget.get("epochs")
-    length = float(epochs) if isinstance(epochs, int | float) else 0.0
-    return position, asked.task, length, repr(names.conditions(asked))
-
-
-def _columns(groups: list[list[Record]]) -> tuple[Column, ...]:
-    conditions = [names.conditions(group[0].asked) for group in groups]
-    return tuple(
-        Column(
+def _columns(grid: Grid) -> Iterator[Column]:
+    for group, detail in zip(grid.columns.values(), grid.details, strict=True):
+        yield Column(
             task=group[0].asked.task,
-            detail=names.detail(mine, [other for other in conditions if other["task"] == mine["task"]]),
+            detail=detail,
             metric=clean(group[-1].metric),
             chance=group[-1].chance,
-            conditions=names.safe(mine),
+            conditions=names.safe(names.conditions(group[0].asked)),
             hardware=tuple(sorted({names.machine(r.answered.hardware) for r in group if r.cost})),
         )
-        for group, mine in zip(groups, conditions, strict=True)
-    )
 
 
-def _cells(group: Group, order: Sequence[Identity]) -> tuple[Cell | None, ...]:
-    by_column = _grouped(group.runs, names.conditions)
-    return tuple(
-        replace(_cell(by_column[column]), setting=group.settings.get(column, ""))
-        if column in by_column
-        else None
-        for column in order
-    )
-
-
-def _cell(runs: list[Record]) -> Cell:
-    latest = {r.asked.seed: r for r in runs}
-    counted = [r for r in latest.values() if r.status != "interrupted"]
-    notes = _notes(list(latest.values()))
-    if len(runs) > len(latest):
-        old = len(runs) - len(latest)
+def _cell(latest: list[Record], old: int) -> Cell:
+    """A cell of some runs, one for each seed, ``old`` others being left out."""
+    counted = [r for r in latest if r.status != "interrupted"]
+    notes = _notes(latest)
+    if old:
         notes += (f"left out: {old} older runs of the same seeds, under another lr or weight decay",)
     if counted and all(r.status == "skipped" for r in counted):
         return Cell(n=len(counted), skipped=True, notes=notes)
     if not counted:
         return Cell(n=0, notes=notes)
-    scores = [r.chance if (s := _test_score(r)) is None else s for r in counted]
+    scores = [r.chance if (s := test_score(r)) is None else s for r in counted]
     ratios = [r.cost.ratio for r in counted if r.cost]
     mixed = len({r.answered.hardware for r in counted if r.cost}) > 1
     return Cell(
         n=len(counted),
-        failed=sum(_test_score(r) is None for r in counted),
+        failed=sum(test_score(r) is None for r in counted),
         mean=statistics.fmean(scores),
         sd=statistics.stdev(scores) if len(scores) > 1 else None,
         cost=statistics.median(ratios) if ratios and not mixed else None,
@@ -273,14 +243,8 @@ def _cell(runs: list[Record]) -> Cell:
     )
 
 
-def _test_score(record: Record) -> float | None:
-    """``None`` when the run counts at chance level."""
-    score = record.scores.get("test") if record.status == "ok" else None
-    return score if score is not None and math.isfinite(score) else None
-
-
 def _notes(runs: list[Record]) -> tuple[str, ...]:
-    said = Counter(_said(r) for r in runs if _test_score(r) is None)
+    said = Counter(_said(r) for r in runs if test_score(r) is None)
     if len(said) == 1 and all(r.status == "skipped" for r in runs):
         return tuple(said)  # every seed says the same
     return tuple(f"{words} ({k} of {len(runs)})" for words, k in sorted(said.items()))
@@ -293,42 +257,23 @@ def _said(record: Record) -> str:
     return f"{status}: {reason}" if reason else status
 
 
-def _one(column: list[tuple[Cell | None, bool]]) -> float:
-    """The mean score that counts as 1: of backprop, or the best where backprop has none.
-
-    Args:
-        column: its cells, each with whether it is backprop's.
-    """
-    means = [(cell.mean, is_backprop) for cell, is_backprop in column if cell and cell.mean is not None]
-    backprop = [mean for mean, is_backprop in means if is_backprop]
-    return max(backprop or [mean for mean, _ in means], default=0.0)
-
-
-def _score(cells: Sequence[Cell | None], columns: Sequence[Column], ones: Sequence[float]) -> float:
-    shares = []
-    for cell, column, one in zip(cells, columns, ones, strict=True):
-        if cell and cell.skipped:
-            shares.append(0.0)
-        elif cell and cell.mean is not None:
-            shares.append((cell.mean - column.chance) / (one - column.chance) if one > column.chance else 0.0)
-    return statistics.fmean(shares) if shares else 0.0
-
-
-def _row(
-    group: Group,
-    cells: tuple[Cell | None, ...],
-    score: float,
-    marks: Mapping[str, dict[str, str]],
-) -> Row:
+def _row(grid: Grid, standing: Standing, marks: Mapping[str, dict[str, str]]) -> Row:
+    group = grid.rows[standing.rule]
     asked = group.runs[0].asked
     return Row(
         rule=asked.rule,
         version=asked.rule_version,
         options=group.options,
-        label=group.label,
-        cells=cells,
-        score=score,
-        complete=all(cell and (cell.skipped or cell.mean is not None) for cell in cells),
+        label=standing.rule,
+        cells=tuple(_cell_at(grid, standing.rule, column) for column in grid.columns),
+        score=standing.score,
+        gap=standing.gap,
         plausibility={clean(name): clean(mark) for name, mark in marks.get(asked.rule, {}).items()},
         ruleset=group.ruleset,
     )
+
+
+def _cell_at(grid: Grid, row: str, column: str) -> Cell | None:
+    latest = grid.runs(row, column)
+    old = len(grid.cells.get((row, column), ())) - len(latest)
+    return replace(_cell(latest, old), setting=grid.settings.get((row, column), "")) if latest else None

@@ -1,4 +1,4 @@
-"""A `rulezoo.board.Board` written down: for a terminal, in Markdown, as CSV and as JSON.
+"""A `rulezoo.board.Board` written down: for a terminal, in Markdown, in LaTeX, as CSV and as JSON.
 
 The words of a board are already on one line and free of control codes; each writer here adds what its own
 format needs so that a plugin's words stay words.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from rulezoo.board_rows import legend
+from rulezoo import board_words as words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,23 +31,20 @@ CSV = (
     *("task", "detail", "conditions", "metric", "chance"),
     *("n", "failed", "skipped", "mean", "sd", "cost", "mixed_hardware", "notes"),
 )
-MARKS = {"yes": "●", "no": "·"}
-
-
-class _Head(NamedTuple):
-    letter: str  # for a table that is short of room
-    word: str
-    meaning: str
-
-
-PLAUSIBILITY = {
-    "weight_transport": _Head("W", "copy", "feedback copies the forward weights or their signs"),
-    "backward_pass": _Head("B", "back", "errors travel back layer by layer"),
-    "update_locking": _Head("L", "lock", "layers wait for the error of the output"),
-    "perturbation": _Head("N", "noise", "activity is perturbed"),
-    "signal": _Head("signal", "signal", "what a neuron is told of the error"),
-    "phases": _Head("P", "extra", "passes in an update beside the first"),
+_TEX = {
+    **{c: rf"\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "–": "--",
 }
+MARKS = {"yes": "●", "no": "·"}
 
 
 class _Written(NamedTuple):
@@ -68,14 +65,14 @@ def table(board: Board, width: int, color: bool) -> str:
 
     if not board.rows:
         return EMPTY
-    footnotes = _footnotes(board)
+    footnotes = words.footnotes(board)
     names = _Written(Text("rule"), [Text(row.label) for row in board.rows])
     tasks = [_task(board, i, footnotes) for i in range(len(board.columns))]
     room = width - min(NAME_WIDTH, names.width) - GAP
-    words, letters = (_plausibility(board, short=short) for short in (False, True))
-    one_table = _total([*tasks, *letters]) <= room < _total([*tasks, *words])
-    short = one_table or _total(words) > room  # letters only where they help
-    packed = _packed([*([task] for task in tasks), letters if short else words], room)
+    full, letters = (_plausibility(board, short=short) for short in (False, True))
+    one_table = _total([*tasks, *letters]) <= room < _total([*tasks, *full])
+    short = one_table or _total(full) > room  # letters only where they help
+    packed = _packed([*([task] for task in tasks), letters if short else full], room)
 
     out = io.StringIO()
     widest = width - room + max(map(_total, packed))  # rather a long line than a number cut off
@@ -87,7 +84,7 @@ def table(board: Board, width: int, color: bool) -> str:
         console.print(_drawn([names, *columns]), Text(), sep="")
     for sentence, number in footnotes.items():
         console.print(Text(f"[{number}] {sentence}"), width=width)
-    for line in _legend(board, bold=color, short=short):
+    for line in words.legend(board, bold=color, short=short):
         console.print(Text(line, style="dim"), width=width)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().split("\n")[:-1])
 
@@ -125,7 +122,7 @@ def _drawn(columns: Sequence[_Written]) -> Table:
 def _task(board: Board, i: int, footnotes: dict[str, int]) -> _Written:
     from rich.text import Text
 
-    column, cells, best = board.columns[i], [row.cells[i] for row in board.rows], _best(board, i)
+    column, cells, best = board.columns[i], [row.cells[i] for row in board.rows], words.best(board, i)
     scores = _aligned([_score(cell) for cell in cells])
     suffixes = [_suffix(cell, board.seeds, footnotes) for cell in cells]
     costs = [_cost(cell) for cell in cells]
@@ -150,10 +147,10 @@ def _plausibility(board: Board, *, short: bool) -> list[_Written]:
 
     return [
         _Written(
-            Text(_head(field).letter if short else _head(field).word),
+            Text(words.head_of(field).letter if short else words.head_of(field).word),
             [Text(MARKS.get(mark := row.plausibility.get(field, ""), mark)) for row in board.rows],
         )
-        for field in _fields(board)
+        for field in words.fields(board)
     ]
 
 
@@ -170,8 +167,8 @@ def markdown(board: Board) -> str:
     """GitHub's Markdown: the table, its footnotes and its legend."""
     if not board.rows:
         return EMPTY
-    footnotes, fields = _footnotes(board), _fields(board)
-    best = [_best(board, i) for i in range(len(board.columns))]
+    footnotes, fields = words.footnotes(board), words.fields(board)
+    best = [words.best(board, i) for i in range(len(board.columns))]
     head = ["rule"]
     for column in board.columns:
         head += [_escaped(f"{column.label}, {column.metric} %"), "cost"]
@@ -186,13 +183,40 @@ def markdown(board: Board) -> str:
         lines.append(line + [_escaped(row.plausibility.get(field, "")) for field in fields])
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     notes = [f"[{number}] {_escaped(sentence)}" for sentence, number in footnotes.items()]
-    legend = [_escaped(line) for line in _legend(board, bold=True, short=None)]
+    legend = [_escaped(line) for line in words.legend(board, bold=True, short=None)]
     return text + "".join(f"\n{line}\n" for line in [*notes, *legend])
+
+
+def latex(board: Board) -> str:
+    r"""A ``tabular`` for ``booktabs``, with its legend and footnotes as comments."""
+    if not board.rows:
+        return f"% {EMPTY}"
+    footnotes = words.footnotes(board)
+    best = [words.best(board, i) for i in range(len(board.columns))]
+    heads = [rf"\multicolumn{{2}}{{c}}{{{_tex(column.label)}}}" for column in board.columns]
+    below = [cell for column in board.columns for cell in (rf"{_tex(column.metric)} \%", "cost")]
+    lines = [" & ".join(["", *heads]), " & ".join(["rule", *below]) + r" \\ \midrule"]
+    lines[0] += r" \\"
+    for r, row in enumerate(board.rows):
+        line = [_tex(row.label)]
+        for i, cell in enumerate(row.cells):
+            score = r" $\pm$ ".join(filter(None, _score(cell))).replace("–", "--")
+            score = rf"\textbf{{{score}}}" if r in best[i] else score
+            line += [f"{score} {_tex(_suffix(cell, board.seeds, footnotes))}".strip(), _tex(_cost(cell))]
+        lines.append(" & ".join(line) + r" \\")
+    said = [f"[{number}] {sentence}" for sentence, number in footnotes.items()]
+    said += words.legend(board, bold=True, short=None)
+    comments = [
+        f"% {line}" for line in said
+    ]  # on one line each, so that no word of a plugin can leave the comment
+    columns = "l" + "rr" * len(board.columns)
+    table = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*comments, *table]) + "\n"
 
 
 def csv(board: Board) -> str:
     """One line for each cell; scores are fractions of 1."""
-    fields = _fields(board)
+    fields = words.fields(board)
     out = io.StringIO()
     writer = csv_.writer(out, lineterminator="\n")
     writer.writerow([*CSV, *fields])
@@ -222,30 +246,13 @@ def _no_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
+def _tex(text: str) -> str:
+    """Words as TeX prints them; none of them is a command."""
+    return "".join(_TEX.get(c, c) for c in text)
+
+
 def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(text, quote=False))
-
-
-def _head(field: str) -> _Head:
-    words = field.replace("_", " ")
-    return PLAUSIBILITY.get(field, _Head(words, words, words))
-
-
-def _fields(board: Board) -> list[str]:
-    present = dict.fromkeys(field for row in board.rows for field in row.plausibility)
-    return sorted(
-        present, key=lambda f: list(PLAUSIBILITY).index(f) if f in PLAUSIBILITY else len(PLAUSIBILITY)
-    )
-
-
-def _best(board: Board, i: int) -> set[int]:
-    """The rows with the highest mean of column ``i``, among those with a run that did not fail."""
-    means = {
-        r: cell.mean
-        for r, row in enumerate(board.rows)
-        if (cell := row.cells[i]) and cell.mean is not None and cell.failed < cell.n
-    }
-    return {r for r, mean in means.items() if mean == max(means.values())}
 
 
 def _score(cell: Cell | None) -> tuple[str, str]:
@@ -266,33 +273,6 @@ def _cost(cell: Cell | None) -> str:
 def _suffix(cell: Cell | None, usual: int, footnotes: dict[str, int]) -> str:
     if cell is None:
         return ""
-    words = [f"(n={cell.n})"] if cell.mean is not None and cell.n != usual else []
-    words += [f"[{','.join(str(footnotes[note]) for note in cell.notes)}]"] if cell.notes else []
-    return " ".join(words)
-
-
-def _footnotes(board: Board) -> dict[str, int]:
-    """Sentence → number, in the order in which a reader meets them; the same sentence has one number."""
-    notes = dict.fromkeys(note for row in board.rows for cell in row.cells if cell for note in cell.notes)
-    return {note: k for k, note in enumerate(notes, start=1)}
-
-
-def _legend(board: Board, *, bold: bool, short: bool | None) -> list[str]:
-    """What the numbers are; ``short`` says which heads were used, ``None`` the full names of the fields."""
-    spread = f"mean ± standard deviation over {board.seeds} seeds" if board.seeds > 1 else "of one seed"
-    levels = sorted({f"{100 * c.chance:.1f}" for c in board.columns})
-    each = ", ".join(f"{c.label} {100 * c.chance:.1f}" for c in board.columns)
-    bold_is = ", the best in bold" if bold else ""
-    at = each if len(levels) > 1 else levels[0]
-    lines = [f"score: on test data, {spread}{bold_is}; a failed run counts at chance ({at})"]
-    if any(cell and (cell.mixed or cell.cost is not None) for row in board.rows for cell in row.cells):
-        machines = "; ".join(sorted({machine for column in board.columns for machine in column.hardware}))
-        lines.append(f"cost: time of a step relative to backprop's in the same run, median; on {machines}")
-    lines.append(f"order: by the mean of the scores between chance (0) and {board.reference} (1)")
-    if not all(row.complete for row in board.rows):
-        lines[-1] += "; rows with a gap stand last"
-    lines += legend(row.ruleset for row in board.rows)
-    heads = {f: f.replace("_", " ") if short is None else _head(f)[0 if short else 1] for f in _fields(board)}
-    if heads:
-        lines.append("; ".join(f"{head}: {_head(field).meaning}" for field, head in heads.items()))
-    return lines
+    parts = [f"(n={cell.n})"] if cell.mean is not None and cell.n != usual else []
+    parts += [f"[{','.join(str(footnotes[note]) for note in cell.notes)}]"] if cell.notes else []
+    return " ".join(parts)

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rulezoo import seeding
-from rulezoo.scores import Counts, Failures, Floats, Run, Scores, View, view
+from rulezoo.scores import Counts, Failures, Floats, Run, Scores, View, iqm, view
 
 __all__ = [
     "Cell",
@@ -308,11 +308,8 @@ def _ranks(values: Floats, ties: Literal["average", "min"]) -> Floats:
 
 def _iqm(seen: View, r: int, picks: Callable[[int, int], Picks]) -> Floats:
     """Mean of the middle half of all normalised runs, ``(1 + B,)``."""
-    from scipy import stats
-
     runs = [(t, seen.runs(r, t, normalised=True)) for t in seen.scaled]
-    pooled = np.concatenate([x[picks(t, x.size)] for t, x in runs], axis=1)
-    return np.asarray(stats.trim_mean(pooled, 0.25, axis=1))
+    return iqm(np.concatenate([x[picks(t, x.size)] for t, x in runs], axis=1))
 
 
 def _improvement(seen: View, r: int, weights: Callable[[int, int], Floats]) -> Floats:

@@ -235,8 +235,8 @@ def test_only_the_chosen_tasks_and_rules_are_shown_tasks_in_the_order_given():
 # The order of the rows
 
 
-def test_rows_are_ordered_by_the_mean_of_scores_between_chance_and_backprop():
-    # (0.5 - 0.1) / 0.8 = 0.5 and (1.0 - 0.5) / 0.5 = 1 for "a"; 0.75 and 0 for "b", whose plain mean is higher.
+def test_rows_are_ordered_by_the_interquartile_mean_between_chance_and_backprop():
+    # (0.5 - 0.1) / 0.8 = 0.5 and (1.0 - 0.5) / 0.5 = 1 for "a"; 1.375 and 0 for "b", whose plain mean is higher.
     easy, hard = {"chance": 0.1, "task": "t1"}, {"chance": 0.5, "task": "t2"}
     records = [
         *runs("backprop", [0.9], **easy),
@@ -255,31 +255,44 @@ def test_rows_are_ordered_by_the_mean_of_scores_between_chance_and_backprop():
     assert board.reference == "backprop"
 
 
-def test_without_backprop_the_best_counts_as_one():
+def test_a_quarter_of_the_runs_is_cut_off_at_each_end():
+    board = build([*runs("backprop", [0.9] * 4), *runs("a", [0.1, 0.5, 0.9, 7.0])])
+    assert {row.label: row.score for row in board.rows}["a"] == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_without_backprop_the_mean_rank_orders_the_rows_and_the_legend_says_so():
     board = build([*runs("a", [0.3]), *runs("b", [0.5])])
-    assert [(row.label, row.score) for row in board.rows] == [
-        ("b", pytest.approx(1)),
-        ("a", pytest.approx(0.5)),
-    ]
-    assert board.reference == "the best"
+    assert [(row.label, row.score) for row in board.rows] == [("b", None), ("a", None)]
+    assert board.reference is None
+    assert "order: by the mean rank" in render(board)
 
 
-def test_a_skipped_task_counts_as_chance_and_a_gap_stands_last():
+def test_a_rule_that_skips_a_task_or_lacks_a_run_of_backprops_is_not_ranked():
     records = [
-        *runs("skips", [0.9], task="t1"),
-        run("skips", "t2", status="skipped", reason="no"),
-        *runs("weak", [0.6], task="t1"),
-        *runs("weak", [0.6], task="t2"),
-        *runs("gap", [0.99], task="t1"),
-        *runs("backprop", [0.9], task="t1"),
-        *runs("backprop", [0.9], task="t2"),
+        *runs("skips", [0.9, 0.9], task="t1"),
+        *[run("skips", "t2", s, status="skipped", reason="no") for s in range(2)],
+        *runs("weak", [0.6, 0.6], task="t1"),
+        *runs("weak", [0.6, 0.6], task="t2"),
+        *runs("gap", [0.99, 0.99], task="t1"),
+        *runs("short", [0.8, 0.8], task="t1"),
+        *runs("short", [0.8], task="t2"),
+        *runs("backprop", [0.9, 0.9], task="t1"),
+        *runs("backprop", [0.9, 0.9], task="t2"),
     ]
-    assert order(records) == ["backprop", "weak", "skips", "gap"]
+    board = build(records)
+    assert [(row.label, row.gap) for row in board.rows] == [
+        ("backprop", ""),
+        ("weak", ""),
+        ("gap", "2 missing of 4 planned runs"),
+        ("skips", "2 skipped of 4 planned runs"),
+        ("short", "1 missing of 4 planned runs"),
+    ]
+    assert "is not ranked and stands last" in render(board)
 
 
 def test_equal_rows_stand_by_name_and_backprop_at_chance_divides_by_nothing():
     board = build([*runs("b", [0.1]), *runs("a", [0.1]), *runs("backprop", [0.1])])
-    assert [(row.label, row.score) for row in board.rows] == [("a", 0), ("b", 0), ("backprop", 0)]
+    assert [(row.label, row.score) for row in board.rows] == [("a", None), ("b", None), ("backprop", None)]
 
 
 # How it is written
@@ -312,7 +325,8 @@ e-prop       –       [2]         50.0 ±  0.0 (n=2)  ×2.00
 [2] skipped: e-prop needs a recurrent site
 score: on test data, mean ± standard deviation over 3 seeds; a failed run counts at chance (10.0)
 cost: time of a step relative to backprop's in the same run, median; on Laptop (8 cores, 4 threads)
-order: by the mean of the scores between chance (0) and backprop (1)
+order: by the interquartile mean of the runs, chance = 0 and backprop = 1; a row that lacks runs or
+skips a task is not ranked and stands last
 copy: feedback copies the forward weights or their signs; back: errors travel back layer by layer;
 lock: layers wait for the error of the output; noise: activity is perturbed; signal: what a neuron
 is told of the error; extra: passes in an update beside the first
@@ -450,7 +464,7 @@ def test_an_empty_board_says_how_to_fill_it():
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(ValueError, match="format must be table, md, csv or json, got 'html'"):
+    with pytest.raises(ValueError, match="format must be table, md, latex, csv or json, got 'html'"):
         render(build(example()), "html")
 
 

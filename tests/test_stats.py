@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats as oracle
 
 from rulezoo import stats
+from rulezoo.scores import standings
 from rulezoo.stats import Counts, Run, Scores
 
 properties = settings(deadline=None, max_examples=30, derandomize=True)
@@ -529,3 +530,14 @@ def test_intervals_of_the_interquartile_mean_cover():
     boards = [table({"backprop": np.ones((4, 5)), "x": rng.normal(0.5, 0.1, (4, 5))}) for _ in range(300)]
     found = [row(scores, "x").iqm for scores in boards]
     assert 0.92 < np.mean([e.low <= 0.5 <= e.high for e in found]) < 0.995
+
+
+@properties
+@given(boards(STATUSES), POLICIES)
+def test_standings_without_intervals_have_the_order_and_scores_of_the_summary(scores, failures):
+    rows = [row for row in stats.summarise(scores, failures=failures).rows if not row.unranked]
+    found = [standing for standing in standings(scores, failures) if not standing.gap]
+    assert [standing.rule for standing in found] == [row.rule for row in rows]
+    for standing, row in zip(found, rows, strict=True):
+        assert (standing.score is None) == (row.iqm is None)
+        assert row.iqm is None or standing.score == pytest.approx(row.iqm.value, abs=1e-12)
