@@ -18,7 +18,9 @@ from rulezoo.discovery import FILES
 COMMANDS = {
     "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),
     "tune": Command("rulezoo.cli.tune:tune", "Search the options of rules, with as many trials for each."),
-    "leaderboard": Command("rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results."),
+    "leaderboard": Command(
+        "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
+    ),
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
     "list": Command("rulezoo.cli.listing:listing", "List the rules and tasks there are."),
     "show": Command("rulezoo.cli.show:show", "Show what a rule or task is, and its options."),

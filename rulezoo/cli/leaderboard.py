@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -18,7 +20,9 @@ from rulezoo.store import Store
 from rulezoo.tuning import records as tunings
 
 if TYPE_CHECKING:
+    from rulezoo.claims.report import Finding
     from rulezoo.records import Record
+    from rulezoo.site.build import Files
 
 
 @click.command()
@@ -30,24 +34,66 @@ if TYPE_CHECKING:
     "--rule", "--rules", "rules", metavar="A,B", multiple=True, callback=names, help="Only these rules."
 )
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="table", show_default=True)
-def leaderboard(out: Path, tasks: list[str], rules: list[str], form: Format) -> None:
-    """Show the table of stored results."""
+@click.option("--html", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+              help="Write a site into a folder instead: it opens from disk, without a network.")  # fmt: skip
+@click.option("--claims", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="The folder of the claims' results, to have their page on the site.")  # fmt: skip
+@click.option(
+    "--serve", is_flag=True, help="Show the site at an address of this machine, to this machine only."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
+              help="The port of --serve; 0 = any that is free.")  # fmt: skip
+def leaderboard(
+    out: Path,
+    tasks: list[str],
+    rules: list[str],
+    form: Format,
+    html: Path | None,
+    claims: Path | None,
+    serve: bool,
+    port: int,
+) -> None:
+    """Show the table of stored results, or make a site of it."""
     records = read(out)
     _check("task", tasks, {record.asked.task for record in records})
     _check("rule", rules, {record.asked.rule for record in records})
-    plausibility = {name: found.spec.plausibility for name, found in registry().rules.items()}
     conclusions = tunings.read(Store(out))
     for damage in conclusions.damaged:
         say(f"left out: {damage.path} {damage.reason}")
-    board = build(
-        records,
-        tasks=tasks or None,
-        rules=rules or None,
-        plausibility=plausibility,
-        tunings=conclusions.tunings,
-    )
+    shown = {"tasks": tasks or None, "rules": rules or None}
+    if html or serve:
+        from rulezoo.site.build import site
+
+        findings = _claims(claims) if claims else ()
+        files = site(records, registry(), **shown, tunings=conclusions.tunings, claims=findings)
+        _publish(files, html, port if serve else None)
+        return
+    plausibility = {name: found.spec.plausibility for name, found in registry().rules.items()}
+    board = build(records, **shown, plausibility=plausibility, tunings=conclusions.tunings)
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     click.echo(render(board, form, width=shutil.get_terminal_size((100, 24)).columns, color=color), nl=False)
+
+
+def _publish(files: Files, folder: Path | None, port: int | None) -> None:
+    """Write the site into a folder, or a temporary one, and serve it if there is a port."""
+    from rulezoo.site.build import write
+    from rulezoo.site.serve import serve
+
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as where:
+        write(files, Path(where))
+        if port is None:
+            click.echo(Path(where) / "index.html")
+        else:
+            serve(Path(where), port, lambda address: click.echo(f"{address}  (Ctrl-C ends it)"))
+
+
+def _claims(folder: Path) -> list[Finding]:
+    from rulezoo.claims.catalogue import CLAIMS
+    from rulezoo.claims.design import PROFILES
+    from rulezoo.claims.report import Finding
+    from rulezoo.claims.running import stored
+
+    return [Finding(c, profile, stored(folder, c, profile)) for c in CLAIMS.values() for profile in PROFILES]
 
 
 def read(out: Path) -> Sequence[Record]:

@@ -1,0 +1,89 @@
+"""The files of the site, made from records: the same records give the same bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rulezoo.errors import UserError
+from rulezoo.grid import arrange
+from rulezoo.site import pages
+from rulezoo.site.findings import Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rulezoo.claims.report import Finding
+    from rulezoo.records import Record
+    from rulezoo.registry import Registry
+    from rulezoo.tuning.records import Tuned
+
+Files = Mapping[str, bytes]
+"""Path within the folder, with ``/`` → content."""
+
+GENERATOR = b'<meta name="generator" content="rulezoo">'  #: by which a page of ours is known
+_STATIC = ("style.css", "board.js")
+_EXPORT = re.compile(r"\bexport\s*\{([^{}]*)\};?")
+
+
+def site(
+    records: Iterable[Record],
+    registry: Registry,
+    *,
+    tasks: Sequence[str] | None = None,
+    rules: Sequence[str] | None = None,
+    tunings: Iterable[Tuned] = (),
+    claims: Sequence[Finding] = (),
+) -> Files:
+    """Every file.
+
+    Args:
+        records: of any rules and tasks.
+        registry: the rules and tasks there are; of others only the results are shown.
+        tasks: names of the tasks to show, in this order; all, by name, if not given.
+        rules: names of the rules to show; all if not given.
+        tunings: the winners of which get rows of their own.
+        claims: with their evidence; there is no page of claims without them.
+    """
+    found = Findings(arrange(records, tasks=tasks, rules=rules, tunings=tunings), registry, claims)
+    here = Path(__file__).parent / "templates"
+    static = {name: (here / name).read_bytes() for name in _STATIC}
+    return {**static, "tables.js": _tables(), **pages.render(found)}
+
+
+def write(files: Files, folder: Path) -> None:
+    """Write the files into a folder, over those of an older site.
+
+    Raises:
+        UserError: if there is a page in the folder that is not ours, or it cannot be written.
+    """
+    index = folder / "index.html"
+    try:
+        if index.exists() and GENERATOR not in index.read_bytes():
+            raise UserError(
+                f"{index} is not a page of rulezoo: name another folder with --html, or move it away"
+            )
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"The site cannot be written to {folder}: {error.strerror or error}.") from error
+
+
+def _tables() -> bytes:
+    """DataTables as itables ships it, made a classic script: browsers load no module from ``file://``."""
+    package = importlib.util.find_spec("itables")  # not imported: it would ask for IPython
+    if package is None or not package.submodule_search_locations:
+        raise UserError("the site's tables need itables: run `pip install itables`")
+    script = Path(package.submodule_search_locations[0], "html", "dt_bundle.js").read_text(encoding="utf-8")
+    exports = list(_EXPORT.finditer(script))
+    if len(exports) != 1:
+        raise UserError("the script of this itables is not as expected: run `pip install 'itables>=2.9,<3'`")
+    pairs = [part.split(" as ") for part in exports[0][1].split(",")]
+    names = ",".join(f"{pair[-1].strip()}:{pair[0].strip()}" for pair in pairs)
+    before, after = script[: exports[0].start()], script[exports[0].end() :]
+    return f"{{{before}\nwindow.rulezooTables={{{names}}};{after}}}\n".encode()

@@ -1,0 +1,45 @@
+"""The command that makes the runs of a cell again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rulezoo.options import as_text
+
+if TYPE_CHECKING:
+    from rulezoo.records import Record
+
+
+def command(runs: Sequence[Record]) -> str:
+    """One line for a shell. The options of the rule are those that its author's defaults do not give.
+
+    Args:
+        runs: of one rule on one task, at least one, with nothing but the seed that differs.
+    """
+    asked = runs[-1].asked
+    changed = {name for run in runs for name in run.changed} & set(asked.rule_options)
+    epochs, probes = asked.budget.get("epochs"), max(len(run.probes) for run in runs)
+    options = [
+        *(f"{asked.rule}.{name}={as_text(asked.rule_options[name])}" for name in sorted(changed)),
+        *(f"{asked.task}.{name}={as_text(value)}" for name, value in sorted(asked.task_options.items())),
+    ]
+    words = ["rulezoo", "compare", "--rules", asked.rule, "--tasks", asked.task]
+    words += ["--seeds", str(max(1, _counted(runs)))]
+    words += [] if epochs is None else ["--epochs", as_text(epochs)]
+    words += ["--device", asked.device]
+    words += ["--probe", str(probes)] if probes else []
+    words += [word for option in options for word in ("-o", option)]
+    return shlex.join(words)
+
+
+def beyond(runs: Sequence[Record]) -> list[int]:
+    """The seeds of some runs that the command does not reach: a comparison takes the seeds from 0 on."""
+    return [seed for seed in sorted(run.asked.seed for run in runs) if seed >= _counted(runs)]
+
+
+def _counted(runs: Sequence[Record]) -> int:
+    """How many seeds there are from 0 on, without a gap of more than there are runs."""
+    seeds = {run.asked.seed for run in runs}
+    return 1 + max((seed for seed in seeds if seed < 2 * len(seeds)), default=-1)

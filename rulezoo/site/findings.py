@@ -1,0 +1,89 @@
+"""Everything that the pages tell, worked out once: the board, the statistics, and who is in the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rulezoo import board, stats
+from rulezoo.grid import Grid
+
+if TYPE_CHECKING:
+    from rulezoo.board import Board, Row
+    from rulezoo.claims.report import Finding
+    from rulezoo.records import Record
+    from rulezoo.registry import Registry
+    from rulezoo.stats import Comparison, Summary
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known.
+
+    Attributes:
+        grid: the runs, arranged.
+        registry: the rules and tasks there are.
+        claims: the claims with their evidence, if they are to be shown.
+    """
+
+    grid: Grid
+    registry: Registry
+    claims: Sequence[Finding] = ()
+
+    @cached_property
+    def board(self) -> Board:
+        """The table."""
+        plausibility = {name: found.spec.plausibility for name, found in self.registry.rules.items()}
+        return board.of(self.grid, plausibility)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The statistics across tasks."""
+        return stats.summarise(self.grid.scores())
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], stats.Cell]:
+        """``(row, column)`` → mean with interval."""
+        return stats.cells(self.grid.scores())
+
+    @cached_property
+    def against_reference(self) -> Mapping[str, Comparison]:
+        """Row → its paired test against backprop."""
+        return self._against(self.grid.reference)
+
+    @cached_property
+    def against_floor(self) -> Mapping[str, Comparison]:
+        """Row → its paired test against the rule that trains the read-out only."""
+        return self._against(self.grid.floor)
+
+    def _against(self, row: str | None) -> Mapping[str, Comparison]:
+        ranked = {one.rule for one in self.summary.rows if not one.unranked}
+        return stats.compare(self.grid.scores(), row) if row in ranked and row is not None else {}
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """All runs that are shown."""
+        return [record for runs in self.grid.columns.values() for record in runs]
+
+    @cached_property
+    def rules(self) -> dict[str, list[Row]]:
+        """Name of a rule → its rows, in the order of the board."""
+        found: dict[str, list[Row]] = {}
+        for row in self.board.rows:
+            found.setdefault(row.rule, []).append(row)
+        return found
+
+    @cached_property
+    def tasks(self) -> dict[str, list[int]]:
+        """Name of a task → its columns."""
+        found: dict[str, list[int]] = {}
+        for i, column in enumerate(self.board.columns):
+            found.setdefault(column.task, []).append(i)
+        return found
+
+    def family(self, rule: str) -> str:
+        """The family of a rule; of one that is not installed here, nothing is known."""
+        found = self.registry.rules.get(rule)
+        return found.spec.family if found else "not installed here"

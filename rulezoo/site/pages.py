@@ -1,0 +1,348 @@
+"""The pages: what each template is given."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rulezoo import __version__, board_words, references
+from rulezoo.discovery import foreign
+from rulezoo.errors import UserError
+from rulezoo.options import Option, as_text, declared
+from rulezoo.site import figures, pictures, words
+from rulezoo.site.commands import beyond, command
+from rulezoo.text import clean
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from rulezoo import stats
+    from rulezoo.board import Cell, Row
+    from rulezoo.registry import Registry
+    from rulezoo.site.figures import Figure
+    from rulezoo.site.findings import Findings
+
+Pages = dict[str, bytes]
+
+
+class Field(NamedTuple):
+    """A column of plausibility."""
+
+    name: str
+    word: str
+    meaning: str
+    binary: bool
+
+
+class Result(NamedTuple):
+    """One rule on one task, as its section shows it."""
+
+    rule: str
+    row: str
+    task: str
+    column: str
+    metric: str
+    chance: float
+    cell: Cell
+    stats: stats.Cell | None
+    hardware: tuple[str, ...]
+    step_ms: str
+    memory: str
+    setting: str
+    made: str
+    command: str
+    beyond: list[int]
+
+
+def render(found: Findings) -> Pages:
+    """Every page and picture."""
+    environment = _environment()
+    shared = {
+        "version": __version__,
+        "runs": len(found.records),
+        "has_claims": bool(found.claims),
+        "root": "",
+        "found": found,
+    }
+    pages: Pages = {}
+    with pictures.style():
+        _page(pages, environment, "index.html", "index.html", {**shared, **_index(found)})
+        for rule in found.rules:
+            context = {**shared, "root": "../", **_rule(found, rule)}
+            _page(pages, environment, "rule.html", f"rules/{rule}.html", context)
+        for task in found.tasks:
+            context = {**shared, "root": "../", **_task(found, task)}
+            _page(pages, environment, "task.html", f"tasks/{task}.html", context)
+    if found.claims:
+        _claims(pages, environment, found, shared)
+    return pages
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=words.finalize,
+        trim_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "percent2": lambda score: words.number(100 * score),
+        "number": words.number,
+        "estimate": words.estimate,
+        "difference": words.difference,
+        "probability": words.probability,
+        "linked": words.linked,
+        "value": as_text,
+    }
+    return environment
+
+
+def _page(
+    pages: Pages, environment: Environment, template: str, path: str, context: Mapping[str, Any]
+) -> None:
+    """Add a page, and the pictures that its context holds."""
+    pages[path] = environment.get_template(template).render(context).encode()
+    for figure in context["pictures"]:
+        pages[f"pictures/{figure.file}"] = figure.svg
+
+
+def _index(found: Findings) -> dict[str, Any]:
+    board = found.board
+    notes = board_words.footnotes(board)
+    fields = _fields(found)
+    shown = _present([figures.places(found), figures.cost(found)]) if board.rows else []
+    specs = found.registry.rules
+    summary = found.summary.rows if board.rows else ()
+    places = {row.rule: row.place for row in summary}
+    return {
+        "title": "rulezoo: learning rules, compared",
+        "board": board,
+        "fields": fields,
+        "families": sorted({clean(found.family(rule)) for rule in found.rules}),
+        "rulesets": sorted({row.ruleset for row in board.rows}),
+        "rows": [_row(found, row, fields, notes, places[row.label]) for row in board.rows],
+        "legend": board_words.numbers(board, bold=True) if board.rows else [],
+        "notes": list(notes),
+        "few": 0 < board.seeds < 5,
+        "summary": [
+            {
+                "row": row,
+                "rule": found.grid.rows[row.rule].runs[0].asked.rule,
+                "backprop": found.against_reference.get(row.rule),
+                "floor": found.against_floor.get(row.rule),
+            }
+            for row in summary
+        ],
+        "left_out": found.summary.left_out if board.rows else {},
+        "figures": shown,
+        "pictures": shown,
+        "rules": [_card(name, specs.get(name), found.family(name)) for name in found.rules],
+        "tasks": [_card(name, found.registry.tasks.get(name), "") for name in found.tasks],
+    }
+
+
+def _card(name: str, found: Any, family: str) -> dict[str, str]:  # noqa: ANN401  a rule or a task
+    summary = found.spec.summary if found else "not installed where this page was written"
+    return {"name": name, "family": family, "summary": summary}
+
+
+def _row(
+    found: Findings, row: Row, fields: Sequence[Field], notes: Mapping[str, int], place: stats.Estimate | None
+) -> dict[str, Any]:
+    best = [board_words.best(found.board, i) for i in range(len(row.cells))]
+    at = found.board.rows.index(row)
+    ran = [found.cells[row.label, column].counts for column in found.grid.columns]
+    return {
+        "row": row,
+        "place": words.NOTHING if place is None else f"{place.value:g}",
+        "more": row.label.removeprefix(row.rule).strip(),
+        "family": found.family(row.rule),
+        "ruleset": row.ruleset,
+        "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
+        "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
+        "cells": [
+            {
+                "cell": cell,
+                "best": at in best[i],
+                "share": _share(found, i, cell),
+                "notes": [notes[note] for note in cell.notes] if cell else [],
+            }
+            for i, cell in enumerate(row.cells)
+        ],
+    }
+
+
+def _share(found: Findings, i: int, cell: Cell | None) -> str:
+    """Where a score lies between chance (0) and the best of the column (1)."""
+    chance = found.board.columns[i].chance
+    best = max(
+        (c.mean for row in found.board.rows if (c := row.cells[i]) and c.mean is not None), default=chance
+    )
+    if cell is None or cell.mean is None or best <= chance:
+        return "0"
+    return f"{min(1.0, max(0.0, (cell.mean - chance) / (best - chance))):.3f}"
+
+
+def _fields(found: Findings) -> list[Field]:
+    values: dict[str, set[str]] = {}
+    for row in found.board.rows:
+        for name, mark in row.plausibility.items():
+            values.setdefault(name, set()).add(mark)
+    heads = {name: board_words.head_of(name) for name in board_words.fields(found.board)}
+    return [Field(n, h.word, h.meaning, values[n] <= {"yes", "no"}) for n, h in heads.items()]
+
+
+def _rule(found: Findings, rule: str) -> dict[str, Any]:
+    known = found.registry.rules.get(rule)
+    curves = figures.curves_of_rule(found, rule)
+    angles = list(figures.angles_of_rule(found, rule))
+    published = [(one, references.verdict(one, found.records)) for one in references.of_rule(rule)]
+    marks = known.spec.plausibility.marks() if known and known.spec.plausibility else {}
+    heads = {name: board_words.head_of(name) for name in marks}
+    return {
+        "title": f"{rule}: rulezoo",
+        "rule": rule,
+        "spec": known.spec if known else None,
+        "origin": known.origin if known else "",
+        "marks": [{"name": n, "mark": m, "meaning": heads[n].meaning} for n, m in marks.items()],
+        "options": _options(found.registry, "rule", rule),
+        "results": list(_results(found, found.rules[rule], range(len(found.board.columns)))),
+        "curves": curves,
+        "angles": angles,
+        "pictures": _present([curves, *angles]),
+        "published": published,
+        "sources": list(dict.fromkeys(one.source for one, _ in published)),
+    }
+
+
+def _task(found: Findings, task: str) -> dict[str, Any]:
+    known = found.registry.tasks.get(task)
+    columns = [_column(found, i) for i in found.tasks[task]]
+    return {
+        "title": f"{task}: rulezoo",
+        "task": task,
+        "spec": known.spec if known else None,
+        "origin": known.origin if known else "",
+        "columns": columns,
+        "options": _options(found.registry, "task", task),
+        "pictures": [figure for column in columns for figure in column["figures"]],
+    }
+
+
+def _column(found: Findings, i: int) -> dict[str, Any]:
+    column = found.board.columns[i]
+    conditions = [
+        f"{name.removeprefix('option ').replace('_', ' ')} {as_text(value)}"
+        for name, value in column.conditions.items()
+        if name != "task"
+    ]
+    shown = [
+        figures.cost_on_task(found, i),
+        figures.curves_of_task(found, i),
+        figures.perturbations(found, i),
+        figures.angles_of_task(found, i),
+    ]
+    return {
+        "column": column,
+        "conditions": ", ".join(conditions),
+        "figures": _present(shown),
+        "results": list(_results(found, found.board.rows, [i])),
+    }
+
+
+def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | range) -> Iterator[Result]:
+    labels = list(found.grid.columns)
+    for row in rows:
+        for i in columns:
+            cell, runs = row.cells[i], found.grid.runs(row.label, labels[i])
+            if cell is None:
+                continue
+            column = found.board.columns[i]
+            costs = [run.cost for run in runs if run.cost]
+            memory = [cost.peak_memory_mb for cost in costs if cost.peak_memory_mb]
+            last = max(runs, key=lambda run: run.answered.finished).answered
+            yield Result(
+                rule=row.rule,
+                row=row.label,
+                task=column.task,
+                column=labels[i],
+                metric=column.metric,
+                chance=column.chance,
+                cell=cell,
+                stats=found.cells.get((row.label, labels[i])),
+                hardware=tuple(sorted({_machine(run) for run in runs if run.cost})),
+                step_ms=words.number(statistics.median(c.step_ms for c in costs)) if costs else "",
+                memory=f"{max(memory):.0f}" if memory else "",
+                setting=cell.setting,
+                made=_made(last),
+                command=command(runs),
+                beyond=beyond(runs),
+            )
+
+
+def _machine(run: Any) -> str:  # noqa: ANN401
+    from rulezoo.board_names import machine
+
+    return machine(run.answered.hardware)
+
+
+def _made(answered: Any) -> str:  # noqa: ANN401
+    version = answered.packages.get("rulezoo")
+    commit = (
+        f"commit {answered.commit[:10]}{' with changes' if answered.dirty else ''}" if answered.commit else ""
+    )
+    plugin = answered.rule_plugin
+    foreign_rule = (
+        f"{plugin.distribution} {plugin.version or ''}".strip() if plugin.distribution != "rulezoo" else ""
+    )
+    parts = [f"rulezoo {version}" if version else "", commit, foreign_rule, answered.finished[:10]]
+    return ", ".join(part for part in parts if part)
+
+
+def _options(registry: Registry, kind: str, name: str) -> list[Option] | None:
+    """The options of a rule or task; ``None`` if it is not installed, or its code fails."""
+    known = registry.rules if kind == "rule" else registry.tasks
+    if name not in known:
+        return None
+    try:
+        with foreign(f"{kind} {name!r} cannot be shown"):
+            cls = registry.rule_class(name) if kind == "rule" else registry.task_class(name)
+            return list(declared(cls).values())
+    except UserError:
+        return None
+
+
+def _present(shown: Sequence[Figure | None]) -> list[Figure]:
+    return [figure for figure in shown if figure]
+
+
+def _claims(pages: Pages, environment: Environment, found: Findings, shared: Mapping[str, Any]) -> None:
+    from rulezoo.claims.figures import draw
+    from rulezoo.claims.report import protocol, tuning
+
+    claims: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
+    for one in found.claims:
+        claim, evidence, verdict = one.claim, one.evidence, one.verdict
+        tables = [protocol(one.study)]
+        picture, sentence = "", ""
+        if verdict:
+            tables += [*claim.criterion.tables(evidence), *tuning(one.study, evidence)]
+            chart = claim.criterion.chart(evidence)
+            picture, sentence = one.figure, chart.words
+            pages[f"pictures/{picture}"] = draw(chart)
+        entry = {
+            "finding": one,
+            "parts": verdict.parts if verdict else (),
+            "tables": tables,
+            "picture": picture,
+            "words": sentence,
+        }
+        claims.setdefault(claim.name, (claim, []))[1].append(entry)
+    context = {**shared, "title": "Claims: rulezoo", "claims": list(claims.values()), "pictures": ()}
+    _page(pages, environment, "claims.html", "claims.html", context)

@@ -1,0 +1,55 @@
+import dataclasses
+import re
+
+import pytest
+
+from rulezoo.references import PUBLISHED, of_rule, verdict
+from rulezoo.registry import discover
+
+LENET = next(one for one in PUBLISHED if (one.rule, one.network) == ("feedback-alignment", "LeNet, SGD"))
+SAME = dataclasses.replace(LENET, same=True)
+
+
+@pytest.fixture
+def ours(runs):
+    return lambda *tests, **changes: runs("feedback-alignment", tests, task="cifar10-cnn", **changes)
+
+
+def test_numbers_are_of_rules_and_tasks_that_exist_with_a_citation():
+    zoo = discover()
+    for one in PUBLISHED:
+        assert one.rule in zoo.rules
+        assert one.task in zoo.tasks or not one.task
+        assert 0 < one.score < 1
+        assert re.fullmatch(r"https://\S+", one.source.link)
+
+
+def test_errors_are_told_as_accuracies():
+    found = {one.network: one.score for one in of_rule("direct-feedback-alignment")}
+    assert found["LeNet, SGD"] == pytest.approx(1 - 0.5421)
+    assert found["ResNet-20, Adam"] == pytest.approx(1 - 0.3216)
+    assert not of_rule("nmnc")
+
+
+def test_another_network_is_not_a_reproduction_however_near_its_score(ours):
+    found = verdict(LENET, ours(LENET.score, LENET.score, LENET.score))
+    assert (found.state, found.ours) == ("not run", pytest.approx(LENET.score))
+    assert "another network" in found.why
+
+
+@pytest.mark.parametrize(
+    ("off", "state"), [(0.014, "reproduced"), (-0.014, "reproduced"), (0.016, "not reproduced")]
+)
+def test_with_the_same_network_the_mean_of_three_seeds_decides(ours, off, state):
+    tests = [LENET.score + off + d for d in (-0.1, 0, 0.1)]
+    assert verdict(SAME, ours(*tests)).state == state
+    assert verdict(SAME, ours(*tests[:2])).state == "not run"
+
+
+def test_changed_options_other_rules_and_failed_runs_do_not_count(ours, run, runs):
+    records = [
+        *ours(0.9, 0.9, 0.9, changed=["lr"]),
+        *runs("usf", [0.9] * 3, task="cifar10-cnn"),
+        run("feedback-alignment", "cifar10-cnn", 7, status="diverged"),
+    ]
+    assert verdict(SAME, records) == ("not run", "we have 0 of the 3 runs it takes", None)

@@ -1,0 +1,289 @@
+import re
+import shlex
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+from click.testing import CliRunner
+
+from rulezoo.board import build, render
+from rulezoo.cli import cli
+from rulezoo.grid import arrange
+from rulezoo.plan import plan
+from rulezoo.registry import Found, discover
+from rulezoo.site import words
+from rulezoo.site.build import GENERATOR, write
+from rulezoo.site.build import site as make
+from rulezoo.site.commands import beyond, command
+from rulezoo.site.serve import HOST, server_of
+from rulezoo.specs import Plausibility, RuleSpec
+from rulezoo.store import Store
+
+EVIL = "</td><script>alert(1)</script>\x1b[31m\x07 \\input{/etc/passwd} $x$ 100% | **b** <!-- & \" '"
+
+
+# The same store gives the same bytes
+
+
+def test_the_same_records_in_another_order_give_the_same_bytes(records, site):
+    again = make(list(reversed(records)), discover())
+    assert list(again) == list(site)
+    assert [name for name in site if again[name] != site[name]] == []
+    assert render(build(records), "md") == render(build(list(reversed(records))), "md")
+
+
+def test_no_page_names_a_date_of_today_or_an_outside_file(site):
+    for name, content in site.items():
+        if name.endswith(".html"):
+            sources = re.findall(rb'(?:src|<link[^>]* href)="([^"]*)"', content)
+            assert not [s for s in sources if s.startswith((b"http", b"//"))], name
+
+
+# What is on the pages
+
+
+def test_every_link_leads_somewhere(site):
+    for name, content in site.items():
+        if not name.endswith(".html"):
+            continue
+        folder = name.rpartition("/")[0]
+        for target in re.findall(r'(?:href|src)="([^"]*)"', content.decode()):
+            path, _, fragment = target.partition("#")
+            if path.startswith(("https://", "data:")):
+                continue
+            where = (
+                path.removeprefix("../") if path.startswith("../") else "/".join(filter(None, [folder, path]))
+            )
+            page = name if not path else where
+            assert page in site, f"{name}: {target}"
+            assert not fragment or f'id="{fragment}"'.encode() in site[page], f"{name}: {target}"
+
+
+def test_the_board_has_a_row_for_each_variant_and_its_numbers(site, text):
+    page = text(site["index.html"])
+    assert "97.0 ± 1.0" in page
+    assert "noise-correlation perturbations=8" in page
+    assert "needs recurrence" in page
+    assert "not ranked: 3 skipped of 6 planned runs" in page
+    assert "diverged: not finite at step 4 (1 of 3)" in page
+
+
+def test_statistics_across_tasks_are_those_of_the_statistics_module(records, site, text):
+    from rulezoo import stats
+
+    scores = arrange(records).scores()
+    row = next(r for r in stats.summarise(scores).rows if r.rule == "frozen")
+    test = stats.compare(scores, "backprop")["frozen"]
+    page = text(site["index.html"])
+    assert words.estimate(row.iqm) in page
+    assert f"{words.difference(test)} {words.probability(test)}" in page
+
+
+def test_a_rule_page_tells_what_it_is_its_angles_and_what_was_published(site, text):
+    page = text(site["rules/nmnc.html"])
+    assert "arXiv:2601.02636" in page
+    assert "Angles to backprop on digits-cnn" in page
+    assert "before training, degrees after training, degrees conv1.post 40.0 50.0" in page
+    assert "rank" in page
+    assert "dimensions of the manifold" in page
+    page = text(site["rules/feedback-alignment.html"])
+    assert "LeNet, SGD" in page
+    assert "53.31" in page
+    assert "not run" in page
+    assert b"https://arxiv.org/abs/2108.13446" in site["rules/feedback-alignment.html"]
+
+
+def test_a_task_page_has_the_pictures_that_its_runs_allow(site):
+    page = site["tasks/digits-cnn.html"].decode()
+    for kind in ("cost", "curves", "perturbations", "angles"):
+        assert f"pictures/digits-cnn-{kind}.svg" in page
+        assert f"pictures/digits-cnn-{kind}.svg" in site
+
+
+def test_every_picture_has_words_and_a_table(site):
+    for name, content in site.items():
+        if name.endswith(".html"):
+            page = content.decode()
+            for alt in re.findall(r'<img[^>]*alt="([^"]*)"', page):
+                assert len(alt) > 40, name
+            assert page.count("<figure>") == page.count("<img") == page.count("</table></div>\n</details>"), (
+                name
+            )
+
+
+def test_pictures_follow_the_readers_colours_and_hold_no_date(site):
+    for name, content in site.items():
+        if name.endswith(".svg"):
+            assert b"prefers-color-scheme" in content
+            assert b"#12345" not in content, "a stand-in colour is left"
+            assert b"<dc:date>" not in content
+
+
+def test_a_rule_that_is_not_installed_has_a_page_of_its_results(runs):
+    files = make(runs("unheard-of", [0.5, 0.6]), discover())
+    assert b"not installed" in files["rules/unheard-of.html"]
+
+
+def test_without_runs_there_is_a_page_that_says_so(text):
+    assert "No runs are stored yet" in text(make([], discover())["index.html"])
+
+
+def test_costs_of_two_machines_are_shown_as_mixed_and_not_averaged(runs, machines, text):
+    mine, other = (
+        runs("backprop", [0.9], hardware=h, cost=c) for h, c in zip(machines, (1.25, 9.75), strict=True)
+    )
+    both = [
+        *mine,
+        *[r for r in runs("backprop", [0.9, 0.9], hardware=machines[1], cost=9.75) if r.asked.seed],
+    ]
+    page = text(make(both, discover())["rules/backprop.html"])
+    assert (
+        "measured on different hardware, so not averaged: Laptop (8 cores, 4 threads); Server (64 cores, 1 thread)"
+        in page
+    )
+    assert "×" not in page.split("Results")[1].split("from")[0]
+    assert other[0].cost.ratio == 9.75
+
+
+# The command of a cell
+
+
+@pytest.mark.parametrize(
+    ("rules", "options"),
+    [
+        (["nmnc"], {"nmnc": {"rank": "7", "perturbations": "4"}, "digits-cnn": {"width": "0.5"}}),
+        (["frozen"], {}),
+        (["nmnc"], {"nmnc": {"lr": "0.001", "rank": "auto"}}),
+    ],
+)
+def test_the_command_asks_for_the_same_runs(run, replaced, rules, options):
+    (cell,) = plan(discover(), rules, ["digits-cnn"], range(3), "cpu", options, 2)
+    stored = [replaced(run(rules[0]), asked=asked, changed=cell.changed) for asked in cell.asked]
+    given = shlex.split(command(stored))
+    assert given[:2] == ["rulezoo", "compare"]
+    context = cli.get_command(None, "compare").make_context("compare", given[2:])
+    p = context.params
+    seeds = range(p["seeds"])
+    (again,) = plan(discover(), p["rules"], p["tasks"], seeds, p["device"], p["options"], p["epochs"])
+    assert [a.key for a in again.asked] == [r.asked.key for r in stored]
+
+
+def test_seeds_that_the_command_does_not_reach_are_named(run):
+    runs = [run("a", seed=seed) for seed in (0, 1, 1000)]
+    assert "--seeds 2" in command(runs)
+    assert beyond(runs) == [1000]
+    assert beyond(runs[:2]) == []
+
+
+# Words of plugins stay words
+
+
+@pytest.fixture(scope="module")
+def evil(run, runs):
+    """A board whose plugin-made words are all hostile, and a registry with its spec."""
+    found = discover()
+    spec = RuleSpec(
+        name="evil", target="nowhere:Evil", summary=EVIL, family=EVIL, tags=(EVIL,), reference=f"{EVIL} https://x.y/{EVIL}",
+        plausibility=Plausibility(False, False, True, "vector", True),
+    )  # fmt: skip
+    zoo = type(found)(
+        {**found.rules, "evil": Found(spec, EVIL, EVIL)}, found.tasks, found.plugins, found.clashes
+    )
+    asked = {"rule_options": {"lr": None, "word": EVIL}}
+    records = [
+        *runs("backprop", [0.9, 0.9]),
+        *runs("evil", [0.8], asked=asked, changed=["word"], metric=EVIL),
+        run(
+            "evil",
+            seed=1,
+            test=None,
+            asked=asked,
+            changed=["word"],
+            status="error",
+            reason=EVIL,
+            traceback=EVIL,
+        ),
+    ]
+    return records, zoo
+
+
+def test_words_of_a_plugin_cannot_inject_into_a_page(evil):
+    records, zoo = evil
+    for name, content in make(records, zoo).items():
+        if name.endswith((".html", ".svg")):
+            page = content.decode()
+            assert "<script>alert" not in page, name
+            assert "</td><script" not in page, name
+            assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", page), name
+    page = make(records, zoo)["rules/evil.html"].decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert 'href="https://x.y/&lt;/td&gt;' in page
+
+
+@pytest.mark.parametrize("form", ["table", "md", "latex", "csv", "json"])
+def test_words_of_a_plugin_cannot_inject_into_a_terminal(evil, form):
+    records, _ = evil
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", render(build(records), form))
+
+
+def test_words_of_a_plugin_are_no_markdown_and_no_latex(evil):
+    records, _ = evil
+    board = build(records)
+    markdown = render(board, "md")
+    assert "<script" not in markdown
+    assert "| \\*\\*b\\*\\*" not in markdown.replace("\\|", "")
+    heads = {line.count("|") - line.count("\\|") for line in markdown.splitlines() if line.startswith("| ")}
+    assert len(heads) == 1, "a pipe in a word makes no cell"
+    for line in render(board, "latex").splitlines():
+        if not line.startswith("%"):
+            assert "\\input" not in line
+            assert "\\$x\\$ 100\\%" in line or "evil" not in line
+
+
+def test_latex_prints_every_special_character():
+    from rulezoo.board_text import _tex
+
+    assert _tex(r"\a_b{c}^~#$%&") == r"\textbackslash{}a\_b\{c\}\textasciicircum{}\textasciitilde{}\#\$\%\&"
+
+
+# Writing and serving
+
+
+def test_a_foreign_page_is_not_overwritten_and_an_older_site_is(site, tmp_path):
+    from rulezoo.errors import UserError
+
+    write(site, tmp_path / "new")
+    write(site, tmp_path / "new")
+    assert GENERATOR in (tmp_path / "new/index.html").read_bytes()
+    (tmp_path / "index.html").write_text("my page")
+    with pytest.raises(UserError, match="not a page of rulezoo"):
+        write(site, tmp_path)
+    assert (tmp_path / "index.html").read_text() == "my page"
+
+
+def test_it_is_served_to_this_machine_only(site, tmp_path):
+    write(site, tmp_path / "s")
+    (tmp_path / "secret").write_text("no")
+    with server_of(tmp_path / "s", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert server.server_address[0] == HOST == "127.0.0.1"
+        address = f"http://{HOST}:{server.server_address[1]}"
+        with urllib.request.urlopen(f"{address}/index.html") as answer:
+            assert answer.read() == site["index.html"]
+        for path in ("/pictures/", "/../secret", "/%2e%2e/secret"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address + path)
+        server.shutdown()
+
+
+def test_the_command_writes_the_site_of_a_store(records, tmp_path):
+    store = Store(tmp_path / "results")
+    for record in records:
+        store.put(record)
+    done = CliRunner().invoke(
+        cli,
+        ["leaderboard", "--out", str(store.root), "--html", str(tmp_path / "s"), "--rules", "nmnc,backprop"],
+    )
+    assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "s" / "index.html"))
+    assert sorted(p.name for p in (tmp_path / "s/rules").iterdir()) == ["backprop.html", "nmnc.html"]
