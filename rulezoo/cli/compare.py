@@ -115,7 +115,8 @@ def compare(
         if not evaluate:
             _show_trials(tuned)
             return
-        cells = study.distinct([*cells, *study.winners(cells, tuned, found)])
+        won = study.winners(cells, tuned, found) if tuned else []
+        cells = study.distinct([*cells, *won])
         go(cells, store, probes)
     except KeyboardInterrupt:
         say("interrupted; what is finished is stored, and the same command goes on from there")
