@@ -14,9 +14,10 @@ All checks run in float64 on the CPU, but for those that are about something els
 from __future__ import annotations
 
 from rulezoo.testing.case import Case
+from rulezoo.testing.check import Check, CheckResult
 from rulezoo.testing.expect import CheckFailed, NotApplicable
 from rulezoo.testing.nets import TinyNet, TinyTask, tiny_net, tiny_nets
-from rulezoo.testing.suite import Check, CheckResult, check_rule, parametrize_rule_checks, rule_checks
+from rulezoo.testing.suite import RuleCheck, check_rule, parametrize_rule_checks, rule_checks
 
 __all__ = [
     "Case",
@@ -24,6 +25,7 @@ __all__ = [
     "CheckFailed",
     "CheckResult",
     "NotApplicable",
+    "RuleCheck",
     "TinyNet",
     "TinyTask",
     "check_rule",

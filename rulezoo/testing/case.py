@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rulezoo.net import Tensors
 from rulezoo.rule import Batch, LearningRule, State, Step
-from rulezoo.specs import RuleSpec
+from rulezoo.specs import Plausibility, RuleSpec
 from rulezoo.testing.nets import TinyNet
 
 LR = 0.05  # of the plain descent by which a case moves on
@@ -40,8 +40,12 @@ class Case:
     @property
     def silent(self) -> bool:
         """Whether the rule is declared to teach hidden layers nothing, by its plausibility's ``signal="none"``."""
-        plausibility = None if self.spec is None else self.spec.plausibility
-        return plausibility is not None and plausibility.signal == "none"
+        return self.plausibility is not None and self.plausibility.signal == "none"
+
+    @property
+    def plausibility(self) -> Plausibility | None:
+        """What the rule declares of its plausibility."""
+        return None if self.spec is None else self.spec.plausibility
 
     @property
     def hidden(self) -> list[str]:
