@@ -537,7 +537,9 @@ def test_what_is_not_declared_is_not_checked():
     honest_about_it = Plausibility(
         weight_transport=True, backward_pass=True, update_locking=True, signal="local", perturbation=False
     )
-    results = check_rule(SecretBackprop(), nets=["mlp"], spec=declared(SecretBackprop, plausibility=honest_about_it))
+    results = check_rule(
+        SecretBackprop(), nets=["mlp"], spec=declared(SecretBackprop, plausibility=honest_about_it)
+    )
     said = {r.check: r.message for r in results if r.outcome == "skipped"}
     assert said["weight_transport"] == "the rule declares weight_transport=True"
     assert said["backward_pass"] == "the rule declares backward_pass=True"

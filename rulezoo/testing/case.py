@@ -33,6 +33,11 @@ class Case:
     tiny: TinyNet
 
     @property
+    def subject(self) -> LearningRule:
+        """The rule, as checks that serve tasks too know it."""
+        return self.rule
+
+    @property
     def exact(self) -> bool:
         """Whether the rule is declared to be the exact gradient, by the tag ``exact``."""
         return self.spec is not None and "exact" in self.spec.tags

@@ -71,7 +71,9 @@ class CheckResult:
         return self.id.split(":")[2] if self.id.count(":") == 2 else None
 
 
-def outcomes(checks: Iterable[Check], expected_failures: Mapping[str, str] | None = None) -> list[CheckResult]:
+def outcomes(
+    checks: Iterable[Check], expected_failures: Mapping[str, str] | None = None
+) -> list[CheckResult]:
     """Run checks; none stops another.
 
     Args:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from rulezoo import credit
 from rulezoo.locality import crossings
 from rulezoo.net import Tensors
+from rulezoo.options import configure
 from rulezoo.registry import discover
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.specs import Limit
@@ -30,7 +33,9 @@ def check_weight_transport(case: Case) -> str:
     *_, moment = walk(case)
     one = case.tiny.batch(1, seed=7)
     noise = {name: torch.zeros_like(z) for name, z in case.noise(moment.state, one, generator(0), 3).items()}
-    moment = moment._replace(t=3, batch=one, noise=noise, step=case.step(moment.params, moment.state, one, noise, 3))
+    moment = moment._replace(
+        t=3, batch=one, noise=noise, step=case.step(moment.params, moment.state, one, noise, 3)
+    )
     would = 0.0
     for name, params in _elsewhere(case, moment).items():
         _expect_unheard(case, moment, name, params)
@@ -70,8 +75,13 @@ def _expect_unheard(case: Case, moment: Moment, name: str, params: Tensors) -> N
             "a forward weight, though the spec declares weight_transport=False",
         )
     if case.plausibility is not None and not case.plausibility.perturbation:
-        both = (flat(case.rule.init(case.tiny.net, p, moment.batch, generator(0))) for p in (moment.params, params))
-        before, after = ({n: _direction(p) for n, p in state.items()} for state in both)  # a size may be read off
+        both = (
+            flat(case.rule.init(case.tiny.net, p, moment.batch, generator(0)))
+            for p in (moment.params, params)
+        )
+        before, after = (
+            {n: _direction(p) for n, p in state.items()} for state in both
+        )  # a size may be read off
         copied = [n for n in before if n in after and _moved(after[n], before[n])]
         expect(not copied, f"init() copies {name} into state.{listed(copied)}, though weight_transport=False")
 
@@ -141,9 +151,7 @@ def _checked(case: Case, limit: Limit) -> str:
     return f"{told} (off by {error / size:.0e})"
 
 
-def _read(rule: type[LearningRule], words: tuple[str, ...]) -> dict[str, object]:
-    from rulezoo.options import configure
-
+def _read(rule: type[LearningRule], words: tuple[str, ...]) -> dict[str, Any]:
     given = dict(word.split("=", 1) for word in words)
     made = configure(rule, rule.__name__, given).resolved()
     return {name: made[name] for name in given}
