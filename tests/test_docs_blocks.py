@@ -128,6 +128,17 @@ def test_every_block_of_a_page_runs(page, reader, monkeypatch):
             assert block.language in SHOWN_ONLY, f"{page.name}:{block.line} is neither run nor marked as text"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "example", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda path: path.name
+)
+def test_an_example_is_short_and_keeps_every_promise(example, reader):
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
+    run_console(
+        f"rulezoo verify {shlex.quote(str(example))}", ["…", f"{example.stem} keeps every promise: …"]
+    )
+
+
 def test_what_is_compared_can_differ():
     output = "rule  accuracy\nmine  99.1 ± 0.2  ×1.40\nend"
     assert re.search(
