@@ -1,4 +1,4 @@
-"""Writes what can be derived: docs/rules.md, docs/tasks.md, docs/cli.md, and the generated parts of README.md.
+"""Writes what can be derived: docs/rules.md, docs/tasks.md, docs/cli.md, docs/api.md, and the generated parts of README.md.
 
     python docs/generate.py            # write
     python docs/generate.py --check    # exit 1 if a file is not up to date, and say which
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import api
 import click
 
 from rulezoo import board
@@ -39,6 +40,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "rules.md": "\n".join(_rules(registry, built_in)) + "\n",
         ROOT / "docs" / "tasks.md": "\n".join(_tasks(registry)) + "\n",
         ROOT / "docs" / "cli.md": "\n".join(_commands()) + "\n",
+        ROOT / "docs" / "api.md": "\n".join(api.lines()).rstrip() + "\n",
     }
 
 

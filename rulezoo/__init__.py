@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rulezoo.rule import LearningRule as LearningRule
     from rulezoo.rule import State as State
     from rulezoo.rule import Step as Step
+    from rulezoo.specs import Limit as Limit
     from rulezoo.specs import Plausibility as Plausibility
     from rulezoo.specs import RuleSpec as RuleSpec
     from rulezoo.specs import TaskSpec as TaskSpec
@@ -39,6 +40,7 @@ _HOME = {
     "Data": "task",
     "DataMissing": "task",
     "LearningRule": "rule",
+    "Limit": "specs",
     "Net": "net",
     "OptionError": "options",
     "Plausibility": "specs",

@@ -51,6 +51,28 @@ class Plausibility:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A limit in which a rule is another rule, as in "rank = width gives noise-correlation"; checks hold it to that.
+
+    Attributes:
+        options: of the rule, as on the command line: ``("rank=64",)``.
+        equals: name of the other rule.
+        others: options of the other rule.
+        tolerance: of a gradient's norm, in float64.
+    """
+
+    options: tuple[str, ...]
+    equals: str
+    others: tuple[str, ...] = ()
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for word in (*self.options, *self.others):
+            if "=" not in word:
+                raise SpecError(f"an option of a limit must read 'option=value', got {word!r}")
+
+
+@dataclass(frozen=True)
 class _Spec:
     name: str
     target: str
@@ -102,15 +124,19 @@ class RuleSpec(_Spec):
         reference: the paper, with a link.
         family: the heading under which it is listed.
         plausibility: `Plausibility`, shown on the board.
+        limits: in which it equals other rules; see `Limit`.
     """
 
     family: str = "other"
     plausibility: Plausibility | None = None
+    limits: tuple[Limit, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._expect("family", "a text", isinstance(self.family, str))
         self._expect("plausibility", "a Plausibility", isinstance(self.plausibility, Plausibility | None))
+        limits = isinstance(self.limits, tuple) and all(isinstance(limit, Limit) for limit in self.limits)
+        self._expect("limits", "a tuple of Limit", limits)
 
 
 @dataclass(frozen=True)

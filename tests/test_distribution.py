@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,38 @@ def test_its_rule_is_compared_with_a_built_in_one(stranger, tmp_path):
         assert record.answered.rule_plugin == Plugin(distribution="stranger-rules", version="2.5")
         assert (record.asked.rule_options["size"], record.changed) == (0.5, ["size"])
         assert len(record.curve) == 1
+
+
+@pytest.mark.parametrize("kind", ["rule", "task"])
+def test_a_scaffolded_package_installs_and_keeps_every_promise(kind, tmp_path):
+    """`new --package`, install into a fresh environment, `verify`, its own tests: as its author would."""
+    pytest.importorskip("hatchling")
+    made = subprocess.run(
+        [sys.executable, "-m", "rulezoo", "new", kind, "newcomer", "--package"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "rulezoo verify newcomer" in made.stdout
+    home = tmp_path / "venv"
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", str(home)], check=True
+    )
+    python = str(home / "bin" / "python")
+    here = [path for path in sys.path if path and Path(path).is_dir()]  # where rulezoo and its needs are
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(here), "PIP_PYTHON": python}
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    subprocess.run(
+        [*pip, "--no-deps", "--no-build-isolation", str(tmp_path / "rulezoo-newcomer")],
+        env=environ,
+        check=True,
+    )
+    for words, told in (
+        (["rulezoo", "list", f"{kind}s"], "rulezoo-newcomer 0.1.0"),
+        (["rulezoo", "verify", "newcomer"], "newcomer keeps every promise"),
+        (["pytest", "-q", "-p", "no:cacheprovider"], " passed"),
+    ):
+        done = subprocess.run(
+            [python, "-m", *words], cwd=tmp_path / "rulezoo-newcomer", env=environ,
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert told in " ".join(done.stdout.split())

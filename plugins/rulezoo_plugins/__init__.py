@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rulezoo import Plausibility, RuleSpec, hookimpl
+from rulezoo import Limit, Plausibility, RuleSpec, hookimpl
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
 _SIGNS = "Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao et al. 2019, arXiv:1811.03567"
+
+_DERIVATIVE = "response=derivative"  # a finite difference also sees how the network bends
+_FULL_RANK = Limit(("rank=4096", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,))
 
 
 @hookimpl
@@ -140,6 +143,7 @@ def _feedback_weights() -> list[RuleSpec]:
             summary="Weight mirror with noise restricted to the manifold on which the layer's input lives.",
             reference=f"{_MIRROR}; the manifold as in {_NMNC}",
             plausibility=mirror,
+            limits=(Limit(("rank=4096",), "weight-mirror"),),
         ),
         RuleSpec(
             name="direct-feedback-alignment",
@@ -186,6 +190,7 @@ def _noise_correlation() -> list[RuleSpec]:
             summary="Noise correlation with perturbations restricted to the manifold on which activity lives.",
             reference=_NMNC,
             plausibility=noisy,
+            limits=(_FULL_RANK,),
         ),
         RuleSpec(
             name="nmnc-random",
@@ -193,6 +198,7 @@ def _noise_correlation() -> list[RuleSpec]:
             family="noise correlation",
             summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
             plausibility=noisy,
+            limits=(_FULL_RANK,),
         ),
     ]
 
@@ -223,6 +229,7 @@ def _node_perturbation() -> list[RuleSpec]:
             summary="Node perturbation with noise restricted to the manifold on which activity lives.",
             reference=f"{reference}; the manifold as in {_NMNC}",
             plausibility=scalar,
+            limits=(Limit(("rank=4096", "sigma=1e-5"), "node-perturbation", ("sigma=1e-5",)),),
         ),
     ]
 
@@ -256,6 +263,7 @@ def _recurrent() -> list[RuleSpec]:
             "in rate networks its traces are those of RFLO.",
             reference="Bellec et al. 2020, doi:10.1038/s41467-020-17236-y",
             plausibility=symmetric,
+            limits=(Limit(("mode=random",), "rflo"),),
         ),
         RuleSpec(
             name="rflo-noise-correlation",
@@ -274,6 +282,7 @@ def _recurrent() -> list[RuleSpec]:
             summary="RFLO with feedback learnt from kicks restricted to the manifold on which states live.",
             reference=f"Murray 2019, doi:10.7554/eLife.43299, with the feedback of {_NMNC}",
             plausibility=kicked,
+            limits=(Limit(("rank=4096",), "rflo-noise-correlation"),),
         ),
         RuleSpec(
             name="lagged-noise-correlation",

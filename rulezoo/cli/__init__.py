@@ -22,6 +22,8 @@ COMMANDS = {
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
     ),
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
+    "new": Command("rulezoo.cli.new:new", "Write a rule or task of your own to start from."),
+    "verify": Command("rulezoo.cli.verify:verify", "Check that a rule or task is what it says it is."),
     "list": Command("rulezoo.cli.listing:listing", "List the rules and tasks there are."),
     "show": Command("rulezoo.cli.show:show", "Show what a rule or task is, and its options."),
     "plugins": Command("rulezoo.cli.plugins:plugins", "List the plugins, and what is wrong with them."),

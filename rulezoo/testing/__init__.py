@@ -1,6 +1,6 @@
-"""The conformance suite that every rule must pass, built in or not, and tiny networks to test on.
+"""The conformance suites that every rule and task must pass, built in or not, and tiny networks to test on.
 
-`check_rule` gives results to report; `parametrize_rule_checks` gives tests to pytest::
+`check_rule` and `check_task` give results to report; `parametrize_rule_checks` and its sibling give tests to pytest::
 
     from rulezoo.testing import parametrize_rule_checks
 
@@ -8,15 +8,18 @@
     def test_conformance(check):
         check()
 
-All checks run in float64 on the CPU, but for those that are about something else.
+All checks of rules run in float64 on the CPU, but for those that are about something else.
 """
 
 from __future__ import annotations
 
 from rulezoo.testing.case import Case
+from rulezoo.testing.check import Check, CheckResult
 from rulezoo.testing.expect import CheckFailed, NotApplicable
 from rulezoo.testing.nets import TinyNet, TinyTask, tiny_net, tiny_nets
-from rulezoo.testing.suite import Check, CheckResult, check_rule, parametrize_rule_checks, rule_checks
+from rulezoo.testing.suite import RuleCheck, check_rule, parametrize_rule_checks, rule_checks
+from rulezoo.testing.task_checks import TaskCase
+from rulezoo.testing.task_suite import TaskCheck, check_task, parametrize_task_checks
 
 __all__ = [
     "Case",
@@ -24,10 +27,15 @@ __all__ = [
     "CheckFailed",
     "CheckResult",
     "NotApplicable",
+    "RuleCheck",
+    "TaskCase",
+    "TaskCheck",
     "TinyNet",
     "TinyTask",
     "check_rule",
+    "check_task",
     "parametrize_rule_checks",
+    "parametrize_task_checks",
     "rule_checks",
     "tiny_net",
     "tiny_nets",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rulezoo.net import Tensors
 from rulezoo.rule import Batch, LearningRule, State, Step
-from rulezoo.specs import RuleSpec
+from rulezoo.specs import Plausibility, RuleSpec
 from rulezoo.testing.nets import TinyNet
 
 LR = 0.05  # of the plain descent by which a case moves on
@@ -33,6 +33,11 @@ class Case:
     tiny: TinyNet
 
     @property
+    def subject(self) -> LearningRule:
+        """The rule, as checks that serve tasks too know it."""
+        return self.rule
+
+    @property
     def exact(self) -> bool:
         """Whether the rule is declared to be the exact gradient, by the tag ``exact``."""
         return self.spec is not None and "exact" in self.spec.tags
@@ -40,8 +45,12 @@ class Case:
     @property
     def silent(self) -> bool:
         """Whether the rule is declared to teach hidden layers nothing, by its plausibility's ``signal="none"``."""
-        plausibility = None if self.spec is None else self.spec.plausibility
-        return plausibility is not None and plausibility.signal == "none"
+        return self.plausibility is not None and self.plausibility.signal == "none"
+
+    @property
+    def plausibility(self) -> Plausibility | None:
+        """What the rule declares of its plausibility."""
+        return None if self.spec is None else self.spec.plausibility
 
     @property
     def hidden(self) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError, replace
-from typing import Any
+from dataclasses import FrozenInstanceError
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from rulezoo.net import Net, Site
-from rulezoo.options import Option, OptionError, declared
+from rulezoo.options import Configurable, Option, OptionError, declared
 from rulezoo.rule import Batch, LearningRule
 from rulezoo.testing.case import Case, generator
 from rulezoo.testing.expect import (
@@ -35,15 +35,23 @@ def check_spec(case: Case) -> None:
     loaded()
 
 
-def check_options(case: Case) -> None:
+class Configured(Protocol):
+    """A case whose subject has options: a rule's or a task's."""
+
+    @property
+    def subject(self) -> Configurable:
+        """The rule or task."""
+
+
+def check_options(case: Configured) -> None:
     """Every option has a meaning, and refuses an illegal value in words: its name, the value and the bounds."""
-    for option in declared(type(case.rule)).values():
+    for option in declared(type(case.subject)).values():
         expect(bool(option.doc.strip()), f"option {option.name} has no doc")
         for value in option.search or ():
             option.check(value)
         for bad in _illegal(option):
             try:
-                _made(case.rule, option, bad)
+                _made(case.subject, option, bad)
             except OptionError as error:
                 unsaid = [word for word in (option.name, repr(bad), option.bounds) if word not in str(error)]
                 expect(
@@ -54,9 +62,9 @@ def check_options(case: Case) -> None:
                 raise CheckFailed(f"{option.name}={bad!r} is accepted, though the bounds are {option.bounds}")
 
 
-def _made(rule: LearningRule, option: Option, value: float | str) -> None:
-    values: dict[str, Any] = {**rule.resolved(), option.name: value}
-    type(rule)(**values)
+def _made(subject: Configurable, option: Option, value: float | str) -> None:
+    values: dict[str, Any] = {**subject.resolved(), option.name: value}
+    type(subject)(**values)
 
 
 def _illegal(option: Option) -> list[float | str]:
@@ -66,19 +74,18 @@ def _illegal(option: Option) -> list[float | str]:
     return bad if str in option.types and not option.choices else [*bad, "no such word"]
 
 
-def check_frozen_value(case: Case) -> None:
-    """A rule is a frozen value: it cannot be written to, and equal options make equal rules."""
-    name = type(case.rule).__name__
+def check_frozen_value(case: Configured) -> None:
+    """It is a frozen value: it cannot be written to, and equal options make equal values."""
+    made, name = case.subject, type(case.subject).__name__
+    option = next(iter(declared(type(made))), "anything")
     try:
-        case.rule.lr = case.rule.lr  # type: ignore[misc]  # that it is refused is the point
+        setattr(made, option, getattr(made, option, None))
     except FrozenInstanceError:
         pass
     else:
         raise CheckFailed(f"{name} can be written to; decorate it with @dataclass(frozen=True)")
-    twin = replace(case.rule)
-    expect(
-        twin == case.rule and hash(twin) == hash(case.rule), f"two {name} with the same options are not equal"
-    )
+    twin = type(made)(**made.resolved())
+    expect(twin == made and hash(twin) == hash(made), f"two {name} with the same options are not equal")
 
 
 def check_no_sites(case: Case) -> None:

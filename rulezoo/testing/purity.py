@@ -113,6 +113,7 @@ def _settings() -> dict[str, object]:
 def undisturbed() -> Iterator[None]:
     """Put back what a broken rule may have changed, so that one check cannot fail another."""
     dtype, grad_mode, numbers = torch.get_default_dtype(), torch.is_grad_enabled(), random.getstate()
+    threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         try:
             yield
@@ -120,6 +121,8 @@ def undisturbed() -> Iterator[None]:
             torch.set_default_dtype(dtype)
             torch.set_grad_enabled(grad_mode)
             random.setstate(numbers)
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
 
 
 def check_predict(case: Case) -> None:

@@ -57,7 +57,7 @@ def check_loss(case: Case) -> None:
             )
 
 
-def check_hidden_gradients(case: Case) -> None:
+def check_hidden_gradients(case: Case) -> str:
     """Every hidden parameter is taught something; none is, where the rule declares signal="none"."""
     steps = [moment.step.grads for moment in walk(case)]
     taught = {
@@ -68,20 +68,21 @@ def check_hidden_gradients(case: Case) -> None:
     else:
         untaught = set(case.hidden) - taught
         expect(not untaught, f"in {len(steps)} steps no gradient other than zero reached {listed(untaught)}")
+    return f"{len(taught)} of {len(case.hidden)} hidden parameters taught"
 
 
-def check_backprop(case: Case) -> None:
+def check_backprop(case: Case) -> str:
     """Hidden gradients differ from backprop's at initialisation; all equal them, where the rule is tagged "exact"."""
     moment = next(walk(case))
-    true = _true_gradient(case, moment)
+    true = true_gradient(case, moment)
     names = list(true) if case.exact else case.hidden
     got = torch.cat([moment.step.grads.get(name, torch.zeros_like(true[name])).flatten() for name in names])
     wanted = torch.cat([true[name].flatten() for name in names])
     if case.exact:
-        expect_close(
-            'the gradient of a rule that is tagged "exact", beside that of autograd,', got, wanted, ROUNDING
-        )
-    elif bool(got.any()):
+        told = 'the gradient of a rule that is tagged "exact", beside that of autograd,'
+        expect_close(told, got, wanted, ROUNDING)
+        return "0° from autograd"
+    if bool(got.any()):
         angle = math.degrees(math.acos(float(torch.cosine_similarity(got, wanted, dim=0).clamp(-1, 1))))
         expect(
             angle > MIN_ANGLE,
@@ -89,33 +90,36 @@ def check_backprop(case: Case) -> None:
             'backprop under another name. If it is meant to be, tag its spec "exact"; if it comes that near by other '
             "means, declare the failure as expected, with the reason",
         )
+        return f"{angle:.0f}° from backprop"
+    return "hidden gradients are still zero"
 
 
-def _true_gradient(case: Case, moment: Moment) -> Tensors:
+def true_gradient(case: Case, moment: Moment) -> Tensors:
     """By plain autograd, which shares nothing with the numerics that rules are made of."""
     leaves = {name: p.clone().requires_grad_() for name, p in moment.params.items()}
     mean = case.tiny.task.loss(case.tiny.net.run(leaves, moment.batch.x), moment.batch.y).mean()
     return dict(zip(leaves, torch.autograd.grad(mean, list(leaves.values())), strict=True))
 
 
-def check_learns(case: Case) -> None:
+def check_learns(case: Case) -> str:
     """Within a small budget the loss on new examples falls, and further than by training the read-out alone.
 
     On the first tiny network that the rule can serve; a rule that declares signal="none" need not beat the read-out.
     """
-    served = _first_served(case)
+    served = first_served(case)
     lr = case.rule.lr or BUDGET_LR
     first, last = _losses(served, lr)
     told = f"{BUDGET} steps of Adam with learning rate {lr:g} on {served.tiny.name}"
     if case.silent:
         expect(last < first, f"in {told} the loss on new examples went from {first:.3g} to {last:.3g}")
-    else:
-        _, alone = _losses(replace(served, rule=_ReadOut()), lr)
-        expect(
-            last < BEYOND * alone,
-            f"in {told} the loss on new examples went from {first:.3g} to {last:.3g}, expected below {BEYOND:g} times "
-            f"the {alone:.3g} to which training the read-out alone brings it",
-        )
+        return f"loss {first:.3g} → {last:.3g}"
+    _, alone = _losses(replace(served, rule=_ReadOut()), lr)
+    expect(
+        last < BEYOND * alone,
+        f"in {told} the loss on new examples went from {first:.3g} to {last:.3g}, expected below {BEYOND:g} times "
+        f"the {alone:.3g} to which training the read-out alone brings it",
+    )
+    return f"loss {first:.3g} → {last:.3g}; read-out alone {alone:.3g}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def _losses(case: Case, lr: float) -> tuple[float, float]:
     return _test_loss(case, params, state), _test_loss(case, *_trained(case, params, state, lr))
 
 
-def _first_served(case: Case) -> Case:
+def first_served(case: Case) -> Case:
+    """The case on the first tiny network that the rule can serve."""
     for kind in KINDS:
         tiny = tiny_net(kind)
         if case.rule.skip(tiny.net, tiny.task) is None:

@@ -48,7 +48,7 @@ def check_state_layout(case: Case) -> None:
             expect_like(f"state.{name} of step {t}", tensor, before[name])
 
 
-def check_vmap(case: Case) -> None:
+def check_vmap(case: Case) -> str:
     """Seeds trained together by torch.func.vmap equal seeds trained one by one."""
     if not case.rule.vmappable:
         raise NotApplicable("the rule declares vmappable = False")
@@ -56,6 +56,7 @@ def check_vmap(case: Case) -> None:
     params = _stacked([moments[0].params for moments in alone])
     state = _stacked_states([moments[0].state for moments in alone])
     gens = [generator(seed + 1) for seed in SEEDS]
+    largest = 0.0
     for t in TIMES:
         batches = [moments[t].batch for moments in alone]
         noise = [case.noise(_state_of(state, s), batches[s], gens[s], t) for s in SEEDS]
@@ -66,7 +67,10 @@ def check_vmap(case: Case) -> None:
                 expect_close(
                     f"{name} of step {t}, trained with other seeds,", tensors[seed], wanted, TOGETHER
                 )
+                apart = float((tensors[seed] - wanted).double().norm())
+                largest = max(largest, apart / max(float(wanted.double().norm()), 1e-300))
         params, state = descend(params, step)
+    return f"{len(SEEDS)} seeds, apart by {largest:.0e} or less"
 
 
 def _together(case: Case, params: Tensors, state: State, batch: Tensors, noise: Tensors, t: int) -> Step:

@@ -1,24 +1,22 @@
-"""The conformance suite: every check on every tiny network, as results to report or as tests for pytest."""
+"""The conformance suite of rules: every check on every tiny network, as results to report or as tests for pytest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rulezoo.rule import LearningRule
 from rulezoo.specs import RuleSpec
-from rulezoo.testing import declarations, purity, results, states
+from rulezoo.testing import claims, declarations, purity, results, states
 from rulezoo.testing.case import Case
-from rulezoo.testing.expect import CheckFailed, NotApplicable, expect_sentence
+from rulezoo.testing.check import CheckResult, outcomes, parametrized
+from rulezoo.testing.expect import NotApplicable, expect_sentence
 from rulezoo.testing.nets import KINDS, TinyNet, tiny_net
 
 if TYPE_CHECKING:
     import pytest
-
-Outcome = Literal["passed", "failed", "skipped", "expected failure"]
 
 ONCE = (
     declarations.check_spec,
@@ -26,6 +24,7 @@ ONCE = (
     declarations.check_frozen_value,
     declarations.check_no_sites,
     declarations.check_no_readout,
+    claims.check_limits,
     results.check_learns,
 )
 ON_EVERY_NET = (
@@ -33,6 +32,8 @@ ON_EVERY_NET = (
     results.check_loss,
     results.check_hidden_gradients,
     results.check_backprop,
+    claims.check_weight_transport,
+    claims.check_backward_pass,
     purity.check_arguments_unmodified,
     purity.check_deterministic,
     purity.check_randomness,
@@ -49,18 +50,20 @@ ON_EVERY_NET = (
 
 
 @dataclass(frozen=True)
-class Check:
-    """One check of one rule; calling it raises `CheckFailed`, `NotApplicable`, or what the rule itself raised.
+class RuleCheck:
+    """One check of one rule; see `rulezoo.testing.Check`.
 
     Attributes:
         rule: the rule, or the spec that loads it (when the check is called, not before).
         function: the check.
         net: name of the tiny network; ``None`` for a check that does not go through all of them.
+        spec: what a plugin says about the rule, where ``rule`` is not the spec itself.
     """
 
     rule: LearningRule | RuleSpec
-    function: Callable[[Case], None]
+    function: Callable[[Case], str | None]
     net: str | None
+    spec: RuleSpec | None = None
 
     @property
     def name(self) -> str:
@@ -75,61 +78,53 @@ class Check:
     @property
     def id(self) -> str:
         """``nmnc:vmap:cnn``; a rule without a spec goes by the name of its class."""
-        rule = self.rule.name if isinstance(self.rule, RuleSpec) else type(self.rule).__name__
+        spec = self._spec()
+        rule = type(self.rule).__name__ if spec is None else spec.name
         return ":".join(filter(None, (rule, self.name, self.net)))
 
-    def __call__(self) -> None:
-        """Run it."""
+    def _spec(self) -> RuleSpec | None:
+        return self.rule if isinstance(self.rule, RuleSpec) else self.spec
+
+    def __call__(self) -> str | None:
+        """Run it; returns what was measured."""
         with purity.undisturbed():
-            spec = self.rule if isinstance(self.rule, RuleSpec) else None
             rule = self.rule.load()() if isinstance(self.rule, RuleSpec) else self.rule
             tiny = _tiny(self.net or KINDS[0])
             reason = rule.skip(tiny.net, tiny.task) if self.net else None
             if reason is not None:
                 expect_sentence(reason)
                 raise NotApplicable(f"the rule skips this network: {reason}")
-            self.function(Case(rule, spec, tiny))
+            return self.function(Case(rule, self._spec(), tiny))
 
 
 _tiny: Callable[[str], TinyNet] = cache(tiny_net)
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """What came of a check.
-
-    Attributes:
-        id: rule, check and network, as in `Check.id`.
-        promise: what was checked, in one sentence.
-        outcome: ``"passed"``, ``"failed"``, ``"skipped"``, or ``"expected failure"``.
-        message: why it failed or was skipped; for an expected failure, the declared reason.
-    """
-
-    id: str
-    promise: str
-    outcome: Outcome
-    message: str = ""
-
-
-def rule_checks(rule: LearningRule | RuleSpec, nets: Collection[str] = KINDS) -> Iterator[Check]:
+def rule_checks(
+    rule: LearningRule | RuleSpec, nets: Collection[str] = KINDS, *, spec: RuleSpec | None = None
+) -> Iterator[RuleCheck]:
     """Every check of a rule, on the tiny networks ``nets``; nothing is loaded or run before a check is called."""
-    yield from (Check(rule, function, None) for function in ONCE)
-    yield from (Check(rule, function, net) for net in nets for function in ON_EVERY_NET)
+    yield from (RuleCheck(rule, function, None, spec) for function in ONCE)
+    yield from (RuleCheck(rule, function, net, spec) for net in nets for function in ON_EVERY_NET)
 
 
 def check_rule(
     rule: LearningRule | RuleSpec,
     *,
+    spec: RuleSpec | None = None,
     nets: Collection[str] = KINDS,
     expected_failures: Mapping[str, str] | None = None,
 ) -> list[CheckResult]:
     """Run the conformance suite on a rule.
 
-    A `RuleSpec` is checked for what it declares, too: the tag ``exact`` says that the rule is the exact gradient, and
-    ``signal="none"`` of its plausibility that hidden layers are taught nothing.
+    A `RuleSpec` is checked for what it declares, too: the tag ``exact`` says that the rule is the exact gradient; its
+    plausibility, that hidden layers are taught nothing (``signal="none"``), that the feedback path reads no forward
+    weight (``weight_transport=False``), that no gradient goes from block to block (``backward_pass=False``); its
+    limits, which other rule it becomes with which options.
 
     Args:
         rule: a spec, or a rule made with options of your choice.
+        spec: of a rule that was made with options: what its plugin says about it.
         nets: the tiny networks to check it on.
         expected_failures: pattern of `Check.id` (``"my-rule:vmap:*"``) → the reason why it cannot hold. A check that
             passes although it was declared to fail is reported as failed.
@@ -137,34 +132,7 @@ def check_rule(
     Raises:
         ValueError: if an expected failure matches no check.
     """
-    declared = dict(expected_failures or {})
-    checks = list(rule_checks(rule, nets))
-    _refuse_unmatched(declared, checks)
-    return [_result(check, _reason(declared, check)) for check in checks]
-
-
-def _result(check: Check, reason: str | None) -> CheckResult:
-    outcome, message = _run(check)
-    if reason is not None and outcome == "failed":
-        outcome, message = "expected failure", reason
-    elif reason is not None and outcome == "passed":
-        outcome, message = (
-            "failed",
-            f"passes, though it is declared to fail ({reason}); take the declaration back",
-        )
-    return CheckResult(check.id, check.promise, outcome, message)
-
-
-def _run(check: Check) -> tuple[Outcome, str]:
-    try:
-        check()
-    except NotApplicable as reason:
-        return "skipped", str(reason)
-    except CheckFailed as failure:
-        return "failed", str(failure)
-    except Exception as error:  # noqa: BLE001  the rule is foreign code: whatever it raises is a finding
-        return "failed", f"{type(error).__name__}: {error}"
-    return "passed", ""
+    return outcomes(rule_checks(rule, nets, spec=spec), expected_failures)
 
 
 def parametrize_rule_checks(
@@ -189,42 +157,4 @@ def parametrize_rule_checks(
     Raises:
         ValueError: if an expected failure matches no check.
     """
-    import pytest
-
-    declared = dict(expected_failures or {})
-    checks = [check for rule in rules for check in rule_checks(rule, nets)]
-    _refuse_unmatched(declared, checks)
-
-    def parameter(check: Check) -> object:
-        reason = _reason(declared, check)
-        marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
-        return pytest.param(_Skipping(check), id=check.id, marks=marks)
-
-    return pytest.mark.parametrize("check", [parameter(check) for check in checks])
-
-
-@dataclass(frozen=True)
-class _Skipping:
-    """A check that tells pytest when it does not apply."""
-
-    check: Check
-
-    def __call__(self) -> None:
-        import pytest
-
-        try:
-            self.check()
-        except NotApplicable as reason:
-            pytest.skip(str(reason))
-
-
-def _reason(declared: Mapping[str, str], check: Check) -> str | None:
-    return next((reason for pattern, reason in declared.items() if fnmatchcase(check.id, pattern)), None)
-
-
-def _refuse_unmatched(declared: Mapping[str, str], checks: list[Check]) -> None:
-    for pattern in declared:
-        if not any(fnmatchcase(check.id, pattern) for check in checks):
-            raise ValueError(
-                f"expected failure {pattern!r} matches no check; checks are called like {checks[0].id!r}"
-            )
+    return parametrized((check for rule in rules for check in rule_checks(rule, nets)), expected_failures)

@@ -1,0 +1,32 @@
+"""``rulezoo new``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rulezoo import scaffold
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["rule", "task"]))
+@click.argument("name")
+@click.option(
+    "--package", is_flag=True, help="Write a whole distribution, with tests and a workflow, not one file."
+)
+@click.option("--to", "folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), default=Path(),
+              help="Where to write.  [default: here]")  # fmt: skip
+def new(kind: scaffold.Kind, name: str, package: bool, folder: Path) -> None:
+    """Write a rule or task of your own to start from.
+
+    What is written is small, complete and runs; comments say where to change it. Nothing is overwritten.
+    """
+    names = scaffold.named(kind, name)
+    made = scaffold.distribution(names, folder) if package else scaffold.single_file(names, folder)
+    made.write()
+    for path in made.files:
+        click.echo(f"wrote {path}")
+    click.echo("\nNext:")
+    for command in made.commands:
+        click.echo(f"  {command}")

@@ -1,0 +1,299 @@
+"""Checks of a task: that its data, network, loss and score are what `rulezoo.Task` promises.
+
+The first line of a check's docstring is the promise to which it holds a task, as a report prints it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rulezoo import credit
+from rulezoo.net import Net, Tensors
+from rulezoo.rule import Batch
+from rulezoo.specs import TaskSpec
+from rulezoo.task import Budget, Data, DataMissing, Task
+from rulezoo.testing.expect import (
+    NotApplicable,
+    expect,
+    expect_close,
+    expect_finite,
+    expect_like,
+    expect_same,
+    listed,
+)
+from rulezoo.training import build
+
+COMPANY = 1e-4  # of a tensor's norm, in float32: a batch of another size is added up in another order
+SHARED = 0.01  # share of the examples to be judged by that may occur in the training data by chance
+GIVEN_AWAY = 0.999  # share of the variance of an input that the label explains
+LUCK = 0.1  # by how much an untrained network may beat chance
+BATCH = 32
+STEPS = 60  # of backprop with Adam, at the learning rate of the task
+
+
+@dataclass(frozen=True)
+class TaskCase:
+    """A task with its data.
+
+    Attributes:
+        task: the task.
+        spec: what its plugin says about it, or ``None`` for a bare task.
+        root: the folder of data sets.
+    """
+
+    task: Task
+    spec: TaskSpec | None
+    root: Path | None
+
+    @property
+    def subject(self) -> Task:
+        """The task, as checks that serve rules too know it."""
+        return self.task
+
+    @cached_property
+    def data(self) -> Data:
+        """The data; a task whose data are not here cannot be checked on them."""
+        try:
+            return self.task.data(self.root)
+        except DataMissing as missing:
+            embedded = self.spec is not None and self.spec.embedded
+            expect(not embedded, f"the spec declares embedded=True, yet data are missing: {missing}")
+            raise NotApplicable(f"the data are not here: {missing}") from None
+
+    @cached_property
+    def net(self) -> Net:
+        """The network of seed 0."""
+        return self.built(0)[0]
+
+    def built(self, *seeds: int) -> tuple[Net, list[Tensors]]:
+        """A network, and its initial parameters for each seed, as the runner makes them."""
+        return build(self.task, seeds, self.data.train.x[:1], torch.device("cpu"))
+
+    def batch(self, size: int = BATCH, start: int = 0) -> Batch:
+        """Training examples."""
+        x, y = self.data.train
+        return Batch(x[start : start + size], y[start : start + size])
+
+
+def check_task_spec(case: TaskCase) -> None:
+    """The spec tells the truth: it loads a documented Task whose defaults work."""
+    if case.spec is None:
+        raise NotApplicable("a bare task has no spec")
+    loaded = case.spec.load()
+    expect(issubclass(loaded, Task), f"{case.spec.target} is not a subclass of rulezoo.Task")
+    expect(bool(case.spec.summary.strip()), f"the spec of {case.spec.name} has no summary")
+    expect(bool((vars(loaded).get("__doc__") or "").strip()), f"{case.spec.target} has no docstring")
+    loaded()
+
+
+def check_budget(case: TaskCase) -> str:
+    """The budget, the name of the score and its value by chance are given."""
+    task = case.task
+    for name, kind in (("budget", Budget), ("metric", str), ("chance", int | float)):
+        expect(hasattr(task, name), f"{type(task).__name__} must have a class attribute {name!r}")
+        value = getattr(task, name)
+        expect(isinstance(value, kind), f"{name} must be a {kind}, got {value!r}")
+    budget = task.budget
+    expect(min(budget.epochs, budget.batch) >= 1 and budget.lr > 0, f"a budget without training: {budget}")
+    return f"{budget.epochs} epochs of batches of {budget.batch}; {task.metric}, {task.chance:.3g} by chance"
+
+
+def check_data(case: TaskCase) -> str:
+    """Data are three parts of float32 inputs and integer or float32 targets, on the CPU, finite and alike in shape."""
+    train = case.data.train
+    for name, (x, y) in case.data._asdict().items():
+        expect(len(x) == len(y) > 0, f"{name} has {len(x)} inputs and {len(y)} targets")
+        expect(x.dtype == torch.float32, f"inputs of {name} must be float32, got {x.dtype}")
+        expect(
+            y.dtype in (torch.float32, torch.int64),
+            f"targets of {name} must be int64 or float32, got {y.dtype}",
+        )
+        expect_finite(f"of {name}", {"x": x, "y": y})
+        for what, tensor, like in (("inputs", x, train.x), ("targets", y, train.y)):
+            expect_like(f"one of the {what} of {name}", tensor[:1], like[:1])
+            expect(tensor.device.type == "cpu", f"{what} of {name} must be on the CPU, got {tensor.device}")
+    sizes = " / ".join(f"{len(part.x):,}" for part in case.data)
+    return f"{sizes} examples of {tuple(train.x.shape[1:])}"
+
+
+def check_data_deterministic(case: TaskCase) -> None:
+    """Data are the same at every call, and neither read nor move a global generator."""
+    first, before = case.data, torch.get_rng_state()
+    torch.manual_seed(12345)
+    set_to = torch.get_rng_state()
+    again = case.task.data(case.root)
+    moved = not torch.equal(torch.get_rng_state(), set_to)
+    torch.set_rng_state(before)
+    for name, part in again._asdict().items():
+        expect_same(f"{name}, asked for again,", part._asdict(), getattr(first, name)._asdict())
+    expect(not moved, "data() draws from torch's global generator; make a torch.Generator with a fixed seed")
+
+
+def check_disjoint(case: TaskCase) -> str:
+    """Validation and test data hold no examples of the training data, nor of each other."""
+    seen = {name: [_fingerprint(row) for row in part.x] for name, part in case.data._asdict().items()}
+    told = []
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        known = set(seen[one])
+        shared = sum(row in known for row in seen[other])
+        expect(
+            shared <= SHARED * len(seen[other]),
+            f"{shared} of {len(seen[other])} examples of {other} are in {one}, too; split before you repeat examples",
+        )
+        told.append(shared)
+    return f"{sum(told)} shared"
+
+
+def _fingerprint(row: Tensor) -> bytes:
+    return hashlib.blake2b(row.numpy().tobytes(), digest_size=16).digest()
+
+
+def check_no_leak(case: TaskCase) -> str:
+    """No single input gives the label away."""
+    x, y = case.data.train.x.flatten(1), case.data.train.y
+    if y.ndim != 1 or y.is_floating_point():
+        raise NotApplicable("targets are no class labels")
+    classes = [x[y == label] for label in sorted(set(y.tolist()))]
+    within = torch.stack([len(c) * c.var(0, unbiased=False) for c in classes]).sum(0) / len(x)
+    total = x.var(0, unbiased=False)
+    explained = torch.where(total > 0, 1 - within / total.clamp_min(1e-12), 0)
+    most, where = explained.max(0)
+    expect(
+        float(most) < GIVEN_AWAY,
+        f"input {int(where)} (of the flattened input) says what the label is: the label explains {float(most):.1%} "
+        "of its variance; take it out of x",
+    )
+    return f"the label explains {float(most):.0%} of an input's variance at most"
+
+
+def check_network(case: TaskCase) -> str:
+    """The network is a pure function with 'post' sites in front of a read-out, drawn from torch's global generator."""
+    net, (one, other) = case.built(0, 1)
+    _, (again,) = case.built(0)
+    expect_same("the network, made again with the same seed,", again, one)
+    same = [name for name in one if name.endswith("weight") and torch.equal(one[name], other[name])]
+    expect(not same, f"{listed(same)} is the same for two seeds; initialise it from torch's global generator")
+    expect(bool(net.keys("post")), "the network has no Site('post'): most rules could not teach it anything")
+    expect(bool(net.readout), "no parameter lies behind the last site; leave the read-out without one")
+    hidden = [name for name in net.shapes if name not in net.readout]
+    expect(bool(hidden), "no parameter lies in front of a site: there is nothing hidden to be taught")
+    count = sum(math.prod(shape) for shape in net.shapes.values())
+    return f"{count:,} parameters; {len(net.keys('post'))} visits of 'post' sites"
+
+
+def check_seeds_together(case: TaskCase) -> None:
+    """Seeds trained together by torch.func.vmap equal seeds trained one by one."""
+    net, params = case.built(0, 1)
+    x, y = case.batch(8)
+    stacked = {name: torch.stack([p[name] for p in params]) for name in params[0]}
+
+    def gradient(p: Tensors) -> Tensors:
+        return credit.backprop(net, case.task.loss, p, x, y)[0]
+
+    together = torch.func.vmap(gradient)(stacked)
+    for seed, alone in enumerate(params):
+        for name, grad in gradient(alone).items():
+            expect_close(f"the gradient of {name}, beside another seed,", together[name][seed], grad, 1e-3)
+
+
+def check_loss(case: TaskCase) -> str:
+    """The loss is one finite number for each example, told by that example alone, and has a gradient."""
+    x, y = case.batch()
+    leaf = _output(case, x).requires_grad_()
+    losses = case.task.loss(leaf, y)
+    _expect_per_example("loss", losses, len(x))
+    alone = case.task.loss(leaf[:1], y[:1])
+    expect_close("the loss of one example alone", alone.detach(), losses[:1].detach(), COMPANY)
+    expect(
+        losses.requires_grad, "the loss has no gradient by the output; make it of differentiable operations"
+    )
+    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    expect_finite("of the loss by the output", {"gradient": gradient})
+    expect(
+        bool(gradient.any()), "the gradient of the loss by the output is zero: nothing can be learnt from it"
+    )
+    return f"{float(losses.detach().mean()):.3g} before training"
+
+
+def check_score(case: TaskCase) -> str:
+    """The score is one finite number for each example, and the right answer scores higher than chance."""
+    x, y = case.batch()
+    output = _output(case, x)
+    scores = case.task.score(output, y)
+    _expect_per_example("score", scores, len(x))
+    expect_close("the score of one example alone", case.task.score(output[:1], y[:1]), scores[:1], COMPANY)
+    right = _right_answers(output, y)
+    if right is None:
+        return "right answers are not known"
+    best = float(case.task.score(right, y).mean())
+    expect(
+        best > case.task.chance,
+        f"right answers score {best:.3g}, no more than chance = {case.task.chance:.3g}",
+    )
+    return f"right answers score {best:.3g}"
+
+
+def _expect_per_example(what: str, values: Tensor, examples: int) -> None:
+    values = values.detach()
+    expect(
+        values.shape == (examples,), f"{what}() must return shape ({examples},), got {tuple(values.shape)}"
+    )
+    expect_finite("of a batch", {what: values})
+
+
+def _right_answers(output: Tensor, y: Tensor) -> Tensor | None:
+    """Outputs that say the target: one-hot for labels, the target itself for numbers of the output's shape."""
+    if not y.is_floating_point() and output.shape[:-1] == y.shape:
+        return torch.nn.functional.one_hot(y, output.shape[-1]).to(output.dtype)
+    return y.to(output.dtype) if output.shape == y.shape else None
+
+
+def _output(case: TaskCase, x: Tensor) -> Tensor:
+    return case.net.run(case.net.init_params(), x).detach()
+
+
+def check_chance(case: TaskCase) -> str:
+    """Neither an untrained network nor the same answer for every example beats chance by much."""
+    net, params = case.built(*range(3))
+    x, y = (part[:500] for part in case.data.validation)
+    untrained = sum(float(case.task.score(net.run(p, x), y).mean()) for p in params) / len(params)
+    guesses = {"an untrained network": untrained}
+    if y.ndim == 1 and not y.is_floating_point() and len(net.output_shape) == 1:
+        commonest = torch.full_like(y, int(case.data.train.y.mode().values))
+        guess = torch.nn.functional.one_hot(commonest, net.output_shape[0]).to(x.dtype)
+        guesses["the commonest label"] = float(case.task.score(guess, y).mean())
+    for who, score in guesses.items():
+        expect(
+            score < case.task.chance + LUCK,
+            f"{who} scores {score:.3g}, and chance is declared to be {case.task.chance:.3g}; correct it, or balance "
+            "the data",
+        )
+    return (
+        ", ".join(f"{who} {score:.3g}" for who, score in guesses.items()) + f"; chance {case.task.chance:.3g}"
+    )
+
+
+def check_learnable(case: TaskCase) -> str:
+    """In a few steps of backprop the training loss falls."""
+    net, (params,) = case.built(0)
+    leaves = {name: p.clone() for name, p in params.items()}
+    optimiser = torch.optim.Adam(leaves.values(), lr=case.task.budget.lr)
+    losses = []
+    for t in range(STEPS):
+        batch = case.batch(start=t * BATCH % max(1, len(case.data.train.x) - BATCH))
+        grads, mean = credit.backprop(net, case.task.loss, leaves, *batch)
+        losses.append(float(mean))
+        for name, leaf in leaves.items():
+            leaf.grad = grads[name]
+        optimiser.step()
+    few = max(1, STEPS // 6)
+    first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
+    expect(last < first, f"in {STEPS} steps of backprop the loss went from {first:.3g} to {last:.3g}")
+    return f"loss {first:.3g} → {last:.3g} in {STEPS} steps"

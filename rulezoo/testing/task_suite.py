@@ -1,0 +1,118 @@
+"""The conformance suite of tasks, as results to report or as tests for pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rulezoo.specs import TaskSpec
+from rulezoo.task import Task
+from rulezoo.testing import declarations, purity, task_checks
+from rulezoo.testing.check import CheckResult, outcomes, parametrized
+from rulezoo.testing.task_checks import TaskCase
+
+if TYPE_CHECKING:
+    import pytest
+
+CHECKS = (
+    task_checks.check_task_spec,
+    declarations.check_options,
+    declarations.check_frozen_value,
+    task_checks.check_budget,
+    task_checks.check_data,
+    task_checks.check_data_deterministic,
+    task_checks.check_disjoint,
+    task_checks.check_no_leak,
+    task_checks.check_network,
+    task_checks.check_seeds_together,
+    task_checks.check_loss,
+    task_checks.check_score,
+    task_checks.check_chance,
+    task_checks.check_learnable,
+)
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """One check of one task; see `rulezoo.testing.Check`.
+
+    Attributes:
+        task: the task, or the spec that loads it (when the check is called, not before).
+        function: the check.
+        spec: what a plugin says about the task.
+        root: the folder of data sets.
+        made: what the checks of one task share, so that its data are read once.
+    """
+
+    task: Task | TaskSpec
+    function: Callable[[TaskCase], str | None]
+    spec: TaskSpec | None
+    root: Path | None
+    made: dict[str, TaskCase] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """``disjoint``, for the function ``check_disjoint``."""
+        return self.function.__name__.removeprefix("check_")
+
+    @property
+    def promise(self) -> str:
+        """The promise to which the check holds a task, in one sentence."""
+        return (self.function.__doc__ or "").partition("\n")[0]
+
+    @property
+    def id(self) -> str:
+        """``digits-cnn:disjoint``; a task without a spec goes by the name of its class."""
+        return f"{type(self.task).__name__ if self.spec is None else self.spec.name}:{self.name}"
+
+    def __call__(self) -> str | None:
+        """Run it; returns what was measured."""
+        with purity.undisturbed():
+            if "case" not in self.made:
+                task = self.task.load()() if isinstance(self.task, TaskSpec) else self.task
+                self.made["case"] = TaskCase(task, self.spec, self.root)
+            return self.function(self.made["case"])
+
+
+def task_checks_of(
+    task: Task | TaskSpec, *, spec: TaskSpec | None = None, root: Path | None = None
+) -> Iterator[TaskCheck]:
+    """Every check of a task; nothing is loaded or run before a check is called."""
+    known = task if isinstance(task, TaskSpec) else spec
+    made: dict[str, TaskCase] = {}
+    yield from (TaskCheck(task, function, known, root, made) for function in CHECKS)
+
+
+def check_task(
+    task: Task | TaskSpec,
+    *,
+    spec: TaskSpec | None = None,
+    root: Path | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> list[CheckResult]:
+    """Run the conformance suite on a task.
+
+    Args:
+        task: a spec, or a task made with options of your choice.
+        spec: of a task that was made with options: what its plugin says about it.
+        root: the folder of data sets; where the data are missing, the checks that need them are skipped.
+        expected_failures: as for `rulezoo.testing.check_rule`.
+
+    Raises:
+        ValueError: if an expected failure matches no check.
+    """
+    return outcomes(task_checks_of(task, spec=spec, root=root), expected_failures)
+
+
+def parametrize_task_checks(
+    tasks: Iterable[Task | TaskSpec],
+    *,
+    root: Path | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> pytest.MarkDecorator:
+    """A decorator that makes one pytest test for each check of each task; see `parametrize_rule_checks`."""
+    return parametrized(
+        (check for task in tasks for check in task_checks_of(task, root=root)), expected_failures
+    )

@@ -1,0 +1,223 @@
+"""Every built-in task keeps the promises of its conformance suite, and every check catches the task that breaks its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from rulezoo import Data, DataMissing, Site, Split, TaskSpec, hp
+from rulezoo.registry import discover
+from rulezoo.testing import CheckFailed, TinyTask, check_task, parametrize_task_checks
+from rulezoo.testing.task_suite import task_checks_of
+
+EMBEDDED = [
+    found.spec
+    for found in discover().tasks.values()
+    if found.distribution == "rulezoo" and found.spec.embedded
+]
+
+
+@parametrize_task_checks(EMBEDDED)
+def test_built_in_tasks_keep_every_promise(check):
+    check()
+
+
+@dataclass(frozen=True)
+class Honest(TinyTask):
+    """A task in which nothing is wrong; the broken ones are this, with one thing wrong."""
+
+
+def with_data(change):
+    """A task whose data are what ``change`` makes of them."""
+
+    @dataclass(frozen=True)
+    class Broken(Honest):
+        """Broken."""
+
+        def data(self, root=None, *, download=False):
+            return change(super().data(root))
+
+    return Broken
+
+
+def with_network(make):
+    """A task with another network."""
+
+    @dataclass(frozen=True)
+    class Broken(Honest):
+        """Broken."""
+
+        def network(self):
+            return make()
+
+    return Broken
+
+
+def labels_in(data):
+    """The label in place of an input."""
+    return Data(*(Split(torch.cat([y[:, None].float(), x[:, 1:]], 1), y) for x, y in data))
+
+
+def other_seed_each_call(data):
+    return data._replace(train=Split(data.train.x + torch.randn(()), data.train.y))
+
+
+class Branching(nn.Sequential):
+    """A network that branches on a value, which vmap cannot."""
+
+    def forward(self, x):
+        h = super().forward(x)
+        return h if h.mean() > -100 else -h
+
+
+def mlp(*, between=Site, seed=None):
+    if seed is not None:
+        torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), between(), nn.Linear(8, 3))
+
+
+@dataclass(frozen=True)
+class MeanLoss(Honest):
+    """Broken."""
+
+    def loss(self, output, target):
+        return super().loss(output, target).mean()
+
+
+@dataclass(frozen=True)
+class LossWithoutGradient(Honest):
+    """Broken."""
+
+    def loss(self, output, target):
+        return super().loss(output.detach(), target)
+
+
+@dataclass(frozen=True)
+class LossInCompany(Honest):
+    """Broken."""
+
+    def loss(self, output, target):
+        return super().loss(output - output.mean(0), target)
+
+
+@dataclass(frozen=True)
+class Upside(Honest):
+    """Broken."""
+
+    def score(self, output, target):
+        return 1 - super().score(output, target)
+
+
+@dataclass(frozen=True)
+class Modest(Honest):
+    """Broken."""
+
+    chance: ClassVar[float] = 0.01
+
+
+@dataclass(frozen=True)
+class Uphill(Honest):
+    """Broken: the value is right, and its gradient points the other way."""
+
+    def loss(self, output, target):
+        right = super().loss(output, target)
+        return 2 * right.detach() - right
+
+
+@dataclass(frozen=True)
+class Undone(Honest):
+    """Broken."""
+
+    budget: ClassVar[object] = {"epochs": 3}
+
+
+@dataclass(frozen=True)
+class Terse(Honest):
+    """Broken."""
+
+    width: int = hp(3, "", low=1)
+
+
+@dataclass(frozen=True)
+class Writable(Honest):
+    """Broken."""
+
+
+Writable.__setattr__ = object.__setattr__
+
+BROKEN = [
+    (with_data(lambda d: d._replace(test=Split(d.test.x[:0], d.test.y))), "data", "0 inputs and 48 targets"),
+    (with_data(lambda d: d._replace(train=Split(d.train.x.double(), d.train.y))), "data", "must be float32"),
+    (with_data(lambda d: d._replace(test=Split(d.test.x / 0, d.test.y))), "data", "is not finite"),
+    (with_data(lambda d: d._replace(test=Split(d.test.x[:, :3], d.test.y))), "data", "must keep shape"),
+    (with_data(other_seed_each_call), "data_deterministic", "asked for again"),
+    (with_data(lambda d: (torch.rand(1), d)[1]), "data_deterministic", "draws from torch's global generator"),
+    (
+        with_data(lambda d: d._replace(test=d.validation)),
+        "disjoint",
+        "48 of 48 examples of test are in validation",
+    ),
+    (
+        with_data(lambda d: d._replace(validation=Split(*(p[:48] for p in d.train)))),
+        "disjoint",
+        "are in train",
+    ),
+    (with_data(labels_in), "no_leak", "input 0 .* says what the label is"),
+    (with_network(lambda: mlp(between=nn.Identity)), "network", r"has no Site\('post'\)"),
+    (with_network(lambda: nn.Sequential(nn.Linear(5, 3), Site())), "network", "behind the last site"),
+    (with_network(lambda: nn.Sequential(Site(), nn.Linear(5, 3))), "network", "nothing hidden"),
+    (with_network(lambda: mlp(seed=3)), "network", "the same for two seeds"),
+    (with_network(lambda: Branching(*mlp())), "seeds_together", "vmap"),
+    (MeanLoss, "loss", r"loss\(\) must return shape \(32,\), got \(\)"),
+    (LossWithoutGradient, "loss", "no gradient by the output"),
+    (LossInCompany, "loss", "one example alone"),
+    (Upside, "score", "right answers score 0, no more than chance"),
+    (Modest, "chance", "chance is declared to be 0.01"),
+    (Uphill, "learnable", "the loss went from"),
+    (Undone, "budget", "budget must be a"),
+    (Terse, "options", "has no doc"),
+    (Writable, "frozen_value", "can be written to"),
+]
+
+
+@pytest.mark.parametrize(("broken", "name", "message"), BROKEN, ids=[f"{n}-{m}" for _, n, m in BROKEN])
+def test_a_broken_task_is_caught_by_the_check_that_is_meant_for_it(broken, name, message):
+    check = next(c for c in task_checks_of(broken()) if c.name == name)
+
+    with pytest.raises((CheckFailed, RuntimeError), match=message):
+        check()
+
+
+def test_the_honest_task_passes_them_all():
+    assert {r.id: r.message for r in check_task(Honest()) if r.outcome != "passed"} == {
+        "Honest:task_spec": "a bare task has no spec"
+    }
+
+
+def test_every_check_has_a_broken_task_of_its_own():
+    assert {check.name for check in task_checks_of(Honest())} - {n for _, n, _ in BROKEN} == {"task_spec"}
+
+
+@dataclass(frozen=True)
+class Absent(Honest):
+    """Its data are not here."""
+
+    def data(self, root=None, *, download=False):
+        raise DataMissing("no file here; get it there")
+
+
+def test_data_that_are_not_here_cannot_be_checked_unless_they_are_said_to_be():
+    spec = TaskSpec("absent", f"{__name__}:Absent", "A task.")
+    needed = {r.check: (r.outcome, r.message) for r in check_task(Absent(), spec=spec)}
+    assert needed["disjoint"] == ("skipped", "the data are not here: no file here; get it there")
+    assert needed["frozen_value"][0] == "passed"
+
+    liar = TaskSpec("absent", f"{__name__}:Absent", "A task.", embedded=True)
+    (outcome, message) = next(
+        (r.outcome, r.message) for r in check_task(Absent(), spec=liar) if r.check == "data"
+    )
+    assert (outcome, "embedded=True" in message) == ("failed", True)
