@@ -67,7 +67,8 @@ class Ray:
                     number, job = waiting.popleft()
                     underway[number] = _Submitted(job, self._submit(ray, job, mailbox, number))
                 ended, _ = ray.wait([one.task for one in underway.values()], timeout=_POLL)
-                _hear(ray.get(mailbox.news.remote()), underway, listener)
+                with suppress(ray.exceptions.RayError):  # how far it is, is not worth an end
+                    _hear(ray.get(mailbox.news.remote(), timeout=_KNOCK), underway, listener)
                 for number, one in list(underway.items()):
                     if one.task in ended:
                         _bury(ray, one, listener)
