@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Base of what the user can mend: the command line shows the message in one line and exits with 2."""
+    """Base of what the user can mend: the command line shows the message in one line and exits.
+
+    Attributes:
+        exit_code: the command line's; 2 = it was asked for what cannot be done.
+    """
+
+    exit_code = 2
 
 
 class UnknownName(UserError, LookupError):

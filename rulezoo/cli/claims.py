@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.common import print_table, registry, say
+from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.errors import unknown
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def listing(out: Path) -> None:
               help="quick: reduced, for 2 CPU cores; full: for one GPU.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
               help="Where to compute; auto is the CPU for quick, and for full the GPU when there is one.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
-              help="Trainings at the same time.  [default: one for each processor core; one on a GPU]")  # fmt: skip
+@executor_options
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
@@ -62,10 +61,10 @@ def run(
     name: str,
     profile: Profile,
     device: str,
-    jobs: int | None,
     data_root: Path | None,
     download: bool,
     out: Path,
+    wanted: Wanted,
 ) -> None:
     """Run the study of a claim, and say its verdict.
 
@@ -74,13 +73,9 @@ def run(
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
     from rulezoo.cli.progress import progress
-    from rulezoo.executors.local import Local
-    from rulezoo.plan import choose_device
 
     claim = _claim(name)
-    where = choose_device("cpu" if profile == "quick" and device == "auto" else device)
-    cores = _cores()
-    jobs = jobs or (cores if where == "cpu" else 1)
+    by = workers(wanted, "cpu" if profile == "quick" and device == "auto" else device)
     study = claim.studies[profile]
     say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
     try:
@@ -89,12 +84,12 @@ def run(
             profile,
             registry(),
             out,
-            Local(jobs),
+            by.executor,
             lambda: progress(sys.stderr),
-            device=where,
+            device=by.device,
             data=data_root,
             download=download,
-            threads=max(1, cores // jobs),
+            threads=by.threads,
         )
     except KeyboardInterrupt:
         say("interrupted; what is finished is stored, and the same command goes on from there")
@@ -152,9 +147,3 @@ def _claim(name: str) -> Claim:
     if name not in known:
         raise unknown("claim", name, known, "rulezoo claims list")
     return known[name]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # a cluster gives a job fewer than the node has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -13,11 +13,11 @@ import click
 
 from rulezoo import board
 from rulezoo.cli.common import names, out_option, print_table, registry, say
+from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
 from rulezoo.compare import execute
 from rulezoo.errors import UserError
-from rulezoo.executors.local import Local
-from rulezoo.plan import Cell, choose_device, plan
+from rulezoo.plan import Cell, plan
 from rulezoo.records import Record
 from rulezoo.registry import Registry
 from rulezoo.store import Store
@@ -52,10 +52,7 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
               help="Where to compute; auto is the GPU when there is one.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
-              help="Trainings at the same time.  [default: one for each processor core; one on a GPU]")  # fmt: skip
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="End a training that takes longer, and record it as timed out.")  # fmt: skip
+@executor_options
 @click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="Measure angles to backprop, alignment and dimensions at N points of training; not timed.")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
@@ -72,12 +69,11 @@ def compare(
     options: dict[str, dict[str, str]],
     epochs: int | None,
     device: str,
-    jobs: int | None,
-    time_limit: float | None,
     probes: int,
     data_root: Path | None,
     download: bool,
     out: Path,
+    wanted: Wanted,
     evaluate: bool = True,
 ) -> None:
     """Train rules on tasks and compare them.
@@ -88,13 +84,16 @@ def compare(
     # `evaluate` is no option: `rulezoo tune` leaves the comparison out.
     found, store = registry(), Store(out)
     try:
-        where = choose_device(device)
+        by = workers(wanted, device)
         cells = plan(
-            found, _all(rules, found.rules), _all(tasks, found.tasks), range(seeds), where, options, epochs
+            found,
+            _all(rules, found.rules),
+            _all(tasks, found.tasks),
+            range(seeds),
+            by.device,
+            options,
+            epochs,
         )
-        cores = _cores()
-        jobs = jobs or (cores if where == "cpu" else 1)
-
         if trials:
             say(f"tuning: {trials} trials of each rule on each task, in rounds")
 
@@ -103,11 +102,11 @@ def compare(
                 execute(
                     cells,
                     store,
-                    Local(jobs, time_limit),
+                    by.executor,
                     listener,
                     data=data_root,
                     download=download,
-                    threads=max(1, cores // jobs),
+                    threads=by.threads,
                     probes=probes,
                 )
 
@@ -134,12 +133,6 @@ def _show_trials(tuned: Sequence[Tuned]) -> None:
         print_table(list(report.rows(one)), report.HEAD)
         click.echo()
     click.echo("* the highest score on validation data; the test data were not read")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # a cluster gives a job fewer than the node has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _name_failed(records: Sequence[Record]) -> None:

@@ -104,4 +104,6 @@ def _border(*, debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug or not isinstance(error, UserError):
             raise
-        raise _OneLine(str(error)) from error
+        line = _OneLine(str(error))
+        line.exit_code = error.exit_code
+        raise line from error

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from rulezoo.errors import UserError
+
 if TYPE_CHECKING:
     from rulezoo.jobs import Job
     from rulezoo.records import Record
+
+
+class Unreachable(UserError):
+    """A cluster does not answer, or does not take the jobs; the message says what was tried and what was heard."""
+
+    exit_code = 1
 
 
 class Listener(Protocol):
@@ -33,5 +41,6 @@ class Executor(Protocol):
         """Do all jobs, and return when each has ended and has its records in the store.
 
         A job that fails, in whatever way, fails alone. An exception leaves this function only where no job can be
-        done: `rulezoo.store.StoreError`, or the user's interrupt.
+        done: `rulezoo.store.StoreError`, `Unreachable`, or the user's
+        interrupt.
         """

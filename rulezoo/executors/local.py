@@ -12,15 +12,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from rulezoo.discovery import FILES, reason
-from rulezoo.jobs import Job, failures, work
+from rulezoo.discovery import FILES
+from rulezoo.executors.attempt import attempt
+from rulezoo.executors.gpus import VISIBLE, least_used
+from rulezoo.jobs import Job, failures
 from rulezoo.store import StoreError
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class _Running:
     job: Job
     process: BaseProcess
     pipe: Connection
+    gpu: str | None
     started: datetime
     deadline: float | None
     failed: tuple[Status, str] | None = None  # how the job says that it ended, if not well
@@ -50,10 +53,12 @@ class Local:
     Attributes:
         jobs: how many at a time.
         time_limit: wall seconds after which a job is ended, or ``None``.
+        gpus: what ``CUDA_VISIBLE_DEVICES`` calls the GPUs to share out, one to a job; empty = as the environment has it.
     """
 
     jobs: int
     time_limit: float | None = None
+    gpus: tuple[str, ...] = ()
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """See `rulezoo.executors.Executor`."""
@@ -63,19 +68,22 @@ class Local:
         with _ended(running):
             while waiting or running:
                 while waiting and len(running) < self.jobs:
-                    running.append(self._start(context, waiting.pop()))
+                    gpu = least_used(self.gpus, [one.gpu for one in running])
+                    running.append(self._start(context, waiting.pop(), gpu))
                     listener.started(running[-1].job)
                 self._attend(running, listener)
 
-    def _start(self, context: Any, job: Job) -> _Running:  # noqa: ANN401  multiprocessing's contexts share no type
+    def _start(self, context: Any, job: Job, gpu: str | None) -> _Running:  # noqa: ANN401  contexts share no type
         ours, theirs = context.Pipe()
-        # The server's environment is that of its start; plugin files may have been named since.
-        plugins = os.environ.get(FILES, "")
-        process = context.Process(target=_child, args=(job, theirs, plugins), daemon=True)
+        # The server's environment is that of its start; plugin files may have been named since, and a GPU assigned.
+        environ = {name: os.environ[name] for name in (FILES, VISIBLE) if name in os.environ}
+        if gpu is not None:
+            environ[VISIBLE] = gpu
+        process = context.Process(target=_child, args=(job, theirs, environ), daemon=True)
         process.start()
         theirs.close()
         deadline = None if self.time_limit is None else time.monotonic() + self.time_limit
-        return _Running(job, process, ours, datetime.now(UTC), deadline)
+        return _Running(job, process, ours, gpu, datetime.now(UTC), deadline)
 
     def _attend(self, running: list[_Running], listener: Listener) -> None:
         """Wait until something happens, hear the news, and bury the dead."""
@@ -162,12 +170,14 @@ def _ended(running: list[_Running]) -> Iterator[None]:
                 failures(one.job, "interrupted", "the comparison was interrupted", one.started)
 
 
-def _child(job: Job, pipe: Connection, plugins: str) -> None:
+def _child(job: Job, pipe: Connection, environ: Mapping[str, str]) -> None:
     """What a job's process does. Its last message says how it ended, unless that was well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(2, 1)  # what a rule prints is a remark: the parent's stdout is for results
-    os.environ[FILES] = plugins
+    for name in (FILES, VISIBLE):
+        os.environ.pop(name, None)
+    os.environ.update(environ)  # before CUDA starts, which reads it once
     threading.Thread(target=_die_with_parent, args=(pipe,), daemon=True).start()
 
     def tell(done: int, total: int) -> None:
@@ -177,13 +187,10 @@ def _child(job: Job, pipe: Connection, plugins: str) -> None:
             os._exit(1)
 
     try:
-        work(job, tell)
-    except MemoryError as error:
-        pipe.send(("oom_host", f"the machine's memory did not suffice: {error}"))
+        if failure := attempt(job, tell):
+            pipe.send(failure)
     except StoreError as error:
         pipe.send(error)
-    except Exception as error:  # noqa: BLE001  whatever it is, the parent is told and the other jobs go on
-        pipe.send(("error", reason(error)))
 
 
 def _die_with_parent(pipe: Connection) -> None:

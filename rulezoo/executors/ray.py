@@ -1,0 +1,226 @@
+"""A Ray cluster: every job is a task, and the node it lands on does it as this machine would, in a process of its own.
+
+So a job that raises, hangs or dies ends with the same status as here. Ray does again what a node took with it when it
+died, and the job goes on from what it left in the store, which all nodes share.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rulezoo.discovery import FILES, reason
+from rulezoo.executors import Unreachable
+from rulezoo.executors.local import Local
+from rulezoo.jobs import Job, failures
+from rulezoo.store import StoreError
+
+if TYPE_CHECKING:
+    from rulezoo.executors import Listener
+    from rulezoo.executors.attempt import Failure
+    from rulezoo.records import Record
+
+_POLL = 0.5  # seconds between looks into the mailbox
+_RETRIES = 5  # of a job whose node died; its own failures are not retried
+_KNOCK = 10.0  # seconds for a cluster to answer at its port
+
+
+@dataclass
+class _Submitted:
+    job: Job
+    task: Any  # Ray's reference to what comes back
+    started: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Runs jobs on a Ray cluster.
+
+    Attributes:
+        address: of the cluster, ``host:port`` or ``auto``; ``None`` = one on this machine, for as long as it takes.
+        jobs: how many at a time; ``None`` = as many as the cluster has processors.
+        per_gpu: how many on each GPU; ``None`` = they need none.
+        time_limit: wall seconds after which a job is ended, or ``None``.
+    """
+
+    address: str | None = None
+    jobs: int | None = None
+    per_gpu: int | None = None
+    time_limit: float | None = None
+
+    def run(self, jobs: Sequence[Job], listener: Listener) -> None:
+        """See `rulezoo.executors.Executor`."""
+        waiting = deque(enumerate(jobs))
+        underway: dict[int, _Submitted] = {}
+        with _cluster(self.address) as ray, _cancelled(ray, underway):
+            self._check_gpus(ray)
+            mailbox = _mailbox(ray)
+            while waiting or underway:
+                while waiting and len(underway) < (self.jobs or len(jobs)):
+                    number, job = waiting.popleft()
+                    underway[number] = _Submitted(job, self._submit(ray, job, mailbox, number))
+                ended, _ = ray.wait([one.task for one in underway.values()], timeout=_POLL)
+                with suppress(ray.exceptions.RayError):  # how far it is, is not worth an end
+                    _hear(ray.get(mailbox.news.remote(), timeout=_KNOCK), underway, listener)
+                for number, one in list(underway.items()):
+                    if one.task in ended:
+                        _bury(ray, one, listener)
+                        del underway[number]
+
+    def _submit(self, ray: Any, job: Job, mailbox: Any, number: int) -> Any:  # noqa: ANN401  Ray's own kinds
+        options = {
+            "num_cpus": job.threads or 1,
+            "num_gpus": 1 / self.per_gpu if self.per_gpu else 0,
+            "max_retries": _RETRIES,
+            "name": f"{job.task} {job.rule}",
+        }
+        task = ray.remote(_work).options(**options)
+        return task.remote(job, self.time_limit, os.environ.get(FILES, ""), mailbox, number)
+
+    def _check_gpus(self, ray: Any) -> None:  # noqa: ANN401
+        if self.per_gpu and not ray.cluster_resources().get("GPU"):
+            raise Unreachable(
+                f"the Ray cluster {self.address or 'on this machine'} has no GPU, and would wait for one for ever; "
+                "without --per-gpu and --device cuda it computes on the CPU"
+            )
+
+
+def _work(job: Job, time_limit: float | None, plugins: str, mailbox: Any, number: int) -> str | None:  # noqa: ANN401
+    """What a node does. What comes back is why results cannot be stored, if they cannot."""
+    os.environ[FILES] = plugins
+    try:
+        Local(jobs=1, time_limit=time_limit).run([job], _Relay(mailbox, number))
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class _Relay:
+    """A listener on a node, which writes to the mailbox and does not wait for an answer."""
+
+    mailbox: Any
+    number: int
+
+    def planned(self, runs: int, stored: int) -> None:
+        pass
+
+    def started(self, job: Job) -> None:
+        self.mailbox.put.remote(self.number, 0, 0)
+
+    def progressed(self, job: Job, done: int, total: int) -> None:
+        self.mailbox.put.remote(self.number, done, total)
+
+    def finished(self, job: Job, records: Sequence[Record]) -> None:
+        pass
+
+
+class _Mailbox:
+    """How far each job is, where all nodes can write it and the comparison reads it."""
+
+    def __init__(self) -> None:
+        self.unread: dict[int, tuple[int, int]] = {}
+
+    def put(self, number: int, done: int, total: int) -> None:
+        self.unread[number] = done, total
+
+    def news(self) -> dict[int, tuple[int, int]]:
+        unread, self.unread = self.unread, {}
+        return unread
+
+
+def _mailbox(ray: Any) -> Any:  # noqa: ANN401
+    """On the comparison's own node: when that dies, there is nobody to read it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+def _hear(news: dict[int, tuple[int, int]], underway: dict[int, _Submitted], listener: Listener) -> None:
+    for number, (done, total) in news.items():
+        if one := underway.get(number):  # a word may come after the end
+            _begin(one, listener)
+            if total:
+                listener.progressed(one.job, done, total)
+
+
+def _begin(one: _Submitted, listener: Listener) -> None:
+    if one.started is None:  # it may begin again, on another node
+        one.started = datetime.now(UTC)
+        listener.started(one.job)
+
+
+def _bury(ray: Any, one: _Submitted, listener: Listener) -> None:  # noqa: ANN401
+    _begin(one, listener)
+    assert one.started is not None  # it has just been set
+    failure: Failure = "crashed", "its process ended without a word"
+    try:
+        trouble = ray.get(one.task)
+    except ray.exceptions.RayError as error:
+        failure = _cause_of_death(ray, error)
+    else:
+        if trouble:  # then no job can be done
+            raise StoreError(trouble)
+    listener.finished(one.job, failures(one.job, *failure, one.started))
+
+
+def _cause_of_death(ray: Any, error: Exception) -> Failure:  # noqa: ANN401
+    sentence = reason(error).splitlines()[0]
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "oom_host", f"Ray ended it for lack of memory on its node: {sentence}"
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return "error", f"its node could not begin: {reason(error.cause)}"
+    return "killed", f"its node died {_RETRIES + 1} times: {sentence}"
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected for as long as the block lasts."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    with redirect_stdout(
+        io.StringIO()
+    ):  # Ray says there, in colours, that a node died; stdout is for results
+        try:
+            _knock(address)
+            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR")
+        except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
+            raise Unreachable(
+                f"no Ray cluster answers at {address or 'this machine'}: {str(error) or type(error).__name__}; "
+                "start one with `ray start --head`, or leave --ray-address and RAY_ADDRESS out"
+            ) from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK).close()
+
+
+@contextmanager
+def _cancelled(ray: Any, underway: dict[int, _Submitted]) -> Iterator[None]:  # noqa: ANN401
+    """However the block is left, no job outlives it; a run that was under way is marked as interrupted."""
+    try:
+        yield
+    finally:
+        for one in underway.values():
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(one.task, force=True)
+        with suppress(StoreError):  # a run that cannot be marked has no record, which comes to the same
+            for one in underway.values():
+                if one.started is not None:
+                    failures(one.job, "interrupted", "the comparison was interrupted", one.started)

@@ -1,0 +1,187 @@
+"""A real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
+
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from rulezoo.executors import Unreachable
+from rulezoo.executors.local import Local
+from rulezoo.executors.ray import Ray
+from rulezoo.jobs import Job
+from rulezoo.store import Store
+
+PATIENCE = 240.0  # seconds after which something will not happen any more
+
+PLUGIN = """
+    import os, time
+    from pathlib import Path
+
+    import rulezoo
+    from rulezoo import RuleSpec, TaskSpec
+    from rulezoo_plugins.backprop import Backprop
+
+    class Waits(Backprop):
+        '''Waits in its third step for the file ``go`` beside this one, and says so in ``waits``.'''
+
+        def step(self, net, loss, params, state, batch, noise, t):
+            here = Path(__file__).parent
+            if t == 2:
+                with (here / "waits").open("a") as file:
+                    file.write("x")
+                while not (here / "go").exists():
+                    time.sleep(0.1)
+            return super().step(net, loss, params, state, batch, noise, t)
+
+    class Exits(Backprop):
+        def step(self, *args):
+            os._exit(3)
+
+    class Raises(Backprop):
+        def step(self, *args):
+            raise RuntimeError("no way")
+
+    class Hangs(Backprop):
+        def step(self, *args):
+            time.sleep(3600)
+
+    @rulezoo.hookimpl
+    def rulezoo_rules():
+        names = "waits exits raises hangs".split()
+        return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
+
+    @rulezoo.hookimpl
+    def rulezoo_tasks():
+        return [TaskSpec("tiny", "rulezoo.testing:TinyTask", "Tiny.", embedded=True)]
+"""
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:g} s"
+        time.sleep(0.1)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv(
+            "RAY_worker_niceness", "0"
+        )  # else other processes of a busy machine keep the workers waiting
+        patch.delenv("RAY_ADDRESS", raising=False)
+        pytest.importorskip("ray", reason="needs ray: pip install 'rulezoo[ray]'")
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    path = tmp_path / "plugin.py"
+    path.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    monkeypatch.setenv("RULEZOO_PLUGINS", str(path))
+    return path
+
+
+class Words:
+    """A listener that remembers what it was told."""
+
+    def __init__(self):
+        self.begun, self.steps, self.over = [], [], {}
+
+    def started(self, job):
+        self.begun.append(job.rule)
+
+    def progressed(self, job, done, total):
+        assert job.rule in self.begun
+        self.steps.append((done, total))
+
+    def finished(self, job, records):
+        assert job.rule in self.begun
+        self.over[job.rule] = records
+
+
+def jobs(folder, *rules):
+    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1) for rule in rules]
+
+
+def results(folder):
+    """(rule, seed) → what the numbers are, without how long it took and where."""
+    reading = Store(folder).read()
+    assert reading.damaged == []
+    return {
+        (r.asked.rule, r.asked.seed): (r.status, r.reason, r.scores, [p.train_loss for p in r.curve])
+        for r in reading.records
+    }
+
+
+@pytest.mark.slow
+def test_ray_yields_what_this_machine_yields_and_failures_are_records(cluster, plugin, tmp_path, capfd):
+    rules, words = ("backprop", "feedback-alignment", "raises", "exits", "hangs"), Words()
+    Ray(cluster.address, time_limit=15).run(jobs(tmp_path / "there", *rules), words)
+    Local(1).run(jobs(tmp_path / "here", *rules[:-1]), Words())
+    there, here = results(tmp_path / "there"), results(tmp_path / "here")
+    assert {key: there[key] for key in here} == here
+    assert {rule: records[0].status for rule, records in words.over.items()} == {
+        "backprop": "ok",
+        "feedback-alignment": "ok",
+        "raises": "error",
+        "exits": "crashed",
+        "hangs": "timeout",
+    }
+    assert words.steps
+    assert capfd.readouterr().out == "", "stdout is for results"
+
+
+@pytest.mark.slow
+def test_a_job_whose_node_dies_is_done_on_another(cluster, plugin, tmp_path, capfd):
+    words = Words()
+
+    def waiting():
+        file = plugin.parent / "waits"
+        return len(file.read_text()) if file.exists() else 0
+
+    def work(folder):
+        return [
+            *jobs(folder, "waits"),
+            replace(jobs(folder, "waits")[0], seeds=(2, 3)),
+            *jobs(folder, "backprop"),
+        ]
+
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(Ray(cluster.address).run, work(tmp_path / "there"), words)
+        try:
+            until(lambda: waiting() == 1, "a job waits on the first node, which is the comparison's own")
+            other = cluster.add_node(num_cpus=1)
+            until(lambda: waiting() == 2, "a job waits on the second node")
+            cluster.remove_node(other, allow_graceful=False)
+        finally:
+            (plugin.parent / "go").touch()
+        running.result(PATIENCE)
+    assert waiting() == 3, "what the dead node had begun was done again, and nothing else"
+    Local(1).run(work(tmp_path / "here"), Words())
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+    assert len(results(tmp_path / "there")) == 6
+    assert {status for status, *_ in results(tmp_path / "there").values()} == {"ok"}
+    assert capfd.readouterr().out == "", "stdout is for results"
+
+
+@pytest.mark.slow
+def test_a_gpu_that_the_cluster_has_not_is_said_at_once(cluster, tmp_path):
+    with pytest.raises(Unreachable, match="has no GPU, and would wait for one for ever"):
+        Ray(cluster.address, per_gpu=2).run(jobs(tmp_path, "backprop"), Words())
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once(tmp_path):
+    pytest.importorskip("ray", reason="needs ray: pip install 'rulezoo[ray]'")
+    with pytest.raises(Unreachable, match=r"no Ray cluster answers at 127\.0\.0\.1:1: .*refused; start one"):
+        Ray("127.0.0.1:1").run(jobs(tmp_path, "backprop"), Words())

@@ -1,0 +1,388 @@
+"""A real SLURM on this machine, with a controller, a node and a key of its own, started here and stopped after."""
+
+import getpass
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from rulezoo.errors import UserError
+from rulezoo.executors import Unreachable
+from rulezoo.executors.local import Local
+from rulezoo.executors.slurm_request import Request
+from rulezoo.jobs import Job
+from rulezoo.store import Store
+
+PATIENCE = 240.0  # seconds after which something will not happen any more
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
+SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+CONFIG = """
+    ClusterName=test
+    SlurmctldHost=localhost(127.0.0.1)
+    SlurmctldPort={controller}
+    SlurmUser={user}
+    SlurmdUser={user}
+    AuthType=auth/munge
+    CredType=cred/munge
+    # How soon a job that was requeued may begin again, in seconds, hangs on it.
+    AuthInfo=socket={folder}/munge.socket,cred_expire=5
+    StateSaveLocation={folder}/state
+    SlurmdSpoolDir={folder}/spool
+    SlurmctldPidFile={folder}/slurmctld.pid
+    SlurmdPidFile={folder}/slurmd.pid
+    # Without control groups, which a container may not have.
+    ProctrackType=proctrack/linuxproc
+    TaskPlugin=task/none
+    JobAcctGatherType=jobacct_gather/none
+    AccountingStorageType=accounting_storage/none
+    MpiDefault=none
+    SelectType=select/cons_tres
+    SelectTypeParameters=CR_Core
+    SchedulerParameters=sched_interval=2,batch_sched_delay=1,bf_interval=2
+    CommunicationParameters=NoAddrInAny,NoCtldInAddrAny
+    ReturnToService=2
+    KillWait=3
+    MessageTimeout=60
+    SlurmdTimeout=0
+    NodeName=here NodeHostname=localhost NodeAddr=127.0.0.1 Port={node} CPUs=2 State=UNKNOWN
+    PartitionName=short Nodes=here Default=YES MaxTime=INFINITE State=UP
+"""
+
+PLUGIN = """
+    import os, time
+    from pathlib import Path
+
+    import rulezoo
+    from rulezoo import RuleSpec, TaskSpec
+    from rulezoo_plugins.backprop import Backprop
+
+    class Waits(Backprop):
+        '''Waits in its third step for the file ``go`` beside this one, and says so in ``waits``.'''
+
+        def step(self, net, loss, params, state, batch, noise, t):
+            here = Path(__file__).parent
+            if t == 2:
+                with (here / "waits").open("a") as file:
+                    file.write("x")
+                while not (here / "go").exists():
+                    time.sleep(0.1)
+            return super().step(net, loss, params, state, batch, noise, t)
+
+    class Exits(Backprop):
+        def step(self, *args):
+            os._exit(3)
+
+    class Raises(Backprop):
+        def step(self, *args):
+            raise RuntimeError("no way")
+
+    @rulezoo.hookimpl
+    def rulezoo_rules():
+        return [RuleSpec(n, f"{__name__}:{n.title()}", "For tests.") for n in ("waits", "exits", "raises")]
+
+    @rulezoo.hookimpl
+    def rulezoo_tasks():
+        return [TaskSpec("tiny", "rulezoo.testing:TinyTask", "Tiny.", embedded=True)]
+"""
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextmanager
+def daemon(folder, *words, **environ):
+    """A daemon in the foreground, which does not survive the block, nor does anything that it started in its group."""
+    with (folder / f"{words[0]}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [shutil.which(words[0], path=SBIN), *map(str, words[1:])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **environ},
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:g} s"
+        time.sleep(0.2)
+    return answer
+
+
+def output(*words):
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    if missing := [name for name in NEEDED if shutil.which(name, path=SBIN) is None]:
+        pytest.skip(f"needs SLURM (Debian: slurm-wlm, munge); {', '.join(missing)} not found")
+    pytest.importorskip("submitit", reason="needs submitit: pip install 'rulezoo[slurm]'")
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    key = folder / "munge.key"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(1024))
+    controller, node = free_ports(2)
+    config = folder / "slurm.conf"
+    words = {"folder": folder, "user": getpass.getuser(), "controller": controller, "node": node}
+    config.write_text(textwrap.dedent(CONFIG).format(**words), encoding="utf-8")
+    munge = ["--foreground", "--force", "--socket", folder / "munge.socket", "--key-file", key,
+             "--pid-file", folder / "munge.pid", "--seed-file", folder / "munge.seed",
+             "--log-file", folder / "munge.log"]  # fmt: skip
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("SLURM_CONF", str(config))
+        patch.setenv("RULEZOO_PLUGINS", "")
+        stack.enter_context(daemon(folder, "munged", *munge))
+        until((folder / "munge.socket").exists, "munged answers")
+        stack.enter_context(daemon(folder, "slurmctld", "-D", "-i", "-f", config))
+        stack.enter_context(daemon(folder, "slurmd", "-D", "-N", "here", "-f", config))
+        stack.callback(
+            subprocess.run, ["scancel", "--full", "--signal=KILL", "--partition=short"], check=False
+        )
+        until(lambda: output("sinfo", "--noheader", "--format=%T") in ("idle", "mixed"), "the node is there")
+        yield folder
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    path = tmp_path / "plugin.py"
+    path.write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    monkeypatch.setenv("RULEZOO_PLUGINS", str(path))
+    return path
+
+
+class Words:
+    """A listener that remembers what it was told."""
+
+    def __init__(self):
+        self.begun, self.over = [], {}
+
+    def started(self, job):
+        self.begun.append(job.rule)
+
+    def progressed(self, job, done, total):
+        pass
+
+    def finished(self, job, records):
+        assert job.rule in self.begun
+        self.over[job.rule] = records
+
+
+def jobs(folder, *rules):
+    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1) for rule in rules]
+
+
+def slurm(**words):
+    from rulezoo.executors.slurm import Slurm
+
+    return Slurm(Request.of({"time": "5", **words}), poll=1.0)
+
+
+def results(folder):
+    """(rule, seed) → what the numbers are, without how long it took and where."""
+    reading = Store(folder).read()
+    assert reading.damaged == []
+    return {
+        (r.asked.rule, r.asked.seed): (r.status, r.scores, [(p.train_loss, p.validation) for p in r.curve])
+        for r in reading.records
+    }
+
+
+def waiting(plugin):
+    """How often the rule has begun to wait."""
+    file = plugin.parent / "waits"
+    return len(file.read_text()) if file.exists() else 0
+
+
+def queue(column):
+    return output("squeue", "--noheader", f"--format={column}").split()
+
+
+@pytest.mark.slow
+def test_slurm_yields_what_this_machine_yields_and_failures_are_records(cluster, plugin, tmp_path):
+    rules = ("backprop", "feedback-alignment", "raises", "exits")
+    words = Words()
+    slurm().run(jobs(tmp_path / "there", *rules), words)
+    Local(1).run(jobs(tmp_path / "here", *rules), Words())
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+    assert {rule: records[0].status for rule, records in words.over.items()} == {
+        "backprop": "ok",
+        "feedback-alignment": "ok",
+        "raises": "error",
+        "exits": "crashed",
+    }
+    assert "with exit code 3; its log: .slurm/" in words.over["exits"][0].reason
+
+
+@pytest.mark.slow
+def test_a_job_that_is_preempted_or_requeued_loses_nothing(cluster, plugin, tmp_path):
+    words = Words()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(slurm().run, jobs(tmp_path / "there", "waits"), words)
+        try:
+            until(lambda: waiting(plugin) == 1, "the job waits")
+            (number,) = queue("%A")
+            subprocess.run(
+                ["scancel", "--signal=USR2", number], check=True
+            )  # what comes before a pre-emption
+            until(lambda: waiting(plugin) == 2, "the job was submitted again, and waits")
+            assert queue("%A") == [number]
+            subprocess.run(["scontrol", "requeue", number], check=True)  # without a word to the job
+            until(lambda: waiting(plugin) == 3, "the job was submitted once more, and waits")
+            assert words.over == {}
+        finally:
+            (plugin.parent / "go").touch()
+        running.result(PATIENCE)
+    assert words.begun == ["waits"]
+    Local(1).run(jobs(tmp_path / "here", "waits"), Words())
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+    assert {status for status, _, _ in results(tmp_path / "there").values()} == {"ok"}
+
+
+@pytest.mark.slow
+def test_a_job_that_may_not_be_resumed_ends_with_its_time(cluster, plugin, tmp_path):
+    words = Words()
+    slurm(time="1", resumes="0").run(jobs(tmp_path, "waits"), words)
+    assert {(r.status, r.reason) for r in words.over["waits"]} == {
+        ("timeout", "took longer than the limit of 1 min, and was not to be resumed (again)")
+    }
+    assert waiting(plugin) == 1
+
+
+@pytest.mark.slow
+def test_an_interrupt_cancels_the_jobs_and_marks_those_that_had_begun(cluster, plugin, tmp_path):
+    command = [sys.executable, "-m", "rulezoo", "compare", "--executor", "slurm", "--rules", "waits",
+               "--tasks", "tiny", "--seeds", "2", "--device", "cpu", "--out", tmp_path / "results"]  # fmt: skip
+    with hearing(command) as process:
+        until(lambda: waiting(plugin), "the job waits")
+        time.sleep(6)  # it has to be seen, too
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "interrupted; what is finished is stored" in err
+    until(lambda: not queue("%A"), "no job is left")
+    assert {status for status, _, _ in results(tmp_path / "results").values()} == {"interrupted"}
+
+
+@contextmanager
+def hearing(command):
+    """A process that hears the interrupt, even where the tests were started deaf to it."""
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=-1, stderr=-1, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, deaf)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_a_refusal_of_slurm_is_told_in_its_own_words(cluster, tmp_path, monkeypatch, capfd):
+    with pytest.raises(Unreachable, match="invalid partition specified: nowhere"):
+        slurm(partition="nowhere").run(jobs(tmp_path, "backprop"), Words())
+    text = Path(os.environ["SLURM_CONF"]).read_text(encoding="utf-8")
+    dead = tmp_path / "slurm.conf"
+    dead.write_text(re.sub("SlurmctldPort=.*", f"SlurmctldPort={free_ports(1)[0]}", text), encoding="utf-8")
+    monkeypatch.setenv("SLURM_CONF", str(dead))
+    with pytest.raises(Unreachable, match=r"did not take the jobs; `sbatch` said: .*Unable to contact"):
+        slurm().run(jobs(tmp_path, "backprop"), Words())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_slurm_that_is_said(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="needs submitit: pip install 'rulezoo[slurm]'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unreachable, match=r"no sbatch and no srun and .*a login node"):
+        slurm().run(jobs(tmp_path, "backprop"), Words())
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "expected"),
+    [
+        ("COMPLETED", 0, ("crashed", "its process ended without a word, with exit code 0")),
+        ("FAILED", 3 << 8, ("crashed", "its process ended without a word, with exit code 3")),
+        ("FAILED", 137 << 8, ("killed", "its process was ended by signal 9")),
+        ("TIMEOUT", 0, ("timeout", "SLURM ended its job: TIMEOUT")),
+        ("OUT_OF_MEMORY", 137 << 8, ("oom_host", "SLURM ended its job: OUT_OF_MEMORY")),
+        ("NODE_FAIL", 0, ("killed", "SLURM ended its job: NODE_FAIL")),
+        ("CANCELLED", 0, ("killed", "SLURM ended its job: CANCELLED")),
+    ],
+)
+def test_the_word_of_slurm_becomes_a_status(word, code, expected):
+    from rulezoo.executors.slurm import _cause_of_death, _State
+
+    assert _cause_of_death(_State(word, code)) == expected
+
+
+def test_a_job_that_slurm_forgot_is_dead():
+    from rulezoo.executors.slurm import _cause_of_death
+
+    assert _cause_of_death(None) == ("killed", "SLURM does not know its job any more")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"partion": "long"}, "unknown option of SLURM 'partion'; did you mean 'partition'"),
+        ({"time": "1h"}, "--slurm time=1h: Expected int"),
+        ({"time": "0"}, "--slurm time=0: Expected int >= 1"),
+        ({"gpus": "-1"}, "--slurm gpus=-1: Expected int >= 0"),
+        ({"memory": "0"}, "--slurm memory=0: Expected float > 0"),
+        ({"partition": "a b"}, "--slurm partition=a b: Expected str matching regex"),
+    ],
+)
+def test_what_slurm_cannot_be_asked_for_is_said(words, sentence):
+    with pytest.raises(UserError) as raised:
+        Request.of(words)
+    assert str(raised.value).startswith(sentence)
+
+
+def test_what_is_asked_of_slurm_is_what_the_user_wrote():
+    request = Request.of({"partition": "long", "time": "120", "cpus": "4", "memory": "7.5", "gpus": "1"})
+    assert request.parameters(8) == {
+        "job_name": "rulezoo",
+        "partition": "long",
+        "time": 120,
+        "cpus_per_task": 4,
+        "mem": "7680M",
+        "gpus_per_node": 1,
+        "signal_delay_s": 90,
+        "array_parallelism": 8,
+        "additional_parameters": {"requeue": True},
+    }
+    assert not {"partition", "mem", "gpus_per_node"} & set(Request().parameters(None))
