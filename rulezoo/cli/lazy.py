@@ -105,5 +105,5 @@ def _border(*, debug: bool) -> Iterator[None]:
         if debug or not isinstance(error, UserError):
             raise
         line = _OneLine(str(error))
-        line.exit_code = error.exit_code
+        line.exit_code = error.exit_code  # type: ignore[misc]  # click declares it as the class's
         raise line from error

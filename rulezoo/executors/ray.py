@@ -7,6 +7,7 @@ died, and the job goes on from what it left in the store, which all nodes share.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import socket
 from collections import deque
@@ -192,7 +193,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
     ):  # Ray says there, in colours, that a node died; stdout is for results
         try:
             _knock(address)
-            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
             raise Unreachable(
                 f"no Ray cluster answers at {address or 'this machine'}: {str(error) or type(error).__name__}; "
