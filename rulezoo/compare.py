@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rulezoo import journal
 from rulezoo.errors import UserError
-from rulezoo.jobs import Job
+from rulezoo.jobs import CHECKPOINT, Job, is_done
 
 if TYPE_CHECKING:
     from rulezoo.executors import Executor, Listener
     from rulezoo.plan import Cell
-    from rulezoo.records import Asked
     from rulezoo.store import Store
 
 
@@ -26,6 +26,7 @@ def execute(
     download: bool = False,
     threads: int | None = None,
     probes: int = 0,
+    checkpoint: float = CHECKPOINT,
 ) -> None:
     """Run what is missing.
 
@@ -38,6 +39,7 @@ def execute(
         download: whether data sets may be downloaded into it.
         threads: torch's threads in each process.
         probes: at how many points of training to probe the rules.
+        checkpoint: seconds between two checkpoints of a training; 0 = none.
 
     Raises:
         StoreError: if the store cannot be written; before the first training where that can be known.
@@ -64,10 +66,12 @@ def execute(
             threads=threads,
             probes=probes,
             trial=cell.trial,
+            checkpoint=checkpoint,
         )
         for cell, seeds in missing
     ]
-    executor.run(jobs, listener)
+    with journal.comparison(store, [asked for cell in cells for asked in cell.asked]):
+        executor.run(jobs, listener)
 
 
 def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) -> None:
@@ -82,17 +86,5 @@ def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) 
 
 
 def outstanding(cell: Cell, store: Store, probes: int = 0) -> tuple[int, ...]:
-    """The seeds of a cell that have to be run: those without a record, and those that were interrupted.
-
-    Probes do not change a training and are no part of what identifies it. A run that went well but was probed at fewer
-    points than are asked for is run again, and the same numbers with more probes take the old record's place.
-    """
-
-    def stored(asked: Asked) -> bool:
-        record = store.get(asked)
-        if record is None or record.status == "interrupted":
-            return False
-        last = record.curve[-1].step if record.curve else 0
-        return record.status != "ok" or len(record.probes) >= min(probes, last + 1)
-
-    return tuple(asked.seed for asked in cell.asked if not stored(asked))
+    """The seeds of a cell that have to be run: those that are not `rulezoo.jobs.is_done`."""
+    return tuple(asked.seed for asked in cell.asked if not is_done(store.get(asked), probes))
