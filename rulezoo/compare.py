@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from rulezoo.jobs import CHECKPOINT, Job, is_done
 if TYPE_CHECKING:
     from rulezoo.executors import Executor, Listener
     from rulezoo.plan import Cell
+    from rulezoo.records import Record
     from rulezoo.store import Store
 
 
@@ -27,6 +28,7 @@ def execute(
     threads: int | None = None,
     probes: int = 0,
     checkpoint: float = CHECKPOINT,
+    again: Callable[[Record], bool] = lambda record: False,
 ) -> None:
     """Run what is missing.
 
@@ -40,18 +42,22 @@ def execute(
         threads: torch's threads in each process.
         probes: at how many points of training to probe the rules.
         checkpoint: seconds between two checkpoints of a training; 0 = none.
+        again: which records are to be replaced: they are set aside, and their runs are done like those that are missing.
 
     Raises:
         StoreError: if the store cannot be written; before the first training where that can be known.
         DataMissing: if a task's data are not there; before the first training.
     """
-    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes))]
+    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes, again))]
     runs = sum(len(cell.asked) for cell in cells)
     listener.planned(runs, runs - sum(len(seeds) for _, seeds in missing))
     if not missing:
         return
     store.check_writable()
     _look_for_data([cell for cell, _ in missing], data, download=download)
+    for asked in [asked for cell in cells for asked in cell.asked]:
+        if (record := store.get(asked)) and again(record):
+            store.set_aside(asked)
     jobs = [
         Job(
             rule=cell.rule_name,
@@ -85,6 +91,12 @@ def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) 
             # Foreign code: its jobs will meet it, too, and record it, and the other tasks go on.
 
 
-def outstanding(cell: Cell, store: Store, probes: int = 0) -> tuple[int, ...]:
-    """The seeds of a cell that have to be run: those that are not `rulezoo.jobs.is_done`."""
-    return tuple(asked.seed for asked in cell.asked if not is_done(store.get(asked), probes))
+def outstanding(
+    cell: Cell, store: Store, probes: int = 0, again: Callable[[Record], bool] = lambda record: False
+) -> tuple[int, ...]:
+    """The seeds of a cell that have to be run: those that are not `rulezoo.jobs.is_done`, or are wanted ``again``."""
+
+    def done(record: Record | None) -> bool:
+        return is_done(record, probes) and not (record and again(record))
+
+    return tuple(asked.seed for asked in cell.asked if not done(store.get(asked)))

@@ -17,6 +17,9 @@ from rulezoo.cli.progress import progress
 from rulezoo.compare import execute
 from rulezoo.errors import UserError
 from rulezoo.executors.local import Local
+from rulezoo.freshness import RETRY, stale, wanted_again
+from rulezoo.jobs import CHECKPOINT
+from rulezoo.memory import share
 from rulezoo.plan import Cell, choose_device, plan
 from rulezoo.records import Record
 from rulezoo.registry import Registry
@@ -34,6 +37,14 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
             raise click.BadParameter(f"{value!r} must read NAME.OPTION=VALUE, like nmnc.rank=64")
         options.setdefault(name, {})[option] = text
     return options
+
+
+def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
+    words = names(ctx, param, values)
+    for word in words:
+        if word not in RETRY:
+            raise click.BadParameter(f"{word!r} is none of {', '.join(RETRY)}")
+    return words
 
 
 @click.command()
@@ -56,8 +67,16 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
               help="Trainings at the same time.  [default: one for each processor core; one on a GPU]")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="End a training that takes longer, and record it as timed out.")  # fmt: skip
+@click.option("--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+              help="End a training that takes more, and record it as out of memory; seeds that are trained together "
+              "are then tried in halves.  [default: an equal share of what is free]")  # fmt: skip
 @click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="Measure angles to backprop, alignment and dimensions at N points of training; not timed.")  # fmt: skip
+@click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True, metavar="SECONDS",
+              help="Keep the state of a training so often, to go on from when it is broken off; 0 = never.")  # fmt: skip
+@click.option("--retry", metavar="WHICH", multiple=True, callback=_retry,
+              help="Run again what is stored: failed, stale (its code has changed), all, or a status such as "
+              "timeout.")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
@@ -74,7 +93,10 @@ def compare(
     device: str,
     jobs: int | None,
     time_limit: float | None,
+    memory_limit: float | None,
     probes: int,
+    checkpoint: float,
+    retry: list[str],
     data_root: Path | None,
     download: bool,
     out: Path,
@@ -94,6 +116,7 @@ def compare(
         )
         cores = _cores()
         jobs = jobs or (cores if where == "cpu" else 1)
+        memory = int(1e9 * memory_limit) if memory_limit else share(jobs)
 
         if trials:
             say(f"tuning: {trials} trials of each rule on each task, in rounds")
@@ -103,12 +126,14 @@ def compare(
                 execute(
                     cells,
                     store,
-                    Local(jobs, time_limit),
+                    Local(jobs, time_limit, memory),
                     listener,
                     data=data_root,
                     download=download,
                     threads=max(1, cores // jobs),
                     probes=probes,
+                    checkpoint=checkpoint,
+                    again=wanted_again(retry, found),
                 )
 
         tuned = study.tune(cells, trials, found, store, go) if trials else []
@@ -159,7 +184,13 @@ def _show(
         raise UserError(f"no result could be read back from {out}")
     tasks = list(dict.fromkeys(cell.task_name for cell in cells))
     plausibility = {name: one.spec.plausibility for name, one in found.rules.items()}
-    table = board.build(records, tasks=tasks, plausibility=plausibility, tunings=tuned)
+    table = board.build(
+        records,
+        tasks=tasks,
+        plausibility=plausibility,
+        tunings=tuned,
+        stale=lambda record: stale(record, found),
+    )
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
     click.echo(board.render(table, "table", width=width, color=color), nl=False)
