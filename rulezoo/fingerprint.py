@@ -29,17 +29,13 @@ def fingerprint(module: str) -> str:
     Raises:
         LookupError: if its source cannot be had.
     """
-    shapes, waiting = {}, [module]
+    shapes: dict[str, str] = {}
+    waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in shapes:
-            continue
-        path = _source(name)
-        if path is None:
-            raise LookupError(f"the source of {name} is not there")
-        tree = ast.parse(path.read_bytes())
-        shapes[name] = _shape(tree)
-        waiting += [found for found in _imports(tree, name, path) if _counts(found)]
+        if name not in shapes:
+            shapes[name], found = _read(name)
+            waiting += found
     # The name of a plugin that is a file holds a hash of its text, comments included.
     ordered = [shapes[module], *(shape for name, shape in sorted(shapes.items()) if name != module)]
     return hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16]
@@ -65,17 +61,30 @@ def _counts(module: str) -> bool:
 
 
 @functools.cache
+def _read(module: str) -> tuple[str, tuple[str, ...]]:
+    """What a module says, and the modules of plugins that it imports."""
+    path = _source(module)
+    if path is None:
+        raise LookupError(f"the source of {module} is not there")
+    tree = ast.parse(path.read_bytes())
+    return _shape(tree), tuple(found for found in _imports(tree, module, path) if _counts(found))
+
+
+@functools.cache
 def _source(module: str) -> Path | None:
-    """The file of a module, which is not imported; the packages around it are."""
-    loaded = getattr(sys.modules.get(module), "__file__", None)
-    if loaded is None:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError, AttributeError):
-            return None
-        loaded = spec.origin if spec else None
-    path = Path(loaded) if loaded else None
-    return path if path and path.suffix == ".py" and path.is_file() else None
+    """The file of a module; nothing is imported to find it."""
+    if loaded := getattr(sys.modules.get(module), "__file__", None):
+        return Path(loaded)
+    top, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not inner:
+        return Path(spec.origin) if spec and spec.origin else None
+    bases = [Path(folder, *inner) for folder in spec.submodule_search_locations or ()]
+    files = [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py")]
+    return next((path for path in files if path.is_file()), None)
 
 
 def _imports(tree: ast.Module, module: str, path: Path) -> Iterator[str]:

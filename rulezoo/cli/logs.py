@@ -35,7 +35,7 @@ def logs(run: Sequence[str], out: Path) -> None:
     known = {key: record.asked for key, record in records.items()}
     known |= {asked.key: asked for one in journal.trainings(store) for asked in one.asked}
     asked = _the_one(run, known.values(), out)
-    print_table([("run", f"{asked.task}  {asked.rule}  seed {asked.seed}"), ("key", asked.key)])
+    print_table([("run", f"{asked.task} {asked.rule} seed {asked.seed}"), ("key", asked.key)])
     if record := records.get(asked.key):
         _show(record)
     else:
