@@ -10,6 +10,7 @@ import torch
 
 from rulezoo import groups, runner
 from rulezoo.checkpoints import CheckpointFiles
+from rulezoo.plan import Trial
 from rulezoo.records import Asked
 from rulezoo.registry import discover
 from rulezoo.seeding import number
@@ -54,13 +55,12 @@ def numbers(outcomes):
     return [(o.status, o.reason, o.scores, o.curve, o.probes, o.seeds_together) for o in outcomes]
 
 
-def train(rule, seeds, checkpoints=None, budget=ADAM, task=None, probes=0, told=None):
+def train(rule, seeds, checkpoints=None, budget=ADAM, task=None, probes=0, told=None, trial=None):
     task = task or TinyTask()
     rule = rule if not isinstance(rule, str) else discover().make_rule(rule, {})
     tell = (lambda done, total: None) if told is None else (lambda done, total: told.append((done, total)))
-    return list(
-        runner.run(rule, task, seeds, budget, task.data(), torch.device("cpu"), tell, probes, checkpoints)
-    )
+    cpu, data = torch.device("cpu"), task.data()
+    return list(runner.run(rule, task, seeds, budget, data, cpu, tell, probes, trial, checkpoints))
 
 
 def broken_off(folder, lives, *args, **words):
@@ -99,6 +99,19 @@ def test_it_may_be_killed_again_and_again(tmp_path):
     told = []
     assert numbers(train("nmnc", (0, 1), files(tmp_path), told=told)) == whole
     assert told[0] == (18, STEPS)
+
+
+def test_a_trial_that_was_killed_is_given_up_where_it_would_have_been(tmp_path):
+    seeds = (0, 1, 2)
+    after_one = sorted(outcome.curve[0].validation for outcome in train("backprop", seeds))
+    assert after_one[0] < after_one[-1]
+    trial = Trial(after=1, bar=after_one[-1])
+    whole = numbers(train("backprop", seeds, trial=trial))
+    assert "pruned" in [one[0] for one in whole]
+    for lives in (4, 6, 8):  # before, at and after the end of the epoch after which that is decided
+        folder = tmp_path / str(lives)
+        broken_off(folder, lives, "backprop", seeds, trial=trial)
+        assert numbers(train("backprop", seeds, files(folder), trial=trial)) == whole
 
 
 def test_what_a_group_ended_with_is_kept_until_its_records_are_stored(tmp_path):
