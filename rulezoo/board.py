@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -143,6 +143,7 @@ def build(
     rules: Sequence[str] | None = None,
     plausibility: Mapping[str, Plausibility | None] | None = None,
     tunings: Iterable[Tuned] = (),
+    stale: Callable[[Record], str | None] = lambda record: None,
 ) -> Board:
     """Make the table; the order of the records is of no importance.
 
@@ -152,17 +153,22 @@ def build(
         rules: names of the rules to show; all if not given.
         plausibility: name of a rule → what its spec declares.
         tunings: the winners of which get rows of their own.
+        stale: why a record may be out of date, if it may; see `rulezoo.freshness`.
     """
     grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
-    return of(grid, plausibility) if grid.rows else Board()
+    return of(grid, plausibility, stale) if grid.rows else Board()
 
 
-def of(grid: Grid, plausibility: Mapping[str, Plausibility | None] | None = None) -> Board:
+def of(
+    grid: Grid,
+    plausibility: Mapping[str, Plausibility | None] | None = None,
+    stale: Callable[[Record], str | None] = lambda record: None,
+) -> Board:
     """The table of an arrangement that has rows; the arguments are those of `build`."""
     from rulezoo.scores import standings
 
     marks = {name: declared.marks() for name, declared in (plausibility or {}).items() if declared}
-    rows = [_row(grid, standing, marks) for standing in standings(grid.scores())]
+    rows = [_row(grid, standing, marks, stale) for standing in standings(grid.scores())]
     sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
     return Board(
         columns=tuple(_columns(grid)),
@@ -250,6 +256,11 @@ def _notes(runs: list[Record]) -> tuple[str, ...]:
     return tuple(f"{words} ({k} of {len(runs)})" for words, k in sorted(said.items()))
 
 
+def _stale_notes(runs: list[Record], stale: Callable[[Record], str | None]) -> tuple[str, ...]:
+    said = Counter(clean(reason) for r in runs if (reason := stale(r)))
+    return tuple(f"stale: {words} ({k} of {len(runs)})" for words, k in sorted(said.items()))
+
+
 def _said(record: Record) -> str:
     status = "no test score" if record.status == "ok" else record.status.replace("_", " ")
     reason = clean(record.reason or "")
@@ -257,7 +268,12 @@ def _said(record: Record) -> str:
     return f"{status}: {reason}" if reason else status
 
 
-def _row(grid: Grid, standing: Standing, marks: Mapping[str, dict[str, str]]) -> Row:
+def _row(
+    grid: Grid,
+    standing: Standing,
+    marks: Mapping[str, dict[str, str]],
+    stale: Callable[[Record], str | None],
+) -> Row:
     group = grid.rows[standing.rule]
     asked = group.runs[0].asked
     return Row(
@@ -265,7 +281,7 @@ def _row(grid: Grid, standing: Standing, marks: Mapping[str, dict[str, str]]) ->
         version=asked.rule_version,
         options=group.options,
         label=standing.rule,
-        cells=tuple(_cell_at(grid, standing.rule, column) for column in grid.columns),
+        cells=tuple(_cell_at(grid, standing.rule, column, stale) for column in grid.columns),
         score=standing.score,
         gap=standing.gap,
         plausibility={clean(name): clean(mark) for name, mark in marks.get(asked.rule, {}).items()},
@@ -273,7 +289,11 @@ def _row(grid: Grid, standing: Standing, marks: Mapping[str, dict[str, str]]) ->
     )
 
 
-def _cell_at(grid: Grid, row: str, column: str) -> Cell | None:
+def _cell_at(grid: Grid, row: str, column: str, stale: Callable[[Record], str | None]) -> Cell | None:
     latest = grid.runs(row, column)
     old = len(grid.cells.get((row, column), ())) - len(latest)
-    return replace(_cell(latest, old), setting=grid.settings.get((row, column), "")) if latest else None
+    if not latest:
+        return None
+    cell = _cell(latest, old)
+    setting = grid.settings.get((row, column), "")
+    return replace(cell, setting=setting, notes=(*cell.notes, *_stale_notes(latest, stale)))

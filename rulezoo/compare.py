@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rulezoo import journal
 from rulezoo.errors import UserError
-from rulezoo.jobs import Job
+from rulezoo.jobs import CHECKPOINT, Job, is_done
 
 if TYPE_CHECKING:
     from rulezoo.executors import Executor, Listener
     from rulezoo.plan import Cell
-    from rulezoo.records import Asked
+    from rulezoo.records import Record
     from rulezoo.store import Store
 
 
@@ -26,6 +27,8 @@ def execute(
     download: bool = False,
     threads: int | None = None,
     probes: int = 0,
+    checkpoint: float = CHECKPOINT,
+    again: Callable[[Record], bool] = lambda record: False,
 ) -> None:
     """Run what is missing.
 
@@ -38,18 +41,23 @@ def execute(
         download: whether data sets may be downloaded into it.
         threads: torch's threads in each process.
         probes: at how many points of training to probe the rules.
+        checkpoint: seconds between two checkpoints of a training; 0 = none.
+        again: which records are to be replaced: they are set aside, and their runs are done like those that are missing.
 
     Raises:
         StoreError: if the store cannot be written; before the first training where that can be known.
         DataMissing: if a task's data are not there; before the first training.
     """
-    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes))]
+    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes, again))]
     runs = sum(len(cell.asked) for cell in cells)
     listener.planned(runs, runs - sum(len(seeds) for _, seeds in missing))
     if not missing:
         return
     store.check_writable()
     _look_for_data([cell for cell, _ in missing], data, download=download)
+    for asked in [asked for cell in cells for asked in cell.asked]:
+        if (record := store.get(asked)) and again(record):
+            store.set_aside(asked)
     jobs = [
         Job(
             rule=cell.rule_name,
@@ -64,10 +72,12 @@ def execute(
             threads=threads,
             probes=probes,
             trial=cell.trial,
+            checkpoint=checkpoint,
         )
         for cell, seeds in missing
     ]
-    executor.run(jobs, listener)
+    with journal.comparison(store, [asked for cell in cells for asked in cell.asked]):
+        executor.run(jobs, listener)
 
 
 def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) -> None:
@@ -81,18 +91,12 @@ def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) 
             # Foreign code: its jobs will meet it, too, and record it, and the other tasks go on.
 
 
-def outstanding(cell: Cell, store: Store, probes: int = 0) -> tuple[int, ...]:
-    """The seeds of a cell that have to be run: those without a record, and those that were interrupted.
+def outstanding(
+    cell: Cell, store: Store, probes: int = 0, again: Callable[[Record], bool] = lambda record: False
+) -> tuple[int, ...]:
+    """The seeds of a cell that have to be run: those that are not `rulezoo.jobs.is_done`, or are wanted ``again``."""
 
-    Probes do not change a training and are no part of what identifies it. A run that went well but was probed at fewer
-    points than are asked for is run again, and the same numbers with more probes take the old record's place.
-    """
+    def done(record: Record | None) -> bool:
+        return is_done(record, probes) and not (record and again(record))
 
-    def stored(asked: Asked) -> bool:
-        record = store.get(asked)
-        if record is None or record.status == "interrupted":
-            return False
-        last = record.curve[-1].step if record.curve else 0
-        return record.status != "ok" or len(record.probes) >= min(probes, last + 1)
-
-    return tuple(asked.seed for asked in cell.asked if not stored(asked))
+    return tuple(asked.seed for asked in cell.asked if not done(store.get(asked)))

@@ -7,12 +7,21 @@ that a result exists the moment it can.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from rulezoo import groups, journal
+from rulezoo.checkpoints import CheckpointFiles
+from rulezoo.discovery import FILES
+from rulezoo.fingerprint import core, fingerprint
+from rulezoo.leases import forget, leases
 from rulezoo.plan import Cell, Trial, plan
 from rulezoo.provenance import answered
 from rulezoo.records import Answered, Asked, Cost, Device, Point, Record, Status
@@ -22,7 +31,9 @@ if TYPE_CHECKING:
     from rulezoo.runner import Outcome
 
 Tell = Callable[[int, int], None]
-"""``tell(steps done, steps in all)``."""
+"""``tell(steps done, steps in all)``; first ``tell(0, 0)``, when the work begins: it may have had to wait."""
+
+CHECKPOINT = 60.0  #: seconds between two checkpoints of a training
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class Job:
         threads: torch's threads; ``None`` = torch decides.
         probes: at how many points of training to probe.
         trial: set where the runs are trials of a tuning.
+        checkpoint: seconds between two checkpoints; 0 = none.
+        plugins: plugin files, joined like those of ``$RULEZOO_PLUGINS``: other machines do not have this environment.
     """
 
     rule: str
@@ -56,18 +69,33 @@ class Job:
     threads: int | None = None
     probes: int = 0
     trial: Trial | None = None
+    checkpoint: float = CHECKPOINT
+    plugins: str = field(default_factory=lambda: os.environ.get(FILES, ""))
 
     def cell(self) -> Cell:
         """The cell that the words stand for."""
         from rulezoo.registry import discover
 
         options = {self.rule: self.rule_options, self.task: self.task_options}
-        (cell,) = plan(discover(), [self.rule], [self.task], self.seeds, self.device, options, self.epochs)
+        files = [Path(text) for text in self.plugins.split(os.pathsep) if text]
+        (cell,) = plan(
+            discover(files), [self.rule], [self.task], self.seeds, self.device, options, self.epochs
+        )
         return cell
 
 
-def work(job: Job, tell: Tell = lambda done, total: None) -> list[Record]:
+def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = None) -> list[Record]:
     """Do a job in this process, and store each record as soon as there is one.
+
+    Where another process is at work on one of its runs, it waits; what is stored by then is not run again.
+
+    Args:
+        job: the job.
+        tell: told how far it is.
+        cell: what `Job.cell` gives, if it is known already.
+
+    Returns:
+        the record of each seed.
 
     Raises:
         StoreError: if they cannot be stored.
@@ -75,21 +103,94 @@ def work(job: Job, tell: Tell = lambda done, total: None) -> list[Record]:
     """
     import torch
 
-    from rulezoo import runner
-
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    cell, store, started = job.cell(), Store(job.store), datetime.now(UTC)
-    data = cell.task.data(job.data)
-    device = torch.device(job.device)
-    outcomes = runner.run(
-        cell.rule, cell.task, job.seeds, cell.budget, data, device, tell, job.probes, job.trial
-    )
-    records = []
-    for asked, outcome in zip(cell.asked, outcomes, strict=True):
-        records.append(_record(cell, asked, outcome, started))
-        store.put(records[-1])
-    return records
+    cell, store = cell or job.cell(), Store(job.store)
+    keys = [asked.key for asked in cell.asked]
+    with leases(store, keys):
+        tell(0, 0)
+        todo = [asked for asked in cell.asked if not is_done(store.get(asked), job.probes)]
+        if todo:
+            _train(job, cell, store, todo, tell)
+        forget(store, keys)
+    return [record for asked in cell.asked if (record := store.get(asked))]
+
+
+def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
+    import torch
+
+    from rulezoo import runner
+
+    started, checkpoints = datetime.now(UTC), _checkpoints(job, cell)
+    seeds = checkpoints.whole([asked.seed for asked in todo])
+    missing = {asked.seed: asked for asked in todo}
+    with journal.training(store, groups.name(todo[0], list(missing)), todo) as note:
+
+        def told(done: int, total: int) -> None:
+            note(done, total)
+            tell(done, total)
+
+        data = cell.task.data(job.data)
+        device = torch.device(job.device)
+        outcomes = runner.run(
+            cell.rule, cell.task, seeds, cell.budget, data, device, told, job.probes, job.trial, checkpoints
+        )
+        for seed, outcome in zip(seeds, outcomes, strict=True):
+            if seed in missing:
+                store.put(_record(cell, missing[seed], outcome, started))
+    one = todo[0]
+    checkpoints.clear(lambda seed: is_done(store.get(msgspec.structs.replace(one, seed=seed)), job.probes))
+
+
+def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
+    import torch
+
+    made_by = {
+        "code of the rule": str(_code(cell.rule_module)),
+        "code of the task": str(_code(cell.task_module)),
+        "code of rulezoo": core(),
+        "version of torch": str(torch.__version__),
+        "number of probes": str(job.probes),
+        "trial": str(job.trial),
+    }
+    folder = job.store / ".checkpoints"
+    return CheckpointFiles(folder, cell.asked[0], made_by, job.checkpoint, job.device, _say)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)  # kept in the run's log
+
+
+def halve(job: Job) -> bool:
+    """Have the group of seeds that a job was training go on in two halves, for it was more than the memory holds.
+
+    Returns:
+        whether it can: a seed alone cannot be divided. Then the same job is to be done again.
+    """
+    from rulezoo.runner import halves
+
+    cell, store = job.cell(), Store(job.store)
+    checkpoints = _checkpoints(job, cell)
+    seeds = tuple(asked.seed for asked in cell.asked if not is_done(store.get(asked), job.probes))
+    while seeds and (parts := checkpoints.divided(seeds)):
+        missing = {asked.seed for asked in cell.asked if not is_done(store.get(asked), job.probes)}
+        seeds = next((part for part in parts if missing & set(part)), ())
+    if len(seeds) < 2 or not cell.rule.vmappable:
+        return False
+    checkpoints.divide(seeds, halves(seeds))
+    return checkpoints.divided(seeds) is not None
+
+
+def is_done(record: Record | None, probes: int = 0) -> bool:
+    """Whether a run does not have to be run: it has a record, and was not interrupted.
+
+    Probes do not change a training and are no part of what identifies it. A run that went well but was probed at fewer
+    points than are asked for is run again, and the same numbers with more probes take the old record's place.
+    """
+    if record is None or record.status == "interrupted":
+        return False
+    last = record.curve[-1].step if record.curve else 0
+    return record.status != "ok" or len(record.probes) >= min(probes, last + 1)
 
 
 def failures(job: Job, status: Status, reason: str, started: datetime) -> list[Record]:
@@ -154,7 +255,16 @@ def _answered(cell: Cell, device: Device, started: datetime, seeds_together: int
         finished=datetime.now(UTC),
         seeds_together=seeds_together,
         mode="vmap" if seeds_together > 1 else "single",
+        rule_code=_code(cell.rule_module),
+        task_code=_code(cell.task_module),
     )
+
+
+def _code(module: str) -> str | None:
+    try:
+        return fingerprint(module)
+    except (LookupError, SyntaxError):  # without a source, or changed since it was imported
+        return None
 
 
 def _finite(value: float) -> float | None:

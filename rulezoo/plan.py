@@ -46,6 +46,8 @@ class Cell:
         task_name: the task's name.
         task: the configured task.
         task_plugin: where it came from.
+        rule_module: name of the module that the rule's class is asked of.
+        task_module: the same of the task's.
         budget: the task's, with the rule's learning rate and the user's epochs.
         asked: the identity of each seed's run.
         rule_words: the rule's options as the user wrote them, from which another process can make it again.
@@ -60,6 +62,8 @@ class Cell:
     task_name: str
     task: Task
     task_plugin: Plugin
+    rule_module: str
+    task_module: str
     budget: Budget
     asked: tuple[Asked, ...]
     rule_words: Mapping[str, str]
@@ -159,6 +163,8 @@ def _cell(
         task_name=task_found.spec.name,
         task=task,
         task_plugin=_plugin(task_found),
+        rule_module=rule_found.spec.module,
+        task_module=task_found.spec.module,
         budget=budget,
         asked=asked,
         rule_words=options.get(rule_found.spec.name, {}),

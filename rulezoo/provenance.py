@@ -31,6 +31,8 @@ def answered(
     finished: datetime,
     seeds_together: int,
     mode: Mode,
+    rule_code: str | None = None,
+    task_code: str | None = None,
 ) -> Answered:
     """Describe what computed a run.
 
@@ -42,6 +44,8 @@ def answered(
         finished: a time that knows its zone.
         seeds_together: how many seeds were trained in one vmap.
         mode: how they were trained.
+        rule_code: fingerprint of the rule's code.
+        task_code: fingerprint of the task's.
     """
     from rulezoo.records import Answered
 
@@ -57,6 +61,8 @@ def answered(
         finished=finished.astimezone(UTC).isoformat(timespec="seconds"),
         seeds_together=seeds_together,
         mode=mode,
+        rule_code=rule_code,
+        task_code=task_code,
     )
 
 

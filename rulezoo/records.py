@@ -143,6 +143,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         finished: UTC, ISO 8601.
         seeds_together: how many seeds were trained in one vmap.
         mode: how they were trained.
+        rule_code: `rulezoo.fingerprint` of the rule's code; ``None`` where it was not known.
+        task_code: the same of the task's.
     """
 
     packages: dict[str, str]
@@ -155,6 +157,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     finished: str
     seeds_together: int
     mode: Mode
+    rule_code: str | None = None
+    task_code: str | None = None
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

@@ -1,23 +1,26 @@
 """Trains one rule on one task for a group of seeds, and says what came out.
 
 The protocol: the same initial weights and batches for every rule, validation after every epoch, the test data read
-once at the end, and never by a trial of a tuning. The clock runs on training steps only. Every few steps a second trainer takes a step of plain autograd
-backprop on the same batch; the ratio of the two times is the cost, measured in turn and so fair on a noisy machine.
+once at the end, and never by a trial of a tuning. The clock runs on training steps only. Every few steps a second
+trainer takes a step of plain autograd backprop on the same batch; the ratio of the two times is the cost, measured in
+turn and so fair on a noisy machine.
 """
 
 from __future__ import annotations
 
 import math
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
 from rulezoo import credit
+from rulezoo.checkpoints import Checkpoints, Saved
+from rulezoo.clock import Clock
 from rulezoo.net import Net, Tensors
 from rulezoo.plan import Trial
 from rulezoo.probes import Prober, points
@@ -64,7 +67,7 @@ class Outcome:
         probes: what was measured from outside, see `rulezoo.probes`.
     """
 
-    status: Literal["ok", "diverged", "error", "skipped", "pruned"]
+    status: Literal["ok", "diverged", "error", "skipped", "pruned", "oom_host", "oom_gpu"]
     reason: str | None = None
     traceback: str | None = None
     scores: dict[str, float] | None = None
@@ -77,6 +80,21 @@ class Outcome:
     probes: tuple[Probe, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What is to be trained; the arguments of `run`."""
+
+    rule: LearningRule
+    task: Task
+    seeds: Sequence[int]
+    budget: Budget
+    data: Data
+    progress: Progress
+    probes: int
+    trial: Trial | None
+    checkpoints: Checkpoints
+
+
 def run(
     rule: LearningRule,
     task: Task,
@@ -87,11 +105,13 @@ def run(
     progress: Progress = lambda done, total: None,
     probes: int = 0,
     trial: Trial | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Iterator[Outcome]:
-    """Train ``rule`` on ``task``, all seeds together where the rule allows it, and else one by one.
+    """Train ``rule`` on ``task``, all seeds together where the rule and the memory allow it.
 
-    No exception of a rule or a task leaves this function: what fails is an `Outcome`. When a group fails, its seeds
-    are tried one by one, so that one bad seed does not take the others with it.
+    No exception of a rule or a task leaves this function: what fails is an `Outcome`. When a group runs out of memory,
+    its halves are tried; when it fails in another way, its seeds are tried one by one, so that one bad seed does not
+    take the others with it.
 
     Args:
         rule: the rule.
@@ -103,70 +123,79 @@ def run(
         progress: told how far the training is.
         probes: at how many points of training to probe the rule; what is trained is the same with and without.
         trial: set where the runs are trials of a tuning: then the test data are not read.
+        checkpoints: where to leave the state now and then, and to go on from; on a CPU, and with as many threads, the
+            numbers are the same bit for bit, however often a training was broken off.
 
     Yields:
         the outcome of each seed, as soon as it is known.
     """
     data = Data(*(Split(part.x.to(device), part.y.to(device)) for part in data))
-    vmap = len(seeds) > 1 and rule.vmappable
-    together = _group(rule, task, seeds, budget, data, progress, probes, trial) if vmap else None
-    yield from together or _one_by_one(rule, task, seeds, budget, data, progress, probes, trial)
+    order = _Order(rule, task, seeds, budget, data, progress, probes, trial, checkpoints or Checkpoints())
+    yield from _outcomes(order, tuple(seeds))
 
 
-def _group(
-    rule: LearningRule,
-    task: Task,
-    seeds: Sequence[int],
-    budget: Budget,
-    data: Data,
-    progress: Progress,
-    probes: int,
-    trial: Trial | None,
-) -> list[Outcome] | None:
-    """All seeds in one; ``None`` when that raised, for the reason will be found where a seed is alone."""
+def _outcomes(order: _Order, seeds: tuple[int, ...], before: int = 0) -> Iterator[Outcome]:
+    """Of some of the seeds; so many were done before."""
+    parts = order.checkpoints.divided(seeds)
+    if parts is None and len(seeds) > 1 and not order.rule.vmappable:
+        parts = _one_by_one(seeds)
+    if parts is None:
+        outcomes, parts = _tried(order, seeds, before)
+        yield from outcomes
+    for part in parts:
+        yield from _outcomes(order, part, before)
+        before += len(part)
+
+
+def _tried(order: _Order, seeds: tuple[int, ...], before: int) -> tuple[list[Outcome], list[tuple[int, ...]]]:
+    """Some seeds trained in one: their outcomes; or none and the parts to try, for a reason is found where it is alone."""
     try:
-        return _train(rule, task, seeds, budget, data, progress, probes, trial)
-    except Exception:  # noqa: BLE001  foreign code may fail in any way
-        return None
+        return _train(order, seeds, before), []
+    except Exception as error:  # noqa: BLE001  foreign code may fail in any way; we record it and go on
+        memory = _out_of_memory(error)
+        if len(seeds) == 1:
+            trace = "".join(traceback.format_exception(error))
+            return [Outcome(memory or "error", _in_words(error), trace)], []
+        parts = halves(seeds) if memory else _one_by_one(seeds)
+    order.checkpoints.divide(seeds, parts)
+    if order.data.train.x.is_cuda:  # what the group held would be held on to, and its parts could not have it
+        torch.cuda.empty_cache()
+    return [], parts
 
 
-def _one_by_one(
-    rule: LearningRule,
-    task: Task,
-    seeds: Sequence[int],
-    budget: Budget,
-    data: Data,
-    progress: Progress,
-    probes: int,
-    trial: Trial | None,
-) -> Iterator[Outcome]:
-    for place, seed in enumerate(seeds):
-
-        def tell(done: int, total: int, before: int = place) -> None:
-            progress(before * total + done, len(seeds) * total)
-
-        try:
-            (outcome,) = _train(rule, task, [seed], budget, data, tell, probes, trial)
-        except Exception as error:  # noqa: BLE001  foreign code may fail in any way; we record it and go on
-            outcome = Outcome("error", _in_words(error), "".join(traceback.format_exception(error)))
-        yield outcome
+def halves(seeds: Sequence[int]) -> list[tuple[int, ...]]:
+    """The first half of the seeds, which may be the larger one, and the second."""
+    middle = (len(seeds) + 1) // 2
+    return [tuple(seeds[:middle]), tuple(seeds[middle:])]
 
 
-def _train(
-    rule: LearningRule,
-    task: Task,
-    seeds: Sequence[int],
-    budget: Budget,
-    data: Data,
-    progress: Progress,
-    probes: int,
-    trial: Trial | None,
-) -> list[Outcome]:
-    net, params = build(task, seeds, data.train.x[:1], data.train.x.device)
-    reason = rule.skip(net, task)
+def _one_by_one(seeds: Sequence[int]) -> list[tuple[int, ...]]:
+    return [(seed,) for seed in seeds]
+
+
+def _out_of_memory(error: Exception) -> Literal["oom_host", "oom_gpu"] | None:
+    """Which memory did not suffice, if that is what happened."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "oom_gpu"
+    # torch's allocator on the CPU raises a RuntimeError that only its text tells from others.
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in _in_words(error):
+        return "oom_host"
+    return None
+
+
+def _train(order: _Order, seeds: tuple[int, ...], before: int) -> list[Outcome]:
+    net, params = build(order.task, seeds, order.data.train.x[:1], order.data.train.x.device)
+    reason = order.rule.skip(net, order.task)
     if reason is not None:
         return [Outcome("skipped", reason)] * len(seeds)
-    return _Run(rule, task, net, params, seeds, budget, data, probes, trial).outcomes(progress)
+
+    def tell(done: int, total: int) -> None:
+        """Of all seeds, each of which counts alike."""
+        if seeds != tuple(order.seeds):
+            done, total = before * total + len(seeds) * done, len(order.seeds) * total
+        order.progress(done, total)
+
+    return _Run(order, net, params, seeds).outcomes(tell)
 
 
 def _in_words(error: Exception) -> str:
@@ -186,47 +215,69 @@ class _PlainBackprop(LearningRule):
 
 
 class _Run:
-    """One training of a group of seeds."""
+    """One training of a group of seeds, from the beginning or from where it was broken off."""
 
-    def __init__(
-        self,
-        rule: LearningRule,
-        task: Task,
-        net: Net,
-        params: list[Tensors],
-        seeds: Sequence[int],
-        budget: Budget,
-        data: Data,
-        probes: int,
-        trial: Trial | None,
-    ) -> None:
-        self.trial = trial
-        self.task, self.net, self.seeds, self.budget, self.data = task, net, seeds, budget, data
-        self.batches = Batches(data.train, budget.batch, seeds)
-        self.steps = budget.epochs * self.batches.per_epoch
+    def __init__(self, order: _Order, net: Net, params: list[Tensors], seeds: tuple[int, ...]) -> None:
+        self.trial = order.trial
+        self.task, self.net, self.seeds = order.task, net, seeds
+        self.budget, self.data, self.checkpoints = order.budget, order.data, order.checkpoints
+        self.batches = Batches(self.data.train, self.budget.batch, seeds)
+        self.steps = self.budget.epochs * self.batches.per_epoch
         self.every = max(1, self.steps // _SAMPLES)
         first = self.batches.take(self.batches.epoch(0)[:, 0])
         self.parameters = sum(p.numel() for p in params[0].values())
         self.trainer, self.pace = (
-            Trainer(r, net, task.loss, params, first, seeds, budget, self.steps)
-            for r in (rule, _PlainBackprop())
+            Trainer(r, net, self.task.loss, params, first, seeds, self.budget, self.steps)
+            for r in (order.rule, _PlainBackprop())
         )
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
+        self.losses: list[Tensor] = []  # of each step of the epoch under way, (S,)
+        self.logs: dict[str, list[Tensor]] = {}  # name → of each of these steps at which it was logged, (S,)
         self.failed: dict[int, str] = {}  # seed's place in the group → how it diverged
         self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
-        self.clock = _Clock(data.train.x.device)
-        self.prober = Prober(net, task.loss, data, self.batches.size) if probes else None
-        self.probed_at = points(probes, self.steps)
+        self.clock = Clock(self.data.train.x.device)
+        self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if order.probes else None
+        self.probed_at = points(order.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
+        if saved := self.checkpoints.load(seeds):
+            self._load_state_dict(saved)
+
+    def _state_dict(self) -> Saved:
+        """All of it but the pace-maker, on which no number depends: tensors, numbers and strings."""
+        return {
+            "trainer": self.trainer.state_dict(),
+            "clock": self.clock.state_dict(),
+            "curves": [[asdict(point) for point in curve] for curve in self.curves],
+            "losses": torch.stack(self.losses) if self.losses else None,
+            "logs": {name: torch.stack(values) for name, values in self.logs.items()},
+            "failed": dict(self.failed),
+            "pruned": dict(self.pruned),
+            "probes": msgspec.to_builtins(self.probes),
+        }
+
+    def _load_state_dict(self, saved: Saved) -> None:
+        self.trainer.load_state_dict(saved["trainer"])
+        self.clock.load_state_dict(saved["clock"])
+        self.curves = [[Evaluation(**point) for point in curve] for curve in saved["curves"]]
+        self.losses = [] if saved["losses"] is None else list(saved["losses"])
+        self.logs = {name: list(values) for name, values in saved["logs"].items()}
+        self.failed, self.pruned = dict(saved["failed"]), dict(saved["pruned"])
+        self.probes = msgspec.convert(saved["probes"], list[list[Probe]])
 
     def outcomes(self, progress: Progress) -> list[Outcome]:
         """Train to the end of the budget, or until no seed is left."""
-        self._probe()
-        for epoch in range(self.budget.epochs):
-            self._train(epoch, progress)
-            self._prune(epoch + 1)
-            if len(self._ended) == len(self.seeds):
-                break
+        if self.trainer.t == 0:
+            self._probe()
+        else:
+            progress(self.trainer.t, self.steps)
+        self.cold = True  # torch sets much up at the first step in a process
+        while self.trainer.t < self.steps and len(self._ended) < len(self.seeds):
+            self._train(progress)
+            self._prune()
+            if self.checkpoints.due():
+                self._save()
+        if len(self.seeds) > 1:  # their records are stored one by one, and have to come from one training
+            self._save()
         last = self._score(self.data.validation if self.trial else self.data.test)
         return [self._outcome(place, last) for place in range(len(self.seeds))]
 
@@ -235,8 +286,9 @@ class _Run:
         """Places of the seeds of which nothing more is wanted."""
         return {*self.failed, *self.pruned}
 
-    def _prune(self, epoch: int) -> None:
-        """Give up the seeds of a trial that are not as good as they should be after this epoch."""
+    def _prune(self) -> None:
+        """Give up the seeds of a trial that are not as good as they should be after the last epoch."""
+        epoch = self.trainer.t // self.batches.per_epoch
         if self.trial is None or self.trial.bar is None or epoch != self.trial.after:
             return
         for place, curve in enumerate(self.curves):
@@ -246,39 +298,50 @@ class _Run:
                     f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
                 )
 
-    def _train(self, epoch: int, progress: Progress) -> None:
+    def _train(self, progress: Progress) -> None:
+        """To the end of the epoch under way."""
+        epoch, begin = divmod(self.trainer.t, self.batches.per_epoch)
         order = self.batches.epoch(epoch)
-        losses: list[Tensor] = []
-        logs: list[Tensors] = []
         self.clock.rule.start()
-        for i in range(self.batches.per_epoch):
+        for i in range(begin, self.batches.per_epoch):
             try:
                 loss, log = self.trainer.step(self.batches.take(order[:, i]))
             except Exception:
-                self._mark(losses)
+                self._mark()
                 self._mark_weights()
                 if len(self._ended) < len(self.seeds):
                     raise
                 return  # given numbers that are none, a rule may well raise: what happened is that it diverged
             self.clock.rule.laps += 1
-            losses.append(loss)
-            logs.append(log)
-            warming_up = self.trainer.t == 1  # torch sets much up at the first step of both
-            if warming_up or self.trainer.t % self.every == 0:
+            self._remember(loss, log)
+            if self.cold or self.trainer.t % self.every == 0:
                 self.clock.rule.stop()
                 self._pace(order[:, i])
                 progress(self.trainer.t, self.steps)
-                if warming_up:
-                    self.clock.clear()
+                if self.cold:
+                    self.clock.warmed_up()
+                    self.cold = False
                 self.clock.rule.start()
             if self.trainer.t in self.probed_at:
                 self.clock.rule.stop()
                 self._probe()
                 self.clock.rule.start()
+            if i + 1 < self.batches.per_epoch and self.checkpoints.due():
+                self.clock.rule.stop()
+                self._save()
+                self.clock.rule.start()
         self.clock.rule.stop()
         self.clock.epoch_ends()
-        self._mark(losses)
-        self._note(epoch, torch.stack(losses).mean(0).tolist(), logs)
+        self._mark()
+        self._note(epoch)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.seeds, self._state_dict())
+
+    def _remember(self, loss: Tensor, log: Tensors) -> None:
+        self.losses.append(loss)
+        for name, value in log.items():  # a rule need not log at every step
+            self.logs.setdefault(name, []).append(value)
 
     def _pace(self, which: Tensor) -> None:
         self.clock.backprop.start()
@@ -301,14 +364,14 @@ class _Run:
             self.probes[place].append(probe)
         self.clock.forget_peak(peak)
 
-    def _mark(self, losses: Sequence[Tensor]) -> None:
-        """Keep the step at which the loss of a seed was not finite, the first of the last ``len(losses)``."""
-        if not losses:
+    def _mark(self) -> None:
+        """Keep the step at which the loss of a seed was not finite, the first of the epoch under way."""
+        if not self.losses:
             return
-        finite = torch.stack(list(losses)).isfinite().cpu()  # (steps, S)
+        finite = torch.stack(self.losses).isfinite().cpu()  # (steps, S)
         for place in range(len(self.seeds)):
             if not finite[:, place].all():
-                step = self.trainer.t - len(losses) + int(finite[:, place].int().argmin())
+                step = self.trainer.t - len(self.losses) + int(finite[:, place].int().argmin())
                 self.failed.setdefault(place, f"the loss was not finite at step {step} of {self.steps}")
 
     def _mark_weights(self) -> None:
@@ -317,15 +380,16 @@ class _Run:
                 reason = f"the weights were not finite at step {self.trainer.t} of {self.steps}"
                 self.failed.setdefault(place, reason)
 
-    def _note(self, epoch: int, losses: list[float], logs: list[Tensors]) -> None:
-        """Evaluate, and add a point to the curve of each seed that has not diverged."""
+    def _note(self, epoch: int) -> None:
+        """Evaluate, add a point to the curve of each seed that has not diverged, and end the epoch."""
+        losses = torch.stack(self.losses).mean(0).tolist()
         validation = self._score(self.data.validation)
-        names = dict.fromkeys(name for log in logs for name in log)  # a rule need not log at every step
-        means = {name: _mean([log[name] for log in logs if name in log]) for name in names}
+        means = {name: _mean(values) for name, values in self.logs.items()}
         for place, curve in enumerate(self.curves):
             if place not in self._ended:
                 told = {name: values[place] for name, values in means.items()}
                 curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], told))
+        self.losses, self.logs = [], {}
 
     def _score(self, split: Split) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
@@ -361,82 +425,3 @@ class _Run:
 def _mean(values: Sequence[Tensor]) -> list[float]:
     """Mean over the steps, one for each seed."""
     return torch.stack(list(values)).float().mean(0).tolist()
-
-
-class _Clock:
-    """Wall time of the rule's steps and of backprop's, epoch by epoch.
-
-    A GPU is waited for at the ends of an epoch and around the few sampled steps only; the time of a rule's step is
-    then that of a stretch of steps, not of each.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.rule, self.backprop = _Stopwatch(self._wait), _Stopwatch(self._wait)
-        self._epochs: list[tuple[float, float]] = []
-        self._peak = 0  # before the counter of the GPU was last set back
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
-
-    def epoch_ends(self) -> None:
-        """Keep this epoch's mean times. The median of the epochs is told, so that a busy moment does not show."""
-        if self.rule.laps and self.backprop.laps:
-            self._epochs.append((self.rule.mean(), self.backprop.mean()))
-            self.clear()
-
-    def clear(self) -> None:
-        """Forget the times since the last epoch's end."""
-        self.rule.clear()
-        self.backprop.clear()
-
-    @property
-    def rule_seconds(self) -> float | None:
-        """Mean seconds of a rule's step in the median epoch (by its ratio to backprop)."""
-        return self._median()[0]
-
-    @property
-    def backprop_seconds(self) -> float | None:
-        """Mean seconds of a step of plain backprop in that epoch."""
-        return self._median()[1]
-
-    def _median(self) -> tuple[float | None, float | None]:
-        ranked = sorted(self._epochs, key=lambda times: times[0] / times[1])
-        return ranked[len(ranked) // 2] if ranked else (None, None)
-
-    def peak_bytes(self) -> int | None:
-        """Peak memory of the process on a GPU."""
-        if self.device.type != "cuda":
-            return None
-        return max(self._peak, torch.cuda.max_memory_allocated(self.device))
-
-    def forget_peak(self, before: int | None) -> None:
-        """Leave out what was needed for other things than training since the peak was ``before``."""
-        if before is not None:
-            self._peak = before
-            torch.cuda.reset_peak_memory_stats(self.device)
-
-
-class _Stopwatch:
-    """Adds up the time between `start` and `stop`; whoever uses it counts the laps."""
-
-    def __init__(self, wait: Callable[[], None]) -> None:
-        self.wait = wait
-        self.clear()
-
-    def clear(self) -> None:
-        self.laps, self.seconds = 0, 0.0
-
-    def mean(self) -> float:
-        return self.seconds / self.laps
-
-    def start(self) -> None:
-        self.wait()
-        self._started = time.perf_counter()
-
-    def stop(self) -> None:
-        self.wait()
-        self.seconds += time.perf_counter() - self._started

@@ -95,6 +95,11 @@ class _Spec:
         if not holds:
             raise SpecError(f"{field} of {self.name} must be {expected}, got {getattr(self, field)!r}")
 
+    @property
+    def module(self) -> str:
+        """The module that the class is asked of."""
+        return self.target.partition(":")[0]
+
     def load(self) -> type:
         """Import the module and return the class.
 
@@ -102,7 +107,7 @@ class _Spec:
             SpecError: if the module has no such class.
             ImportError: if the module cannot be imported.
         """
-        module, _, attribute = self.target.partition(":")
+        module, attribute = self.module, self.target.partition(":")[2]
         found = getattr(importlib.import_module(module), attribute, None)
         if found is None:
             raise SpecError(f"{self.name}: module {module} has no class {attribute}")

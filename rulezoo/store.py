@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
-import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from rulezoo import files
 from rulezoo.errors import UserError
 from rulezoo.migrations import UnknownSchema, migrate
 from rulezoo.provenance import without_paths
@@ -66,6 +65,33 @@ class Store:
         """Where the record of a run is, or would be."""
         return self.root / "runs" / asked.task / asked.rule / f"seed{asked.seed}-{asked.key}.json"
 
+    def folder(self, name: str) -> Path:
+        """A folder of the store for other things than records, made if need be.
+
+        Raises:
+            StoreError: if it cannot be made.
+        """
+        folder = self.root / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(_words(self.root, error)) from error
+        return folder
+
+    def set_aside(self, asked: Asked) -> None:
+        """Move the record of a run that is to be run again to ``.replaced``; there is none then.
+
+        Raises:
+            StoreError: if it cannot be moved.
+        """
+        path = self.path(asked)
+        try:
+            path.replace(self.folder(".replaced") / path.name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(_words(self.root, error)) from error
+
     def put(self, record: Record) -> Path:
         """Write a record in the place of an older one of the same run. Paths are taken out of its messages.
 
@@ -112,7 +138,7 @@ class Store:
         runs = self.root / "runs"
         try:
             runs.mkdir(parents=True, exist_ok=True)
-            _write(runs / "probe", PROBE)
+            files.write_whole(runs / "probe", PROBE)
             (runs / "probe").unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(_words(self.root, error)) from error
@@ -182,31 +208,11 @@ def write_whole(root: Path, path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, content)
+        files.write_whole(path, content)
     except OSError as error:
         raise StoreError(
             f"{_words(root, error)} The records stored before are whole: the same command goes on from them."
         ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises:
-        OSError: and then neither the file nor a temporary one is there that was not there before.
-    """
-    # Not tempfile: its files are readable by their owner alone, and results are shared.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105  spelt like the system call that it is
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _words(root: Path, error: OSError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,6 +128,27 @@ class Trainer:
             return {name: (v if self.alone else v[place]).clone() for name, v in tensors.items()}
 
         return copy(self.params), State(copy(self.state.params), copy(self.state.buffers))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, as it lies in memory: tensors, numbers and strings."""
+        return {
+            "t": self.t,
+            "trained": dict(self.trained),
+            "buffers": dict(self.state.buffers),
+            "optimizer": self.optimizer.state_dict(),
+            "noise": [gen.get_state() for gen in self.noise],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on from the `state_dict` of a trainer of the same rule, task, budget and seeds."""
+        self.t = saved["t"]
+        with torch.no_grad():
+            for name, p in self.trained.items():
+                p.copy_(saved["trained"][name])
+        self.state = State(self.state.params, dict(saved["buffers"]))
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for gen, state in zip(self.noise, saved["noise"], strict=True):
+            gen.set_state(state.cpu())  # torch wants it there, whatever the generator draws on
 
     def finite(self) -> Tensor:
         """Whether everything that a seed has trained is finite, ``(S,)``."""

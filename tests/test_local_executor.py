@@ -64,6 +64,13 @@ PLUGIN = """
         def trouble(self, step):
             os._exit(3)
 
+    class Swells(Wild):
+        def trouble(self, step):
+            held = []
+            while True:
+                held.append(b"x" * 50_000_000)
+                time.sleep(0.01)
+
     class Leaves(Wild):
         def trouble(self, step):
             sys.exit(0)
@@ -92,7 +99,7 @@ PLUGIN = """
 
     @rulezoo.hookimpl
     def rulezoo_rules():
-        names = "raises nan hangs exits leaves kills slow wild".split()
+        names = "raises nan hangs exits leaves kills swells slow wild".split()
         return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
 
     @rulezoo.hookimpl
@@ -227,6 +234,7 @@ WILD = {
     "exits": ("crashed", "its process ended without a word, with exit code 3"),
     "leaves": ("crashed", "its process ended without a word, with exit code 0"),
     "kills": ("killed", "its process was ended by signal 9 (Killed)"),
+    "swells": ("oom_host", "took more memory than the limit of 2 GB; --memory-limit sets it"),
     "wild": ("skipped", "needs more than 4 sites"),
     "frozen": ("ok", None),
 }
@@ -240,7 +248,8 @@ def wild(plugin, tmp_path_factory):
         patch.setenv(FILES, plugin)
         words = ["compare", "--rules", ",".join(WILD), "--tasks", "tiny", "--seeds", "2", "--epochs", "1"]
         # The one that hangs does not keep the others from being trained.
-        yield folder, *here(*words, "--jobs", "2", "--time-limit", LIMIT, "--device", "cpu", "--out", folder)
+        limits = ["--time-limit", LIMIT, "--memory-limit", "2"]
+        yield folder, *here(*words, "--jobs", "2", *limits, "--device", "cpu", "--out", folder)
 
 
 def test_every_failure_is_a_record_of_its_own_kind(wild):
@@ -279,8 +288,13 @@ def test_where_there_is_no_terminal_there_are_no_control_characters(wild):
     _, _, out, err = wild
     assert all(c.isprintable() or c == "\n" for c in out + err)
     progress = [line for line in err.splitlines() if not line.startswith("rulezoo: ")]
-    assert progress[0] == "18 of 18 runs to do"
+    assert progress[0] == "20 of 20 runs to do"
     assert sorted(line.split()[:2] for line in progress[1:]) == sorted(["tiny", rule] for rule in WILD)
+
+
+def test_six_kinds_of_failure_are_told_apart(wild):
+    failed = {record.status for record in stored(wild[0]).values()} - {"ok", "skipped"}
+    assert failed == {"error", "diverged", "timeout", "crashed", "killed", "oom_host"}
 
 
 def test_the_second_time_the_failures_are_told_again_but_not_run(wild, plugin, monkeypatch):
@@ -292,7 +306,7 @@ def test_the_second_time_the_failures_are_told_again_but_not_run(wild, plugin, m
     assert (code, again) == (1, out)
     assert files(folder) == before
     told = [line for line in err.splitlines() if line.startswith("rulezoo: ")]
-    assert err_again.splitlines() == ["all 18 runs are stored already", *told]
+    assert err_again.splitlines() == ["all 20 runs are stored already", *told]
 
 
 def test_a_plugin_named_after_the_server_of_processes_was_started_reaches_them(wild, tmp_path):
@@ -398,7 +412,7 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_what_is_under_way(elsewhe
     assert err.splitlines()[-1] == (
         "rulezoo: interrupted; what is finished is stored, and the same command goes on from there"
     )
-    assert "a remark of the rule" in err
+    assert "a remark of the rule" in here("logs", "hangs", "0", "--out", out)[1]
     assert "Traceback" not in err
     until(lambda: not command.family(), "every process is gone")
     assert {path: content for path, content in files(out).items() if path in before} == before

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from rulezoo import LearningRule, State, Step, credit, runner
+from rulezoo import LearningRule, State, Step, clock, credit, runner
 from rulezoo.seeding import number
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
@@ -352,7 +352,7 @@ def test_the_clock_runs_on_training_steps_only(monkeypatch, samples):
             takes(1 if t else 2)
             return super().step(net, loss, params, state, batch, noise, t)
 
-    monkeypatch.setattr(runner, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(clock, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(runner, "_PlainBackprop", Pace)
     monkeypatch.setattr(runner, "_SAMPLES", samples)
     (outcome,) = run(Timed(), progress=lambda done, total: takes(1000))

@@ -21,6 +21,8 @@ COMMANDS = {
     "leaderboard": Command(
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
     ),
+    "status": Command("rulezoo.cli.status:status", "Show how far a comparison is; from any shell."),
+    "logs": Command("rulezoo.cli.logs:logs", "Show how a run went: its curve, its error, what it printed."),
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
     "new": Command("rulezoo.cli.new:new", "Write a rule or task of your own to start from."),
     "verify": Command("rulezoo.cli.verify:verify", "Check that a rule or task is what it says it is."),

@@ -17,6 +17,8 @@ from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
 from rulezoo.compare import execute
 from rulezoo.errors import UserError
+from rulezoo.freshness import RETRY, stale, wanted_again
+from rulezoo.jobs import CHECKPOINT
 from rulezoo.plan import Cell, plan
 from rulezoo.records import Record
 from rulezoo.registry import Registry
@@ -34,6 +36,14 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
             raise click.BadParameter(f"{value!r} must read NAME.OPTION=VALUE, like nmnc.rank=64")
         options.setdefault(name, {})[option] = text
     return options
+
+
+def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
+    words = names(ctx, param, values)
+    for word in words:
+        if word not in RETRY:
+            raise click.BadParameter(f"{word!r} is none of {', '.join(RETRY)}")
+    return words
 
 
 @click.command()
@@ -55,6 +65,11 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 @executor_options
 @click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="Measure angles to backprop, alignment and dimensions at N points of training; not timed.")  # fmt: skip
+@click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True, metavar="SECONDS",
+              help="Keep the state of a training so often, to go on from when it is broken off; 0 = never.")  # fmt: skip
+@click.option("--retry", metavar="WHICH", multiple=True, callback=_retry,
+              help="Run again what is stored: failed, stale (its code has changed), all, or a status such as "
+              "timeout.")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
@@ -70,6 +85,8 @@ def compare(
     epochs: int | None,
     device: str,
     probes: int,
+    checkpoint: float,
+    retry: list[str],
     data_root: Path | None,
     download: bool,
     out: Path,
@@ -108,6 +125,8 @@ def compare(
                     download=download,
                     threads=by.threads,
                     probes=probes,
+                    checkpoint=checkpoint,
+                    again=wanted_again(retry, found),
                 )
 
         tuned = study.tune(cells, trials, found, store, go) if trials else []
@@ -152,7 +171,13 @@ def _show(
         raise UserError(f"no result could be read back from {out}")
     tasks = list(dict.fromkeys(cell.task_name for cell in cells))
     plausibility = {name: one.spec.plausibility for name, one in found.rules.items()}
-    table = board.build(records, tasks=tasks, plausibility=plausibility, tunings=tuned)
+    table = board.build(
+        records,
+        tasks=tasks,
+        plausibility=plausibility,
+        tunings=tuned,
+        stale=lambda record: stale(record, found),
+    )
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
     click.echo(board.render(table, "table", width=width, color=color), nl=False)

@@ -29,6 +29,7 @@ class Wanted:
     gpus: str | None = None
     per_gpu: int | None = None
     time_limit: float | None = None
+    memory_limit: float | None = None
     slurm: tuple[tuple[str, str], ...] = ()
     ray_address: str | None = None
 
@@ -89,6 +90,13 @@ _OPTIONS = (
         help="End a training that takes longer, and record it as timed out.",
     ),
     click.option(
+        "--memory-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GB",
+        help="End a training that takes more, and record it as out of memory; seeds that are trained together are "
+        "then tried in halves.  [default: on this machine an equal share of what is free]",
+    ),
+    click.option(
         "--slurm",
         metavar="KEY=VALUE",
         multiple=True,
@@ -137,6 +145,7 @@ def _fitting(wanted: Wanted, device: str) -> None:
     given = {
         "--gpus": (wanted.gpus, ("local",)),
         "--per-gpu": (wanted.per_gpu, ("local", "ray")),
+        "--memory-limit": (wanted.memory_limit, ("local",)),
         "--slurm": (wanted.slurm, ("slurm",)),
     }
     for option, (value, executors) in given.items():
@@ -148,13 +157,15 @@ def _fitting(wanted: Wanted, device: str) -> None:
 
 def _local(wanted: Wanted, wish: str) -> Workers:
     from rulezoo.executors.local import Local
+    from rulezoo.memory import share
     from rulezoo.plan import choose_device
 
     gpus = _gpus(wanted.gpus) if wanted.gpus else ()
     device = choose_device("cuda" if gpus or wanted.per_gpu else wish)
     on_gpus = max(1, len(gpus)) * (wanted.per_gpu or 1)
     jobs = wanted.jobs or (_cores() if device == "cpu" else on_gpus)
-    return Workers(Local(jobs, wanted.time_limit, gpus), device, max(1, _cores() // jobs))
+    memory = int(1e9 * wanted.memory_limit) if wanted.memory_limit else share(jobs)
+    return Workers(Local(jobs, wanted.time_limit, gpus, memory), device, max(1, _cores() // jobs))
 
 
 def _gpus(wanted: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import click
 from rulezoo.board import Format, build, render
 from rulezoo.cli.common import names, out_option, registry, say
 from rulezoo.errors import UserError, unknown
+from rulezoo.freshness import stale
 from rulezoo.store import Store
 from rulezoo.tuning import records as tunings
 
@@ -60,16 +61,23 @@ def leaderboard(
     conclusions = tunings.read(Store(out))
     for damage in conclusions.damaged:
         say(f"left out: {damage.path} {damage.reason}")
+    zoo = registry()
     shown = {"tasks": tasks or None, "rules": rules or None}
     if html or serve:
         from rulezoo.site.build import site
 
         findings = _claims(claims) if claims else ()
-        files = site(records, registry(), **shown, tunings=conclusions.tunings, claims=findings)
+        files = site(records, zoo, **shown, tunings=conclusions.tunings, claims=findings)
         _publish(files, html, port if serve else None)
         return
-    plausibility = {name: found.spec.plausibility for name, found in registry().rules.items()}
-    board = build(records, **shown, plausibility=plausibility, tunings=conclusions.tunings)
+    plausibility = {name: found.spec.plausibility for name, found in zoo.rules.items()}
+    board = build(
+        records,
+        **shown,
+        plausibility=plausibility,
+        tunings=conclusions.tunings,
+        stale=lambda record: stale(record, zoo),
+    )
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     click.echo(render(board, form, width=shutil.get_terminal_size((100, 24)).columns, color=color), nl=False)
 

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 from rulezoo.discovery import FILES
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.gpus import VISIBLE, least_used
-from rulezoo.jobs import Job, failures
-from rulezoo.store import StoreError
+from rulezoo.jobs import Job, failures, halve
+from rulezoo.logs import capture
+from rulezoo.memory import in_words, resident
+from rulezoo.store import Store, StoreError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from rulezoo.records import Status
 
 _POLL = 1.0  # seconds between looks at the clock while nothing happens
+_WATCH = 0.1  # the same while memory is watched: a gigabyte is soon taken
 _GRACE = 10.0  # seconds between asking a process to end and killing it
 
 
@@ -42,7 +45,7 @@ class _Running:
     pipe: Connection
     gpu: str | None
     started: datetime
-    deadline: float | None
+    deadline: float | None = None  # set when its work begins
     failed: tuple[Status, str] | None = None  # how the job says that it ended, if not well
 
 
@@ -54,11 +57,14 @@ class Local:
         jobs: how many at a time.
         time_limit: wall seconds after which a job is ended, or ``None``.
         gpus: what ``CUDA_VISIBLE_DEVICES`` calls the GPUs to share out, one to a job; empty = as the environment has it.
+        memory_limit: bytes that a job may hold in memory, or ``None``. One that takes more is ended before the
+            operating system ends what it likes, and if it is a group of seeds, goes on in halves.
     """
 
     jobs: int
     time_limit: float | None = None
     gpus: tuple[str, ...] = ()
+    memory_limit: int | None = None
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """See `rulezoo.executors.Executor`."""
@@ -72,31 +78,61 @@ class Local:
                     running.append(self._start(context, waiting.pop(), gpu))
                     listener.started(running[-1].job)
                 self._attend(running, listener)
+                for one in self._to_divide(running):
+                    running.append(self._start(context, one.job, one.gpu))
 
     def _start(self, context: Any, job: Job, gpu: str | None) -> _Running:  # noqa: ANN401  contexts share no type
         ours, theirs = context.Pipe()
         # The server's environment is that of its start; plugin files may have been named since, and a GPU assigned.
-        environ = {name: os.environ[name] for name in (FILES, VISIBLE) if name in os.environ}
-        if gpu is not None:
-            environ[VISIBLE] = gpu
+        environ = {FILES: job.plugins}
+        if assigned := os.environ.get(VISIBLE) if gpu is None else gpu:
+            environ[VISIBLE] = assigned
         process = context.Process(target=_child, args=(job, theirs, environ), daemon=True)
         process.start()
         theirs.close()
-        deadline = None if self.time_limit is None else time.monotonic() + self.time_limit
-        return _Running(job, process, ours, gpu, datetime.now(UTC), deadline)
+        return _Running(job, process, ours, gpu, datetime.now(UTC))
 
     def _attend(self, running: list[_Running], listener: Listener) -> None:
         """Wait until something happens, hear the news, and bury the dead."""
-        wait([source for one in running for source in (one.pipe, one.process.sentinel)], timeout=_POLL)
+        poll = _POLL if self.memory_limit is None else _WATCH
+        wait([source for one in running for source in (one.pipe, one.process.sentinel)], timeout=poll)
         for one in list(running):
-            _hear(one, listener)
+            self._hear(one, listener)
             if one.deadline is not None and time.monotonic() > one.deadline and one.process.is_alive():
                 _end(one.process)
                 one.failed = ("timeout", f"took longer than the limit of {self.time_limit:g} s")
             if not one.process.is_alive():
-                _hear(one, listener)
+                self._hear(one, listener)
                 running.remove(one)
                 _bury(one, listener)
+
+    def _to_divide(self, running: list[_Running]) -> list[_Running]:
+        """End what takes too much memory. Groups of seeds are taken out, to be started again in smaller ones."""
+        if self.memory_limit is None:
+            return []
+        large = [one for one in running if resident(one.process.pid or 0) > self.memory_limit]
+        divided = []
+        for one in large:
+            one.process.kill()  # it may take gigabytes more while it is asked politely
+            one.process.join()
+            held = f"took more memory than the limit of {in_words(self.memory_limit)}"
+            one.failed = ("oom_host", f"{held}; --memory-limit sets it")
+            if halve(one.job):
+                running.remove(one)
+                one.pipe.close()
+                divided.append(one)
+        return divided
+
+    def _hear(self, one: _Running, listener: Listener) -> None:
+        for message in _messages(one.pipe):
+            if isinstance(message, StoreError):  # then no job can be done
+                raise message
+            if isinstance(message[0], str):
+                one.failed = one.failed or message
+            elif message != (0, 0):
+                listener.progressed(one.job, *message)
+            elif self.time_limit is not None:
+                one.deadline = time.monotonic() + self.time_limit
 
 
 def _context() -> Any:  # noqa: ANN401
@@ -115,16 +151,6 @@ def _context() -> Any:  # noqa: ANN401
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return context
-
-
-def _hear(one: _Running, listener: Listener) -> None:
-    for message in _messages(one.pipe):
-        if isinstance(message, StoreError):  # then no job can be done
-            raise message
-        if isinstance(message[0], str):
-            one.failed = message
-        else:
-            listener.progressed(one.job, *message)
 
 
 def _messages(pipe: Connection) -> Iterator[Any]:
@@ -187,7 +213,7 @@ def _child(job: Job, pipe: Connection, environ: Mapping[str, str]) -> None:
             os._exit(1)
 
     try:
-        if failure := attempt(job, tell):
+        if failure := attempt(job, tell, lambda cell: capture(Store(job.store), cell.asked)):
             pipe.send(failure)
     except StoreError as error:
         pipe.send(error)

@@ -1,10 +1,12 @@
 """What every training process needs, imported once in the server that the processes are forked from.
 
 ``torch._dynamo`` is imported by torch's optimisers when the first one is made, scikit-learn by the tasks that everybody
-begins with: a second each, and more, if they are not here.
+begins with: a second each, and more, if they are not here. What every record says of the machine and of the code is
+asked here once, too.
 Nothing here may start CUDA: a forked process could not use it.
 """
 
+import filelock  # noqa: F401
 import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import torch
@@ -13,5 +15,10 @@ import torch.optim
 
 import rulezoo.jobs
 import rulezoo.runner  # noqa: F401
+from rulezoo import fingerprint, provenance
+
+provenance.checkout()
+provenance.cpu()
+fingerprint.core()
 
 assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch ships no annotation

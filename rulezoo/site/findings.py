@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rulezoo import board, stats
+from rulezoo.freshness import stale
 from rulezoo.grid import Grid
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Findings:
     def board(self) -> Board:
         """The table."""
         plausibility = {name: found.spec.plausibility for name, found in self.registry.rules.items()}
-        return board.of(self.grid, plausibility)
+        return board.of(self.grid, plausibility, lambda record: stale(record, self.registry))
 
     @cached_property
     def summary(self) -> Summary:

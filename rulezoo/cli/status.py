@@ -1,0 +1,66 @@
+"""``rulezoo status``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rulezoo.cli.common import out_option, print_table, registry
+from rulezoo.errors import UserError
+from rulezoo.status import Overview, overview
+from rulezoo.store import Store
+
+if TYPE_CHECKING:
+    from rulezoo.journal import Training
+    from rulezoo.records import Record
+
+
+@click.command()
+@out_option
+def status(out: Path) -> None:
+    """Show how far a comparison is; from any shell."""
+    if not out.is_dir():
+        raise UserError(f"no results in {out}: run `rulezoo compare`, or name their folder with --out")
+    seen = overview(Store(out), registry())
+    click.echo(_head(seen))
+    counts = [
+        ("finished", seen.finished),
+        ("failed", len(seen.failed)),
+        ("running", sum(len(one.asked) for one in seen.running)),
+        ("waiting" if seen.alive else "not run", seen.waiting),
+    ]
+    print_table([(name, number, f"of {seen.planned} runs") for name, number in counts])
+    _list("running", [_training(one) for one in seen.running])
+    _list("failed", [_record(record, f"{record.status}: {record.reason}") for record in seen.failed])
+    _list("stale", [_record(record, reason) for record, reason in seen.stale])
+    if seen.failed:
+        click.echo("\n`rulezoo logs KEY` tells more; `rulezoo compare … --retry failed` runs them again.")
+
+
+def _head(seen: Overview) -> str:
+    if seen.began is None:
+        return "no comparison is known to have been here; of what is stored:"
+    when = seen.began[:19].replace("T", " ")
+    return f"comparison begun {when} UTC, {'under way' if seen.alive else 'over'}"
+
+
+def _list(head: str, rows: list[tuple[str, ...]]) -> None:
+    if rows:
+        click.echo(f"\n{head}")
+        print_table(rows)
+
+
+def _training(one: Training) -> tuple[str, ...]:
+    first = one.asked[0]
+    seeds = ",".join(str(asked.seed) for asked in one.asked)
+    step = f"step {one.step} of {one.total}" if one.total else "starting"
+    left = f"{timedelta(seconds=round(one.left))} left" if one.left is not None else ""
+    return first.task, first.rule, f"seeds {seeds}", step, left
+
+
+def _record(record: Record, words: str) -> tuple[str, ...]:
+    asked = record.asked
+    return asked.task, asked.rule, f"seed {asked.seed}", asked.key[:8], words

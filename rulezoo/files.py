@@ -1,0 +1,34 @@
+"""Writing files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file that appears whole or not at all, in the place of an older one.
+
+    Args:
+        path: the file; its folder exists.
+        content: all of it.
+        durable: whether it has to outlive a loss of power; that takes the disk some milliseconds.
+
+    Raises:
+        OSError: and then neither the file nor a temporary one is there that was not there before.
+    """
+    # Not tempfile: its files are readable by their owner alone, and results are shared.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105  spelt like the system call that it is
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

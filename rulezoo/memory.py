@@ -1,0 +1,41 @@
+"""How much memory there is, and how much a process takes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+_GROUP = Path(
+    "/sys/fs/cgroup"
+)  # a container's own limit, where there is one; the machine's memory tells nothing of it
+_SHARE = 0.9  # of what is free, for the trainings together: the rest is for all else
+
+
+def share(jobs: int) -> int:
+    """Bytes that each of so many trainings at the same time may take."""
+    import psutil
+
+    return int(_SHARE * min(psutil.virtual_memory().available, _left_in_container()) / jobs)
+
+
+def resident(pid: int) -> int:
+    """Bytes that a process holds in memory; 0 when it is gone. What it shares with others counts as its own."""
+    import psutil
+
+    try:
+        held: int = psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0
+    return held
+
+
+def in_words(size: float) -> str:
+    """A size in GB, which are 10⁹ bytes."""
+    return f"{size / 1e9:.2g} GB"
+
+
+def _left_in_container() -> float:
+    with suppress(OSError, ValueError):  # "max", or not a container
+        limit = int((_GROUP / "memory.max").read_text())
+        return limit - int((_GROUP / "memory.current").read_text())
+    return float("inf")

@@ -1,0 +1,272 @@
+"""A training that is broken off, wherever that is, goes on and ends with the same numbers, bit for bit."""
+
+import errno
+import os
+from dataclasses import replace
+
+import msgspec
+import pytest
+import torch
+
+from rulezoo import groups, runner
+from rulezoo.checkpoints import CheckpointFiles
+from rulezoo.plan import Trial
+from rulezoo.records import Asked
+from rulezoo.registry import discover
+from rulezoo.seeding import number
+from rulezoo.task import Budget
+from rulezoo.testing import TinyTask
+from rulezoo_plugins.backprop import Backprop
+
+SGD = Budget(epochs=3, batch=16, lr=0.01, optimizer="sgd", schedule="cosine")
+ADAM = replace(SGD, optimizer="adam")
+STEPS = 3 * 6  # of the 96 training examples
+ASKED = Asked(
+    protocol=1, rule="r", rule_version=1, rule_options={}, task="t", task_version=1, task_options={}, budget={},
+    seed=0, device="cpu",
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    """Nobody catches it, as nobody catches SIGKILL."""
+
+
+class Dies(CheckpointFiles):
+    """Leaves a state after every step and epoch, and no longer lives after so many of them."""
+
+    lives = 0
+
+    def due(self):
+        return True
+
+    def save(self, seeds, state):
+        super().save(seeds, state)
+        self.lives -= 1
+        if self.lives == 0:
+            raise Killed
+
+
+def files(folder, kind=CheckpointFiles, said=None, **made_by):
+    say = pytest.fail if said is None else said.append
+    return kind(folder, ASKED, {"code": "1", **made_by}, 1.0, "cpu", say)
+
+
+def numbers(outcomes):
+    return [(o.status, o.reason, o.scores, o.curve, o.probes, o.seeds_together) for o in outcomes]
+
+
+def train(rule, seeds, checkpoints=None, budget=ADAM, task=None, probes=0, told=None, trial=None):
+    task = task or TinyTask()
+    rule = rule if not isinstance(rule, str) else discover().make_rule(rule, {})
+    tell = (lambda done, total: None) if told is None else (lambda done, total: told.append((done, total)))
+    cpu, data = torch.device("cpu"), task.data()
+    return list(runner.run(rule, task, seeds, budget, data, cpu, tell, probes, trial, checkpoints))
+
+
+def broken_off(folder, lives, *args, **words):
+    dying = files(folder, Dies)
+    dying.lives = lives
+    with pytest.raises(Killed):
+        train(*args, dying, **words)
+
+
+@pytest.mark.parametrize("seeds", [(3,), (0, 1, 2)], ids=["alone", "together"])
+@pytest.mark.parametrize(
+    ("rule", "task", "budget"),
+    [
+        ("nmnc", TinyTask(), ADAM),
+        ("nmnc", TinyTask(kind="cnn"), SGD),
+        ("e-prop", TinyTask(kind="rnn"), ADAM),
+        ("weight-mirror", TinyTask(), SGD),
+    ],
+    ids=["nmnc-adam", "nmnc-sgd", "e-prop", "weight-mirror"],
+)
+def test_a_training_that_was_killed_ends_with_the_same_numbers(tmp_path, rule, task, budget, seeds):
+    whole = numbers(train(rule, seeds, task=task, budget=budget, probes=2))
+    assert whole[0][0] == "ok", whole[0][:2]
+    for lives in (1, 6, 10):  # after the first step, before the end of an epoch, and in the middle of one
+        folder = tmp_path / str(lives)
+        broken_off(folder, lives, rule, seeds, task=task, budget=budget, probes=2)
+        told = []
+        assert numbers(train(rule, seeds, files(folder), budget, task, 2, told)) == whole
+        assert told[0] == (lives, STEPS)
+
+
+def test_it_may_be_killed_again_and_again(tmp_path):
+    whole = numbers(train("nmnc", (0, 1)))
+    for _ in range(6):
+        broken_off(tmp_path, 3, "nmnc", (0, 1))
+    told = []
+    assert numbers(train("nmnc", (0, 1), files(tmp_path), told=told)) == whole
+    assert told[0] == (18, STEPS)
+
+
+def test_a_trial_that_was_killed_is_given_up_where_it_would_have_been(tmp_path):
+    seeds = (0, 1, 2)
+    after_one = sorted(outcome.curve[0].validation for outcome in train("backprop", seeds))
+    assert after_one[0] < after_one[-1]
+    trial = Trial(after=1, bar=after_one[-1])
+    whole = numbers(train("backprop", seeds, trial=trial))
+    assert "pruned" in [one[0] for one in whole]
+    for lives in (4, 6, 8):  # before, at and after the end of the epoch after which that is decided
+        folder = tmp_path / str(lives)
+        broken_off(folder, lives, "backprop", seeds, trial=trial)
+        assert numbers(train("backprop", seeds, files(folder), trial=trial)) == whole
+
+
+def test_what_a_group_ended_with_is_kept_until_its_records_are_stored(tmp_path):
+    kept = files(tmp_path)
+    whole = numbers(train("frozen", (0, 1), kept))
+    again = []
+    assert numbers(train("frozen", (0, 1), files(tmp_path), told=again)) == whole
+    assert again == [(STEPS, STEPS)]
+    assert kept.whole([1]) == (0, 1)
+    assert kept.whole([1, 2]) == (1, 2)
+    kept.clear(lambda seed: seed == 1)
+    assert kept.whole([1]) == (0, 1)
+    kept.clear(lambda seed: seed < 2)
+    assert kept.whole([1]) == (1,)
+    assert list(tmp_path.iterdir()) == []
+
+
+def spoil(folder, change):
+    (path,) = folder.glob("*.pt")
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("change", "made_by", "why"),
+    [
+        (lambda old: old[:-100], {}, "it is damaged"),
+        (lambda old: b"", {}, "it is damaged"),
+        (lambda old: old[:-300] + bytes([old[-300] ^ 1]) + old[-299:], {}, "it is damaged"),
+        (lambda old: old, {"code": "2"}, "the code changed since"),
+        (lambda old: old, {"code": "2", "version of torch": "9"}, "the code and the version of torch changed since"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_is_left_unread_and_says_why(tmp_path, change, made_by, why):
+    broken_off(tmp_path, 4, "frozen", (0, 1))
+    spoil(tmp_path, change)
+    said, told = [], []
+    kept = files(tmp_path, said=said, **made_by)
+    assert numbers(train("frozen", (0, 1), kept, told=told)) == numbers(train("frozen", (0, 1)))
+    name = groups.name(ASKED, (0, 1))
+    assert said == [f"checkpoint {name}.pt is not used: {why}; the training begins anew"]
+    assert told[0] == (1, STEPS)
+
+
+def test_a_checkpoint_of_other_seeds_or_of_another_cell_is_none(tmp_path):
+    broken_off(tmp_path, 4, "frozen", (0, 1))
+    assert files(tmp_path).load((0,)) is None
+    other = CheckpointFiles(
+        tmp_path, msgspec.structs.replace(ASKED, rule="other"), {"code": "1"}, 1.0, "cpu", pytest.fail
+    )
+    assert other.load((0, 1)) is None
+    assert other.whole([0]) == (0,)
+    (path,) = tmp_path.glob("*.pt")
+    path.rename(tmp_path / f"{groups.name(ASKED, (5, 6))}.pt")
+    said = []
+    assert files(tmp_path, said=said).load((5, 6)) is None
+    assert "it is of other seeds" in said[0]
+
+
+def test_a_disk_that_is_full_is_said_and_does_not_end_the_training(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("rulezoo.files.os.fsync", full)
+    said = []
+    outcomes = train("frozen", (0, 1), files(tmp_path, said=said))
+    assert [o.status for o in outcomes] == ["ok", "ok"]
+    assert said == ["no checkpoint could be written (No space left on device); the training goes on without"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_is_left_as_often_as_was_asked_for_and_never_if_so(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("rulezoo.checkpoints.time.monotonic", lambda: now[0])
+    kept = CheckpointFiles(tmp_path, ASKED, {}, 60.0, "cpu", pytest.fail)
+    assert not kept.due()
+    now[0] += 60
+    assert kept.due()
+    kept.save((0,), {"a": torch.ones(2)})
+    assert not kept.due()
+    never = CheckpointFiles(tmp_path / "never", ASKED, {}, 0, "cpu", pytest.fail)
+    now[0] += 1e6
+    assert not never.due()
+    never.save((0,), {})
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"), [((0,), "0"), ((0, 1, 2), "0to2"), ((5, 1, 2, 9), "1to2.5.9"), ((3, 5), "3.5")]
+)
+def test_the_name_of_a_group_tells_its_seeds(seeds, text):
+    name = groups.name(ASKED, seeds)
+    assert name == f"{groups.cell_key(ASKED)}-{text}"
+    assert groups.seeds_of(name) == tuple(sorted(seeds))
+
+
+def test_the_name_of_a_large_group_fits_into_a_file_system(tmp_path):
+    name = groups.name(ASKED, range(0, 1000, 2))
+    assert len(name) < 200
+    assert groups.seeds_of(name) == ()
+    assert name != groups.name(ASKED, range(0, 1002, 2))
+
+
+class Greedy(Backprop):
+    """Needs more memory than there is for more than two networks."""
+
+    networks = 0
+
+    def init(self, net, params, batch, gen):
+        type(self).networks += 1
+        return super().init(net, params, batch, gen)
+
+    def noise(self, net, state, batch, gen, t):
+        if t == 3 and self.networks > 2:
+            type(self).networks = 0
+            raise self.error
+        if t == STEPS - 1:
+            type(self).networks = 0
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("no more"), "oom_host"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom_gpu"),
+        (RuntimeError("[alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "oom_host"),
+    ],
+)
+def test_a_group_that_the_memory_does_not_hold_is_halved_until_it_does(tmp_path, error, status):
+    rule = type("GreedyFor", (Greedy,), {"error": error})
+    told = []
+    outcomes = train(rule(), range(5), files(tmp_path), told=told)
+    assert [(o.status, o.seeds_together) for o in outcomes] == [("ok", k) for k in (2, 2, 1, 2, 2)]
+    assert told[-1] == (5 * STEPS, 5 * STEPS)
+    for outcome, seed in zip(outcomes, range(5), strict=True):
+        (alone,) = train("backprop", (seed,))
+        assert outcome.scores == pytest.approx(alone.scores, abs=0.05)
+    kept = files(tmp_path)  # another process does not try in vain again
+    assert kept.divided(range(5)) == [(0, 1, 2), (3, 4)]
+    assert kept.divided((1, 2, 3)) == [(1, 2), (3,)]
+    assert kept.divided((0, 1)) is None
+    hopeless = type("Hopeless", (rule,), {"networks": 10})
+    (alone,) = train(hopeless(), (0,))
+    assert (alone.status, alone.reason) == (status, f"{type(error).__name__}: {error}")
+
+
+def test_a_group_that_failed_in_another_way_goes_on_one_by_one_when_it_was_killed(tmp_path):
+    class Raises(Backprop):
+        def noise(self, net, state, batch, gen, t):
+            if t == 2 and gen.initial_seed() == number(1, "Raises", "noise"):
+                raise KeyError(t)
+            return {}
+
+    kept = files(tmp_path)
+    whole = numbers(train(Raises(), (0, 1, 2), kept))
+    assert [o[0] for o in whole] == ["ok", "error", "ok"]
+    assert kept.divided((1, 2)) == [(1,), (2,)]
+    assert numbers(train(Raises(), (1, 2), files(tmp_path))) == whole[1:]

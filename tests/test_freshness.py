@@ -1,0 +1,151 @@
+"""A result whose code has changed is stale; a comment does not make it so, and what it does not use neither."""
+
+import sys
+import textwrap
+
+import pytest
+
+from rulezoo import fingerprint as module
+from rulezoo.board import build, render
+from rulezoo.fingerprint import fingerprint
+from rulezoo.freshness import FAILED, stale, wanted_again
+from rulezoo.records import Answered, Asked, Hardware, Plugin, Record
+from rulezoo.registry import discover
+
+FILES = {
+    "__init__.py": "",
+    "rule.py": '''
+        """A rule."""
+        from typing import TYPE_CHECKING
+        import zoo_x.far
+        from . import helper
+        from rulezoo import LearningRule
+
+        class Rule(LearningRule):
+            """What it does."""
+            def step(self):
+                return helper.once(f"{1:>3}")
+    ''',
+    "helper.py": "from .deep.down import twice as t\ndef once(x):\n    return t(x)\n",
+    "far.py": "ONE = 1\n",
+    "deep/__init__.py": "",
+    "deep/down.py": "def twice(x):\n    return 2 * x\n",
+    "other.py": "X = 1\n",
+}
+
+
+def forget():
+    for cached in (fingerprint, module._read, module._source):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Rewrites a file of a package of plugins, and tells the fingerprint of its rule."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "_packages", lambda: frozenset({"zoo_x"}))
+
+    def of(changes=None):
+        for name, text in {**FILES, **(changes or {})}.items():
+            path = tmp_path / "zoo_x" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text), encoding="utf-8")
+        forget()
+        return fingerprint("zoo_x.rule")
+
+    yield of
+    forget()
+
+
+RULE = FILES["rule.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "changes"),
+    [
+        ("rule.py", RULE.replace("{1:>3}", "{1:>4}"), True),
+        ("helper.py", FILES["helper.py"].replace("t(x)", "t(x) + 1"), True),
+        ("far.py", "ONE = 2\n", True),
+        ("deep/down.py", FILES["deep/down.py"].replace("2 *", "3 *"), True),
+        ("rule.py", RULE.replace("A rule.", "Another text."), False),
+        ("rule.py", RULE.replace("What it does.", "What it is."), False),
+        ("rule.py", RULE.replace("return helper", "# why\n\n                return   helper"), False),
+        ("other.py", "X = 2\n", False),
+        ("__init__.py", "X = 2\n", False),
+    ],
+)
+def test_what_changes_a_fingerprint(package, name, text, changes):
+    before = package()
+    assert len(before) == 16
+    assert package() == before
+    assert (package({name: text}) != before) == changes
+
+
+def test_nothing_is_imported_for_it(package):
+    package()
+    assert not [name for name in sys.modules if name.startswith("zoo_x")]
+
+
+def test_a_module_without_a_source_has_none(package):
+    with pytest.raises(LookupError, match=r"the source of zoo_x\.gone is not there"):
+        fingerprint("zoo_x.gone")
+
+
+def test_every_built_in_rule_and_task_has_one():
+    zoo = discover()
+    specs = [found.spec for found in (*zoo.rules.values(), *zoo.tasks.values())]
+    assert all(len(fingerprint(spec.module)) == 16 for spec in specs)
+    assert fingerprint(zoo.rules["backprop"].spec.module) != fingerprint(zoo.rules["nmnc"].spec.module)
+
+
+def record(rule="backprop", task="digits-cnn", status="ok", rule_code=None, task_code=None, seed=0):
+    asked = Asked(
+        protocol=1, rule=rule, rule_version=1, rule_options={}, task=task, task_version=1,
+        task_options={}, budget={}, seed=seed, device="cpu",
+    )  # fmt: skip
+    plugin = Plugin(distribution="tests")
+    by = Answered(
+        packages={}, rule_plugin=plugin, task_plugin=plugin, hardware=Hardware(cpu="A", cores=1, threads=1),
+        commit=None, dirty=None, started="", finished="", seeds_together=1, mode="single",
+        rule_code=rule_code, task_code=task_code,
+    )  # fmt: skip
+    return Record(asked=asked, answered=by, status=status, scores={"test": 0.5}, chance=0.1, metric="hits")
+
+
+def test_a_record_is_stale_when_the_code_of_its_rule_or_task_is_another():
+    zoo = discover()
+    rule, task = (fingerprint(one.spec.module) for one in (zoo.rules["backprop"], zoo.tasks["digits-cnn"]))
+    assert stale(record(rule_code=rule, task_code=task), zoo) is None
+    assert stale(record(rule_code="0" * 16, task_code=task), zoo) == "the code of rule backprop changed since"
+    assert stale(record(rule_code="0" * 16, task_code="1" * 16), zoo) == (
+        "the code of rule backprop and of task digits-cnn changed since"
+    )
+    assert stale(record(), zoo) is None  # stored before there were fingerprints
+    assert stale(record(rule="gone", rule_code="0" * 16), zoo) is None
+
+
+def test_the_board_says_so():
+    rows = [record(rule_code=code, seed=seed) for seed, code in enumerate(["0" * 16, None])]
+    zoo = discover()
+    text = render(build(rows, stale=lambda one: stale(one, zoo)))
+    assert "stale: the code of rule backprop changed since (1 of 2)" in text
+    assert "stale" not in render(build(rows))
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        (["failed"], {"error", "timeout"}),
+        (["timeout"], {"timeout"}),
+        (["stale"], {"stale"}),
+        (["stale", "error"], {"stale", "error"}),
+        (["all"], {"ok", "stale", "error", "timeout", "skipped"}),
+        ([], set()),
+    ],
+)
+def test_what_is_wanted_again(words, chosen):
+    records = {status: record(status=status) for status in ("ok", "error", "timeout", "skipped")}
+    records["stale"] = record(rule_code="0" * 16)
+    wanted = wanted_again(words, discover())
+    assert {name for name, one in records.items() if wanted(one)} == chosen
+    assert "skipped" not in FAILED

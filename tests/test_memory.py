@@ -1,0 +1,40 @@
+"""How much memory a training may take: a share of what is free, on the machine or in a container."""
+
+import os
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from rulezoo import memory
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with 10 GB free, and the folder of its container's limits."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * 10**9))
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    return tmp_path
+
+
+def test_trainings_share_nine_tenths_of_what_is_free(machine):
+    assert memory.share(1) == 9 * 10**9
+    assert memory.share(3) == 3 * 10**9
+
+
+@pytest.mark.parametrize(("limit", "share"), [("4000000000", 2.7e9), ("max", 9e9), ("40000000000", 9e9)])
+def test_a_container_may_have_less(machine, limit, share):
+    (machine / "memory.max").write_text(f"{limit}\n")
+    (machine / "memory.current").write_text("1000000000\n")
+    assert memory.share(1) == share
+
+
+def test_a_process_holds_what_it_has_touched():
+    before = memory.resident(os.getpid())
+    held = b"x" * 200_000_000
+    assert memory.resident(os.getpid()) - before > 0.9 * len(held)
+    assert memory.resident(2**22 + 1) == 0  # more than there are processes
+
+
+def test_sizes_are_told_in_gigabytes():
+    assert [memory.in_words(size) for size in (2e9, 0.5e9, 12.3e9)] == ["2 GB", "0.5 GB", "12 GB"]
