@@ -131,14 +131,6 @@ class CheckpointFiles(Checkpoints):
         """
         return next(self._groups_with(seeds, "pt"), tuple(seeds))
 
-    def clear(self, done: Callable[[int], bool]) -> None:
-        """Delete what was kept of groups whose every seed is ``done``."""
-        for path in self.folder.glob(f"{groups.cell_key(self.asked)}-*"):
-            seeds = groups.seeds_of(path.stem)
-            if seeds and all(map(done, seeds)):
-                with suppress(OSError):
-                    path.unlink()
-
     def _groups_with(self, seeds: Collection[int], kind: str) -> Iterator[tuple[int, ...]]:
         """Groups of which something was kept that hold these seeds, the smallest first."""
         paths = self.folder.glob(f"{groups.cell_key(self.asked)}-*.{kind}")
@@ -174,3 +166,18 @@ class CheckpointFiles(Checkpoints):
             raise _Unusable("it is of other seeds")
         state: Saved = kept["state"]
         return state
+
+
+def clear(folder: Path, asked: Asked, done: Callable[[int], bool]) -> None:
+    """Delete what was kept of groups whose every seed is ``done``.
+
+    Args:
+        folder: the folder.
+        asked: any run of the groups' cell.
+        done: whether the run of a seed is stored.
+    """
+    for path in folder.glob(f"{groups.cell_key(asked)}-*"):
+        seeds = groups.seeds_of(path.stem)
+        if seeds and all(map(done, seeds)):
+            with suppress(OSError):
+                path.unlink()

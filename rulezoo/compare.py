@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo import journal
 from rulezoo.errors import UserError
-from rulezoo.jobs import CHECKPOINT, Job, is_done
+from rulezoo.jobs import CHECKPOINT, Job, is_done, tidy
 
 if TYPE_CHECKING:
     from rulezoo.executors import Executor, Listener
@@ -50,6 +50,7 @@ def execute(
     """
     missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes, again))]
     runs = sum(len(cell.asked) for cell in cells)
+    tidy(store, [asked for cell in cells for asked in cell.asked], probes)
     listener.planned(runs, runs - sum(len(seeds) for _, seeds in missing))
     if not missing:
         return

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rulezoo import groups, journal
-from rulezoo.checkpoints import CheckpointFiles
+from rulezoo.checkpoints import CheckpointFiles, clear
 from rulezoo.discovery import FILES
 from rulezoo.fingerprint import core, fingerprint
 from rulezoo.leases import forget, leases
@@ -34,6 +34,7 @@ Tell = Callable[[int, int], None]
 """``tell(steps done, steps in all)``; first ``tell(0, 0)``, when the work begins: it may have had to wait."""
 
 CHECKPOINT = 60.0  #: seconds between two checkpoints of a training
+CHECKPOINTS = ".checkpoints"  #: their folder in a store
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
         todo = [asked for asked in cell.asked if not is_done(store.get(asked), job.probes)]
         if todo:
             _train(job, cell, store, todo, tell)
-        forget(store, keys)
+        tidy(store, cell.asked, job.probes)
     return [record for asked in cell.asked if (record := store.get(asked))]
 
 
@@ -138,8 +139,6 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
         for seed, outcome in zip(seeds, outcomes, strict=True):
             if seed in missing:
                 store.put(_record(cell, missing[seed], outcome, started))
-    one = todo[0]
-    checkpoints.clear(lambda seed: is_done(store.get(msgspec.structs.replace(one, seed=seed)), job.probes))
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
@@ -153,7 +152,7 @@ def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
         "number of probes": str(job.probes),
         "trial": str(job.trial),
     }
-    folder = job.store / ".checkpoints"
+    folder = job.store / CHECKPOINTS
     return CheckpointFiles(folder, cell.asked[0], made_by, job.checkpoint, job.device, _say)
 
 
@@ -179,6 +178,23 @@ def halve(job: Job) -> bool:
         return False
     checkpoints.divide(seeds, halves(seeds))
     return checkpoints.divided(seeds) is not None
+
+
+def tidy(store: Store, asked: Sequence[Asked], probes: int = 0) -> None:
+    """Delete what is of no use to runs that are done: their checkpoints, and the files that were locked for them.
+
+    Whoever did the runs does so himself, unless he was killed between his last record and his end.
+    """
+    done = {one.key for one in asked if is_done(store.get(one), probes)}
+    forget(store, done)
+    folder = store.root / CHECKPOINTS
+    for cell in {groups.cell_key(one): one for one in asked}.values() if folder.is_dir() else ():
+
+        def stored(seed: int, cell: Asked = cell) -> bool:
+            one = msgspec.structs.replace(cell, seed=seed)
+            return one.key in done or is_done(store.get(one), probes)
+
+        clear(folder, cell, stored)
 
 
 def is_done(record: Record | None, probes: int = 0) -> bool:

@@ -142,7 +142,7 @@ class Store:
             (runs / "probe").unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(_words(self.root, error)) from error
-        for path in [*runs.glob(".*.tmp"), *runs.glob("*/*/.*.tmp")]:
+        for path in [*runs.glob(".*.tmp"), *runs.glob("*/*/.*.tmp"), *self.root.glob(".*/.*.tmp")]:
             with suppress(OSError):  # another process may be sweeping too
                 if time.time() - path.stat().st_mtime > STALE:
                     path.unlink()

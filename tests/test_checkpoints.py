@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rulezoo import groups, runner
-from rulezoo.checkpoints import CheckpointFiles
+from rulezoo.checkpoints import CheckpointFiles, clear
 from rulezoo.plan import Trial
 from rulezoo.records import Asked
 from rulezoo.registry import discover
@@ -122,9 +122,9 @@ def test_what_a_group_ended_with_is_kept_until_its_records_are_stored(tmp_path):
     assert again == [(STEPS, STEPS)]
     assert kept.whole([1]) == (0, 1)
     assert kept.whole([1, 2]) == (1, 2)
-    kept.clear(lambda seed: seed == 1)
+    clear(tmp_path, ASKED, lambda seed: seed == 1)
     assert kept.whole([1]) == (0, 1)
-    kept.clear(lambda seed: seed < 2)
+    clear(tmp_path, ASKED, lambda seed: seed < 2)
     assert kept.whole([1]) == (1,)
     assert list(tmp_path.iterdir()) == []
 

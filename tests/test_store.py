@@ -282,12 +282,16 @@ def test_temporary_files_are_no_records_and_old_ones_are_swept(store):
         path.with_name(f"._{path.name}"),
     ):  # macOS leaves the third on foreign disks
         temporary.write_text("{")
-    os.utime(old, (time.time() - 7200,) * 2)
+    checkpoint = store.folder(".checkpoints") / ".state.pt.3.tmp"
+    checkpoint.write_text("{")
+    for path in (old, checkpoint):
+        os.utime(path, (time.time() - 7200,) * 2)
     assert store.read().records == [record()]
     assert store.read().damaged == []
     store.check_writable()
     assert young.exists(), "it may belong to a process that is writing"
     assert not old.exists()
+    assert not checkpoint.exists()
 
 
 def test_checking_leaves_nothing_behind(store):
