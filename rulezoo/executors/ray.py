@@ -188,9 +188,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    with redirect_stdout(
-        io.StringIO()
-    ):  # Ray says there, in colours, that a node died; stdout is for results
+    # Ray says on stdout, in colours, that a node died; stdout is for results.
+    with redirect_stdout(io.StringIO()):
         try:
             _knock(address)
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
