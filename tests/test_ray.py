@@ -28,6 +28,9 @@ PLUGIN = """
 
         def step(self, net, loss, params, state, batch, noise, t):
             here = Path(__file__).parent
+            if t == 0:
+                with (here / "begins").open("a") as file:
+                    file.write("x")
             if t == 2:
                 with (here / "waits").open("a") as file:
                     file.write("x")
@@ -111,7 +114,7 @@ class Words:
 
 
 def jobs(folder, *rules):
-    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1) for rule in rules]
+    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1, checkpoint=1e-6) for rule in rules]
 
 
 def results(folder):
@@ -168,6 +171,7 @@ def test_a_job_whose_node_dies_is_done_on_another(cluster, plugin, tmp_path, cap
             (plugin.parent / "go").touch()
         running.result(PATIENCE)
     assert waiting() == 3, "what the dead node had begun was done again, and nothing else"
+    assert (plugin.parent / "begins").read_text() == "xx", "it went on from its checkpoint"
     Local(1).run(work(tmp_path / "here"), Words())
     assert results(tmp_path / "there") == results(tmp_path / "here")
     assert len(results(tmp_path / "there")) == 6
