@@ -1,4 +1,5 @@
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,24 @@ def test_every_command_has_the_help_that_the_overview_repeats():
     for name in COMMANDS:
         first = CliRunner().invoke(cli, [name, "--help"]).output.split("\n\n")[1].strip().splitlines()[0]
         assert re.sub(r"\s+", " ", first)[:40] in re.sub(r"\s+", " ", shown), name
+
+
+def test_every_example_of_the_page_on_executors_can_be_given():
+    """Read by click, and by what reads it after click; nothing is run."""
+    from rulezoo.cli.compare import compare
+
+    page = (ROOT / "docs" / "executors.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^rulezoo compare (.*)$", page, re.MULTILINE)
+    assert len(lines) >= 9
+    for line in lines:
+        compare.make_context("compare", shlex.split(line, comments=True))
+
+
+def test_what_slurm_can_be_asked_for_is_told_with_its_default():
+    from rulezoo.executors.slurm_request import Request
+
+    page = (ROOT / "docs" / "executors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|.*\| ([^|]*) \|$", page, re.MULTILINE)
+    told = {name: default for names, default in rows for name in re.findall(r"\w+", names)}
+    has = {name: getattr(Request(), name) for name in Request.__struct_fields__}
+    assert told == {name: "the cluster's" if value is None else str(value) for name, value in has.items()}

@@ -103,6 +103,8 @@ def test_the_process_of_a_job_sees_its_gpu_only(tmp_path, monkeypatch):
     assert seen("shared", Local(2, gpus=("3", "GPU-7"))) == ["sees 3", "sees GPU-7"]
     monkeypatch.setenv(VISIBLE, "5")  # set after the server of processes was started
     assert seen("environment", Local(2)) == ["sees 5"] * 2
+    monkeypatch.setenv(VISIBLE, "")
+    assert seen("none", Local(2)) == ["sees "] * 2
 
 
 def test_as_many_jobs_as_the_gpus_are_to_hold(gpus, monkeypatch):

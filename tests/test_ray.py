@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from rulezoo.executors import Unreachable
@@ -24,13 +25,16 @@ PLUGIN = """
     from rulezoo_plugins.backprop import Backprop
 
     class Waits(Backprop):
-        '''Waits in its third step for the file ``go`` beside this one, and says so in ``waits``.'''
+        '''Waits in its third step for the file ``go`` beside this one, and puts its process into ``waits``.'''
 
         def step(self, net, loss, params, state, batch, noise, t):
             here = Path(__file__).parent
+            if t == 0:
+                with (here / "begins").open("a") as file:
+                    file.write("x")
             if t == 2:
                 with (here / "waits").open("a") as file:
-                    file.write("x")
+                    file.write(f"{os.getpid()}\\n")
                 while not (here / "go").exists():
                     time.sleep(0.1)
             return super().step(net, loss, params, state, batch, noise, t)
@@ -111,7 +115,7 @@ class Words:
 
 
 def jobs(folder, *rules):
-    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1) for rule in rules]
+    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1, checkpoint=1e-6) for rule in rules]
 
 
 def results(folder):
@@ -148,7 +152,7 @@ def test_a_job_whose_node_dies_is_done_on_another(cluster, plugin, tmp_path, cap
 
     def waiting():
         file = plugin.parent / "waits"
-        return len(file.read_text()) if file.exists() else 0
+        return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def work(folder):
         return [
@@ -160,14 +164,16 @@ def test_a_job_whose_node_dies_is_done_on_another(cluster, plugin, tmp_path, cap
     with ThreadPoolExecutor() as pool:
         running = pool.submit(Ray(cluster.address).run, work(tmp_path / "there"), words)
         try:
-            until(lambda: waiting() == 1, "a job waits on the first node, which is the comparison's own")
+            until(lambda: len(waiting()) == 1, "a job waits on the first node, which is the comparison's own")
             other = cluster.add_node(num_cpus=1)
-            until(lambda: waiting() == 2, "a job waits on the second node")
+            until(lambda: len(waiting()) == 2, "a job waits on the second node")
             cluster.remove_node(other, allow_graceful=False)
+            until(lambda: not psutil.pid_exists(waiting()[1]), "what it did is dead, too")
         finally:
             (plugin.parent / "go").touch()
         running.result(PATIENCE)
-    assert waiting() == 3, "what the dead node had begun was done again, and nothing else"
+    assert len(waiting()) == 3, "what the dead node had begun was done again, and nothing else"
+    assert (plugin.parent / "begins").read_text() == "xx", "it went on from its checkpoint"
     Local(1).run(work(tmp_path / "here"), Words())
     assert results(tmp_path / "there") == results(tmp_path / "here")
     assert len(results(tmp_path / "there")) == 6

@@ -72,6 +72,9 @@ PLUGIN = """
 
         def step(self, net, loss, params, state, batch, noise, t):
             here = Path(__file__).parent
+            if t == 0:
+                with (here / "begins").open("a") as file:
+                    file.write("x")
             if t == 2:
                 with (here / "waits").open("a") as file:
                     file.write("x")
@@ -199,7 +202,7 @@ class Words:
 
 
 def jobs(folder, *rules):
-    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1) for rule in rules]
+    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1, checkpoint=1e-6) for rule in rules]
 
 
 def slurm(**words):
@@ -264,6 +267,7 @@ def test_a_job_that_is_preempted_or_requeued_loses_nothing(cluster, plugin, tmp_
             (plugin.parent / "go").touch()
         running.result(PATIENCE)
     assert words.begun == ["waits"]
+    assert (plugin.parent / "begins").read_text() == "x", "it went on from its checkpoint"
     Local(1).run(jobs(tmp_path / "here", "waits"), Words())
     assert results(tmp_path / "there") == results(tmp_path / "here")
     assert {status for status, _, _ in results(tmp_path / "there").values()} == {"ok"}

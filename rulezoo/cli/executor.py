@@ -145,7 +145,7 @@ def _fitting(wanted: Wanted, device: str) -> None:
     given = {
         "--gpus": (wanted.gpus, ("local",)),
         "--per-gpu": (wanted.per_gpu, ("local", "ray")),
-        "--memory-limit": (wanted.memory_limit, ("local",)),
+        "--memory-limit": (wanted.memory_limit, ("local", "ray")),
         "--slurm": (wanted.slurm, ("slurm",)),
     }
     for option, (value, executors) in given.items():
@@ -164,7 +164,7 @@ def _local(wanted: Wanted, wish: str) -> Workers:
     device = choose_device("cuda" if gpus or wanted.per_gpu else wish)
     on_gpus = max(1, len(gpus)) * (wanted.per_gpu or 1)
     jobs = wanted.jobs or (_cores() if device == "cpu" else on_gpus)
-    memory = int(1e9 * wanted.memory_limit) if wanted.memory_limit else share(jobs)
+    memory = _bytes(wanted.memory_limit) or share(jobs)
     return Workers(Local(jobs, wanted.time_limit, gpus, memory), device, max(1, _cores() // jobs))
 
 
@@ -201,8 +201,13 @@ def _ray(wanted: Wanted, wish: str) -> Workers:
         jobs=wanted.jobs,
         per_gpu=wanted.per_gpu if device == "cuda" else None,
         time_limit=wanted.time_limit,
+        memory_limit=_bytes(wanted.memory_limit),
     )
     return Workers(executor, device, 1)
+
+
+def _bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else int(1e9 * gigabytes)
 
 
 def _elsewhere(device: str, *, gpu: bool, ask: str) -> Device:

@@ -23,9 +23,8 @@ from rulezoo.discovery import FILES
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.gpus import VISIBLE, least_used
 from rulezoo.jobs import Job, failures, halve
-from rulezoo.logs import capture
 from rulezoo.memory import in_words, resident
-from rulezoo.store import Store, StoreError
+from rulezoo.store import StoreError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -85,7 +84,8 @@ class Local:
         ours, theirs = context.Pipe()
         # The server's environment is that of its start; plugin files may have been named since, and a GPU assigned.
         environ = {FILES: job.plugins}
-        if assigned := os.environ.get(VISIBLE) if gpu is None else gpu:
+        assigned = os.environ.get(VISIBLE) if gpu is None else gpu
+        if assigned is not None:  # "" hides them all
             environ[VISIBLE] = assigned
         process = context.Process(target=_child, args=(job, theirs, environ), daemon=True)
         process.start()
@@ -213,7 +213,7 @@ def _child(job: Job, pipe: Connection, environ: Mapping[str, str]) -> None:
             os._exit(1)
 
     try:
-        if failure := attempt(job, tell, lambda cell: capture(Store(job.store), cell.asked)):
+        if failure := attempt(job, tell):
             pipe.send(failure)
     except StoreError as error:
         pipe.send(error)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rulezoo.discovery import FILES, reason
+from rulezoo.discovery import reason
 from rulezoo.executors import Unreachable
 from rulezoo.executors.local import Local
 from rulezoo.jobs import Job, failures
@@ -49,12 +49,14 @@ class Ray:
         jobs: how many at a time; ``None`` = as many as the cluster has processors.
         per_gpu: how many on each GPU; ``None`` = they need none.
         time_limit: wall seconds after which a job is ended, or ``None``.
+        memory_limit: bytes that a job may hold in memory, or ``None``; as `rulezoo.executors.local.Local` has it.
     """
 
     address: str | None = None
     jobs: int | None = None
     per_gpu: int | None = None
     time_limit: float | None = None
+    memory_limit: int | None = None
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """See `rulezoo.executors.Executor`."""
@@ -83,7 +85,7 @@ class Ray:
             "name": f"{job.task} {job.rule}",
         }
         task = ray.remote(_work).options(**options)
-        return task.remote(job, self.time_limit, os.environ.get(FILES, ""), mailbox, number)
+        return task.remote(job, self, mailbox, number)
 
     def _check_gpus(self, ray: Any) -> None:  # noqa: ANN401
         if self.per_gpu and not ray.cluster_resources().get("GPU"):
@@ -93,11 +95,11 @@ class Ray:
             )
 
 
-def _work(job: Job, time_limit: float | None, plugins: str, mailbox: Any, number: int) -> str | None:  # noqa: ANN401
+def _work(job: Job, limits: Ray, mailbox: Any, number: int) -> str | None:  # noqa: ANN401
     """What a node does. What comes back is why results cannot be stored, if they cannot."""
-    os.environ[FILES] = plugins
+    one = Local(jobs=1, time_limit=limits.time_limit, memory_limit=limits.memory_limit)
     try:
-        Local(jobs=1, time_limit=time_limit).run([job], _Relay(mailbox, number))
+        one.run([job], _Relay(mailbox, number))
     except StoreError as error:
         return str(error)
     return None
@@ -188,9 +190,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    with redirect_stdout(
-        io.StringIO()
-    ):  # Ray says there, in colours, that a node died; stdout is for results
+    # Ray says on stdout, in colours, that a node died; stdout is for results.
+    with redirect_stdout(io.StringIO()):
         try:
             _knock(address)
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
