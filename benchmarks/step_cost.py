@@ -5,26 +5,39 @@ them alike; the ratio of medians is what is reported. A sample is one cycle of t
 that updates its feedback every tenth step is charged a tenth of it. A step is the rule's noise and gradient; the
 optimiser's part is the same for all and left out.
 
+``--seeds S`` takes the steps of S seeds in one vmap, and tells them per seed. ``--compile`` lets torch.compile take
+them (minutes at first). ``--memory`` measures, in place of times, the most memory that a step needs above what is held
+between two steps: on a CPU each variant in a process of its own, on a GPU by torch's own counter.
+
     python benchmarks/step_cost.py [--threads 2] [--samples 9] [--markdown FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rulezoo import Batch, LearningRule, Net
+from rulezoo import Batch, Budget, LearningRule, Net
+from rulezoo.allocator import keep_freed_memory
 from rulezoo.registry import discover
+from rulezoo.training import Trainer
 from rulezoo_tasks.networks import MLP, ConvNet
 
 BATCH = 128
+BUDGET = Budget(epochs=1, batch=BATCH, lr=1e-3)
+PLAIN = "plain autograd"
 CYCLE = 10  # steps in a sample: the longest schedule among the variants
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "conv32-64-128 + fc256": lambda: ConvNet((3, 32, 32), (32, 64, 128), (True, True, True), 256, 10),
@@ -58,21 +71,21 @@ def loss(output: Tensor, target: Tensor) -> Tensor:
 class Stepper:
     """One rule in training on random data, without an optimiser; `cycle` takes the next `CYCLE` steps."""
 
-    def __init__(self, rule: LearningRule, net: Net, batch: Batch) -> None:
-        self.rule, self.net, self.batch = rule, net, batch
-        self.params = net.init_params()
-        self.state = rule.init(net, self.params, batch, torch.Generator().manual_seed(0))
-        self.gen = torch.Generator(batch.x.device).manual_seed(1)
-        self.t = 0
+    def __init__(
+        self, rule: LearningRule, net: Net, batch: Batch, seeds: int = 1, compiled: bool = False
+    ) -> None:
+        batches = Batch(*(part.expand(seeds, *part.shape).clone() for part in batch))
+        params = [net.init_params() for _ in range(seeds)]
+        self.trainer = Trainer(
+            rule, net, loss, params, batches, range(seeds), BUDGET, 10**6, compiled=compiled
+        )
+        self.batches = batches
 
     def cycle(self) -> None:
         for _ in range(CYCLE):
-            noise = self.rule.noise(self.net, self.state, self.batch, self.gen, self.t)
             # The gradients are let go at once, as plain autograd lets go of its own before the next step.
-            self.state = self.rule.step(
-                self.net, loss, self.params, self.state, self.batch, noise, self.t
-            ).state
-            self.t += 1
+            self.trainer.gradients(self.batches)
+            self.trainer.t += 1
 
 
 def plain(module: nn.Module, batch: Batch) -> Callable[[], None]:
@@ -80,22 +93,33 @@ def plain(module: nn.Module, batch: Batch) -> Callable[[], None]:
 
     def cycle() -> None:
         for _ in range(CYCLE):
-            module.zero_grad()
             F.cross_entropy(module(batch.x), batch.y).backward()
+            module.zero_grad()  # nobody holds gradients between two steps
 
     return cycle
 
 
-def measure(make: Callable[[], nn.Module], samples: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of a step: ``plain autograd`` and every variant."""
+def setting(make: Callable[[], nn.Module], device: torch.device) -> tuple[nn.Module, Net, Batch]:
     torch.manual_seed(0)
     batch = Batch(torch.randn(BATCH, 3, 32, 32, device=device), torch.randint(10, (BATCH,), device=device))
-    module = make().to(device)
-    net = Net(make().to(device), batch.x)
-    registry = discover()
-    cycles = {"plain autograd": plain(module, batch)}
-    for label, (name, options, _) in VARIANTS.items():
-        cycles[label] = Stepper(registry.make_rule(name, options), net, batch).cycle
+    return make().to(device), Net(make().to(device), batch.x), batch
+
+
+def cycle_of(
+    label: str, module: nn.Module, net: Net, batch: Batch, seeds: int, compiled: bool
+) -> Callable[[], None]:
+    if label == PLAIN:
+        return plain(module, batch)
+    name, options, _ = VARIANTS[label]
+    return Stepper(discover().make_rule(name, options), net, batch, seeds, compiled).cycle
+
+
+def measure(
+    make: Callable[[], nn.Module], samples: int, device: torch.device, seeds: int, compiled: bool
+) -> dict[str, float]:
+    """Median seconds of a step of one seed: ``plain autograd`` and every variant."""
+    module, net, batch = setting(make, device)
+    cycles = {label: cycle_of(label, module, net, batch, seeds, compiled) for label in (PLAIN, *VARIANTS)}
     taken: dict[str, list[float]] = {label: [] for label in cycles}
     clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     for sample in range(samples + 1):
@@ -105,23 +129,59 @@ def measure(make: Callable[[], nn.Module], samples: int, device: torch.device) -
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if sample:  # the first is a warm-up
-                taken[label].append((clock() - started) / CYCLE)
+                taken[label].append((clock() - started) / CYCLE / (1 if label == PLAIN else seeds))
     return {label: statistics.median(times) for label, times in taken.items()}
 
 
-def table(network: str, seconds: dict[str, float]) -> str:
-    unit = seconds["plain autograd"]
+def memory(network: str, label: str, device: torch.device, seeds: int) -> float:
+    """MB above what is held between two steps, at the worst moment of one cycle in this process."""
+    cycle = cycle_of(label, *setting(NETWORKS[network], device), seeds, compiled=False)
+    cycle()  # a warm-up: libraries are loaded, kernels are made
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        cycle()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak, see proc(5)
+    held = resident("VmRSS")
+    cycle()
+    return resident("VmHWM") - held
+
+
+def resident(what: str) -> float:
+    """MB of this process in memory: ``VmRSS`` now, ``VmHWM`` at the peak."""
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines() if what in line
+    )
+    return int(line.split()[1]) / 2**10
+
+
+def memory_in_a_process(network: str, label: str, device: torch.device, seeds: int) -> float:
+    """`memory` in a process of its own, whose C library gives back what is freed, so that a peak is one."""
+    command = [sys.executable, __file__, "--one", json.dumps([network, label, device.type, seeds])]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+
+
+def memories(network: str, device: torch.device, seeds: int) -> dict[str, float]:
+    return {label: memory_in_a_process(network, label, device, seeds) for label in (PLAIN, *VARIANTS)}
+
+
+def table(network: str, found: dict[str, float], seeds: int, what: str) -> str:
+    unit = found[PLAIN]
+    timed = what == "time"
+    together = f", {seeds} seeds together" if seeds > 1 else ""
     lines = [
-        f"### {network}, batch {BATCH}",
+        f"### {network}, batch {BATCH}{together}{'' if timed else ': memory of a step'}",
         "",
-        "| variant | ratio to plain autograd | target |",
-        "|---|---|---|",
+        f"| variant | {'' if timed else 'MB | '}ratio to plain autograd | target |",
+        f"|---|{'' if timed else '---|'}---|---|",
     ]
-    for label, value in seconds.items():
-        target = VARIANTS[label][2] if label in VARIANTS else None
+    for label, value in found.items():
+        target = VARIANTS[label][2] if label in VARIANTS and timed and seeds == 1 else None
         mark = "" if target is None else f"≤ {target:.2f} {'met' if value / unit <= target else 'MISSED'}"
-        lines.append(f"| {label} | {value / unit:.2f} | {mark} |")
-    return "\n".join([*lines, "", f"plain autograd: {1e3 * unit:.1f} ms"])
+        lines.append(f"| {label} | {'' if timed else f'{value:.0f} | '}{value / unit:.2f} | {mark} |")
+    return "\n".join([*lines, "", f"plain autograd: {1e3 * unit:.1f} ms"] if timed else lines)
 
 
 def main() -> None:
@@ -131,14 +191,30 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--samples", type=int, default=9)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seeds", type=int, default=1, help="trained together")
+    parser.add_argument("--compile", action="store_true", help="let torch.compile take the steps")
+    parser.add_argument("--memory", action="store_true", help="measure memory, not time")
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--markdown", help="write the tables to this file, too")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.one:
+        network, label, kind, seeds = json.loads(chosen.one)
+        torch.set_num_threads(1)
+        print(memory(network, label, torch.device(kind), seeds))
+        return
     torch.set_num_threads(chosen.threads)
+    keep_freed_memory()
     device = torch.device(chosen.device)
     head = f"torch {torch.__version__}, Python {platform.python_version()}, {device.type}, {chosen.threads} threads"
-    parts = [f"# Step cost\n\n{head}; median of {chosen.samples} samples of {CYCLE} steps, sampled in turn."]
-    for network, make in NETWORKS.items():
-        parts.append(table(network, measure(make, chosen.samples, device)))
+    compiled = ", compiled where torch.compile can" if chosen.compile else ""
+    parts = [f"# Step cost\n\n{head}{compiled}; median of {chosen.samples} samples of {CYCLE} steps, sampled in turn."]  # fmt: skip
+    for network in chosen.networks:
+        if chosen.memory:
+            found = memories(network, device, chosen.seeds)
+        else:
+            found = measure(NETWORKS[network], chosen.samples, device, chosen.seeds, chosen.compile)
+        parts.append(table(network, found, chosen.seeds, "memory" if chosen.memory else "time"))
         print(parts[-1], flush=True)
     if chosen.markdown:
         with open(chosen.markdown, "w", encoding="utf-8") as file:  # noqa: PTH123

@@ -29,6 +29,7 @@ def execute(
     probes: int = 0,
     checkpoint: float = CHECKPOINT,
     again: Callable[[Record], bool] = lambda record: False,
+    compiled: bool = False,
 ) -> None:
     """Run what is missing.
 
@@ -43,6 +44,7 @@ def execute(
         probes: at how many points of training to probe the rules.
         checkpoint: seconds between two checkpoints of a training; 0 = none.
         again: which records are to be replaced: they are set aside, and their runs are done like those that are missing.
+        compiled: let `torch.compile` take the steps.
 
     Raises:
         StoreError: if the store cannot be written; before the first training where that can be known.
@@ -74,6 +76,8 @@ def execute(
             probes=probes,
             trial=cell.trial,
             checkpoint=checkpoint,
+            precision=cell.asked[0].precision,
+            compiled=compiled,
         )
         for cell, seeds in missing
     ]

@@ -14,6 +14,7 @@ and a skip connection, and a recurrent network.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -140,7 +141,11 @@ def _differentiated(function: Callable[[Any], Any], at: Any) -> tuple[Any, Calla
     Under vmap this is ``torch.func.vjp``. Outside of any transform it is plain autograd, which gives the same numbers
     at a lower price: functorch wraps every tensor, and an `autograd.Function` costs it several times as much.
     """
-    return _by_functorch(function, at) if _transformed() else _by_autograd(function, at)
+    return (
+        _by_functorch(function, at)
+        if torch.compiler.is_compiling() or _transformed()
+        else _by_autograd(function, at)
+    )
 
 
 def _transformed() -> bool:
@@ -276,7 +281,7 @@ class _Feedback(TorchFunctionMode):
             if self.note is not None:
                 self.note(x, weight, None)
             if id(weight) in self.feedback:
-                return _Linear.apply(x, weight, bias, self.feedback[id(weight)])
+                return _Linear.apply(*_in_precision(x, weight, bias, self.feedback[id(weight)]))
         elif func in _CONVOLUTIONS:
             x, weight, bias, geometry = _convolution_arguments(
                 weight_dims=_CONVOLUTIONS[func], args=args, kwargs=kwargs
@@ -284,8 +289,19 @@ class _Feedback(TorchFunctionMode):
             if self.note is not None:
                 self.note(x, weight, geometry)
             if id(weight) in self.feedback:
-                return _Convolution.apply(x, weight, bias, self.feedback[id(weight)], geometry)
+                return _Convolution.apply(
+                    *_in_precision(x, weight, bias, self.feedback[id(weight)]), geometry
+                )
         return func(*args, **kwargs)
+
+
+def _in_precision(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """In the precision of the autocast that is on, if one is: torch sees to its own functions only."""
+    device = next(t.device.type for t in tensors if t is not None)
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(None if t is None else t.to(dtype) for t in tensors)
 
 
 _CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
@@ -299,7 +315,8 @@ def _linear_arguments(
     return input, weight, bias
 
 
-class _Geometry(NamedTuple):
+@dataclass(frozen=True)
+class _Geometry:  # no tuple: functorch would take it to pieces and look at every number, many times in a step
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]

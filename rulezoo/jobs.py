@@ -24,7 +24,7 @@ from rulezoo.fingerprint import core, fingerprint
 from rulezoo.leases import forget, leases
 from rulezoo.plan import Cell, Trial, plan
 from rulezoo.provenance import answered
-from rulezoo.records import Answered, Asked, Cost, Device, Point, Record, Status
+from rulezoo.records import Answered, Asked, Cost, Device, Point, Precision, Record, Status
 from rulezoo.store import Store
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Job:
         trial: set where the runs are trials of a tuning.
         checkpoint: seconds between two checkpoints; 0 = none.
         plugins: plugin files, joined like those of ``$RULEZOO_PLUGINS``: other machines do not have this environment.
+        precision: of the arithmetic.
+        compiled: let `torch.compile` take the step.
     """
 
     rule: str
@@ -72,6 +74,8 @@ class Job:
     trial: Trial | None = None
     checkpoint: float = CHECKPOINT
     plugins: str = field(default_factory=lambda: os.environ.get(FILES, ""))
+    precision: Precision = "float32"
+    compiled: bool = False
 
     def cell(self) -> Cell:
         """The cell that the words stand for."""
@@ -80,7 +84,14 @@ class Job:
         options = {self.rule: self.rule_options, self.task: self.task_options}
         files = [Path(text) for text in self.plugins.split(os.pathsep) if text]
         (cell,) = plan(
-            discover(files), [self.rule], [self.task], self.seeds, self.device, options, self.epochs
+            discover(files),
+            [self.rule],
+            [self.task],
+            self.seeds,
+            self.device,
+            options,
+            self.epochs,
+            self.precision,
         )
         return cell
 
@@ -121,7 +132,9 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
     import torch
 
     from rulezoo import runner
+    from rulezoo.allocator import keep_freed_memory
 
+    keep_freed_memory()
     started, checkpoints = datetime.now(UTC), _checkpoints(job, cell)
     seeds = checkpoints.whole([asked.seed for asked in todo])
     missing = {asked.seed: asked for asked in todo}
@@ -134,11 +147,22 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
         data = cell.task.data(job.data)
         device = torch.device(job.device)
         outcomes = runner.run(
-            cell.rule, cell.task, seeds, cell.budget, data, device, told, job.probes, job.trial, checkpoints
+            cell.rule,
+            cell.task,
+            seeds,
+            cell.budget,
+            data,
+            device,
+            told,
+            job.probes,
+            job.trial,
+            checkpoints,
+            job.compiled,
         )
-        for seed, outcome in zip(seeds, outcomes, strict=True):
-            if seed in missing:
-                store.put(_record(cell, missing[seed], outcome, started))
+        with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16"):
+            for seed, outcome in zip(seeds, outcomes, strict=True):
+                if seed in missing:
+                    store.put(_record(cell, missing[seed], outcome, started))
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
@@ -151,6 +175,7 @@ def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
         "version of torch": str(torch.__version__),
         "number of probes": str(job.probes),
         "trial": str(job.trial),
+        "compilation": str(job.compiled),
     }
     folder = job.store / CHECKPOINTS
     return CheckpointFiles(folder, cell.asked[0], made_by, job.checkpoint, job.device, _say)
@@ -226,7 +251,7 @@ def failures(job: Job, status: Status, reason: str, started: datetime) -> list[R
         if record is None or record.status == "interrupted":
             record = Record(
                 asked=asked,
-                answered=_answered(cell, asked.device, started, together),
+                answered=_answered(cell, job.device, started, together, compiled=False),
                 status=status,
                 reason=reason,
                 changed=cell.changed,
@@ -241,7 +266,7 @@ def failures(job: Job, status: Status, reason: str, started: datetime) -> list[R
 def _record(cell: Cell, asked: Asked, outcome: Outcome, started: datetime) -> Record:
     return Record(
         asked=asked,
-        answered=_answered(cell, asked.device, started, outcome.seeds_together),
+        answered=_answered(cell, asked.device, started, outcome.seeds_together, compiled=outcome.compiled),
         status=outcome.status,
         reason=outcome.reason,
         traceback=outcome.traceback,
@@ -262,7 +287,9 @@ def _record(cell: Cell, asked: Asked, outcome: Outcome, started: datetime) -> Re
     )
 
 
-def _answered(cell: Cell, device: Device, started: datetime, seeds_together: int) -> Answered:
+def _answered(
+    cell: Cell, device: Device, started: datetime, seeds_together: int, *, compiled: bool
+) -> Answered:
     return answered(
         device=device,
         rule_plugin=cell.rule_plugin,
@@ -273,6 +300,7 @@ def _answered(cell: Cell, device: Device, started: datetime, seeds_together: int
         mode="vmap" if seeds_together > 1 else "single",
         rule_code=_code(cell.rule_module),
         task_code=_code(cell.task_module),
+        compiled=compiled,
     )
 
 

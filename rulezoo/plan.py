@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from rulezoo.errors import UserError
 from rulezoo.options import declared
-from rulezoo.records import Asked, Device, Plugin
+from rulezoo.records import Asked, Device, Plugin, Precision
 
 if TYPE_CHECKING:
     from rulezoo.registry import Found, Registry
@@ -87,6 +89,7 @@ def plan(
     device: Device,
     options: Options,
     epochs: int | None = None,
+    precision: Precision = "float32",
 ) -> list[Cell]:
     """Every rule on every task, task by task.
 
@@ -98,6 +101,7 @@ def plan(
         device: class of the device.
         options: of rules and of tasks, by name.
         epochs: in place of the tasks' own.
+        precision: of the arithmetic.
 
     Raises:
         UserError: an unknown name or option, an illegal value, or an option of what is not compared.
@@ -117,7 +121,7 @@ def plan(
     made_rules = {name: registry.make_rule(name, options.get(name, {})) for name in rules}
     made_tasks = {name: registry.make_task(name, options.get(name, {})) for name in tasks}
     return [
-        _cell(registry.rule(r), rule, registry.task(t), task, seeds, device, options, epochs)
+        _cell(registry.rule(r), rule, registry.task(t), task, seeds, device, options, epochs, precision)
         for t, task in made_tasks.items()
         for r, rule in made_rules.items()
     ]
@@ -132,6 +136,7 @@ def _cell(
     device: Device,
     options: Options,
     epochs: int | None,
+    precision: Precision,
 ) -> Cell:
     from rulezoo.runner import PROTOCOL
 
@@ -153,6 +158,7 @@ def _cell(
             budget=asdict(budget),
             seed=seed,
             device=device,
+            precision=precision,
         )
         for seed in seeds
     )
@@ -175,6 +181,20 @@ def _cell(
 
 def _plugin(found: Found[RuleSpec] | Found[TaskSpec]) -> Plugin:
     return Plugin(distribution=found.distribution, version=found.version or None)
+
+
+def check_compiler(device: Device) -> None:
+    """See that `torch.compile` has the C++ compiler that it needs on a CPU.
+
+    Raises:
+        UserError: if there is none.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if device == "cpu" and not (shutil.which(compiler) or shutil.which("clang++")):
+        raise UserError(
+            f"--compile: torch.compile needs a C++ compiler on a CPU, and {compiler!r} is not there; install g++ or "
+            "leave --compile out"
+        )
 
 
 def choose_device(name: str) -> Device:

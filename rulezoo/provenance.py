@@ -33,6 +33,7 @@ def answered(
     mode: Mode,
     rule_code: str | None = None,
     task_code: str | None = None,
+    compiled: bool = False,
 ) -> Answered:
     """Describe what computed a run.
 
@@ -46,6 +47,7 @@ def answered(
         mode: how they were trained.
         rule_code: fingerprint of the rule's code.
         task_code: fingerprint of the task's.
+        compiled: whether `torch.compile` took the step.
     """
     from rulezoo.records import Answered
 
@@ -63,6 +65,7 @@ def answered(
         mode=mode,
         rule_code=rule_code,
         task_code=task_code,
+        compiled=compiled,
     )
 
 

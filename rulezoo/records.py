@@ -23,6 +23,7 @@ SCHEMA = 1  #: raise it when a stored record can no longer be read as one of the
 
 Device = Literal["cpu", "cuda", "mps"]
 Mode = Literal["vmap", "single"]
+Precision = Literal["float32", "bfloat16"]
 Status = Literal[
     "ok",
     "diverged",
@@ -56,7 +57,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         budget: the fields of `rulezoo.Budget` as used, the rule's own ``lr`` and ``--epochs`` applied.
         seed: from 0.
         device: class of the device; which one it was stands in `Answered`.
-        precision: of the arithmetic.
+        precision: of the arithmetic; ``bfloat16`` = as torch's autocast chooses it, the parameters staying in float32.
 
     Raises:
         RecordError: if a name is not a slug, the seed is negative, or an option is not a finite number.
@@ -72,7 +73,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     budget: dict[str, Value]
     seed: int
     device: Device
-    precision: Literal["float32"] = "float32"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for kind, name in (("rule", self.rule), ("task", self.task)):  # they become names of folders
@@ -145,6 +146,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         mode: how they were trained.
         rule_code: `rulezoo.fingerprint` of the rule's code; ``None`` where it was not known.
         task_code: the same of the task's.
+        compiled: whether `torch.compile` took the step.
     """
 
     packages: dict[str, str]
@@ -159,6 +161,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mode: Mode
     rule_code: str | None = None
     task_code: str | None = None
+    compiled: bool = False
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

@@ -63,6 +63,7 @@ class Outcome:
         backprop_seconds: mean wall time of a step of plain backprop, sampled in turn.
         parameters: how many the network has.
         seeds_together: how many seeds were trained in one vmap.
+        compiled: whether `torch.compile` took the rule's step; it cannot take every one.
         peak_bytes: peak memory on a GPU.
         probes: what was measured from outside, see `rulezoo.probes`.
     """
@@ -76,6 +77,7 @@ class Outcome:
     backprop_seconds: float | None = None
     parameters: int | None = None
     seeds_together: int = 1
+    compiled: bool = False
     peak_bytes: int | None = None
     probes: tuple[Probe, ...] = ()
 
@@ -93,6 +95,7 @@ class _Order:
     probes: int
     trial: Trial | None
     checkpoints: Checkpoints
+    compiled: bool
 
 
 def run(
@@ -106,6 +109,7 @@ def run(
     probes: int = 0,
     trial: Trial | None = None,
     checkpoints: Checkpoints | None = None,
+    compiled: bool = False,
 ) -> Iterator[Outcome]:
     """Train ``rule`` on ``task``, all seeds together where the rule and the memory allow it.
 
@@ -125,12 +129,15 @@ def run(
         trial: set where the runs are trials of a tuning: then the test data are not read.
         checkpoints: where to leave the state now and then, and to go on from; on a CPU, and with as many threads, the
             numbers are the same bit for bit, however often a training was broken off.
+        compiled: let `torch.compile` take the step, and that of the pace-maker.
 
     Yields:
         the outcome of each seed, as soon as it is known.
     """
     data = Data(*(Split(part.x.to(device), part.y.to(device)) for part in data))
-    order = _Order(rule, task, seeds, budget, data, progress, probes, trial, checkpoints or Checkpoints())
+    order = _Order(
+        rule, task, seeds, budget, data, progress, probes, trial, checkpoints or Checkpoints(), compiled
+    )
     yield from _outcomes(order, tuple(seeds))
 
 
@@ -227,7 +234,9 @@ class _Run:
         first = self.batches.take(self.batches.epoch(0)[:, 0])
         self.parameters = sum(p.numel() for p in params[0].values())
         self.trainer, self.pace = (
-            Trainer(r, net, self.task.loss, params, first, seeds, self.budget, self.steps)
+            Trainer(
+                r, net, self.task.loss, params, first, seeds, self.budget, self.steps, compiled=order.compiled
+            )
             for r in (order.rule, _PlainBackprop())
         )
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
@@ -409,6 +418,7 @@ class _Run:
             backprop_seconds=self.clock.backprop_seconds,
             parameters=self.parameters,
             seeds_together=len(self.seeds),
+            compiled=self.trainer.compiled,
             peak_bytes=self.clock.peak_bytes(),
             probes=tuple(self.probes[place]),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from rulezoo.net import Net, Tensors
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Split, Task
+from rulezoo.together import MANY, Pooling, channels_last
 
 OWN = "rule."  # prefix of the parameters that a rule owns
 
@@ -80,6 +82,7 @@ class Trainer:
         seeds: S seeds.
         budget: learning rate and optimiser.
         steps: number of steps of the whole training, for the schedule.
+        compiled: let `torch.compile` take the rule's step, if it can; the optimiser stays as it is.
     """
 
     def __init__(
@@ -92,34 +95,53 @@ class Trainer:
         seeds: Sequence[int],
         budget: Budget,
         steps: int,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.rule, self.net, self.loss, self.budget, self.steps = rule, net, loss, budget, steps
-        self.alone = len(seeds) == 1
+        self.alone, self.many = len(seeds) == 1, len(seeds) >= MANY
         device = first.x.device
         own = [(type(rule).__name__, "init"), (type(rule).__name__, "noise")]
-        states = [
-            _to(rule.init(net, p, Batch(x, y), generator(seed, *own[0])), device)
-            for seed, p, x, y in zip(seeds, params, first.x, first.y, strict=True)
-        ]
+        with torch.autocast(device.type, enabled=False):  # what a rule remembers is never of lower precision
+            states = [
+                _to(rule.init(net, p, Batch(x, y), generator(seed, *own[0])), device)
+                for seed, p, x, y in zip(seeds, params, first.x, first.y, strict=True)
+            ]
         self.noise = [generator(seed, *own[1], device=device) for seed in seeds]
         self.params = self._stack(params)
         self.state = State(self._stack([s.params for s in states]), self._stack([s.buffers for s in states]))
+        self._every = (
+            self._one if self.alone else torch.func.vmap(self._one, in_dims=(None, 0, 0, 0, 0, 0, 0))
+        )
+        self._fast = torch.compile(self._every) if compiled else None
         self.t = 0
         self.trained = {**self.params, **{OWN + name: p for name, p in self.state.params.items()}}
         self.optimizer = _optimizer(budget, self.trained)
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensors]:
         """Train on one batch with an axis of seeds; the mean loss of each seed ``(S,)``, and what the rule logged."""
-        noise = self._draw(batch)
-        if self.alone:
-            batch = Batch(batch.x[0], batch.y[0])
-        grads, buffers, loss, logs = self._gradients(batch, noise)
-        self.state = State(
-            self.state.params, buffers
-        )  # what a rule owns and trains, the optimiser alone changes
+        grads, loss, logs = self.gradients(batch)
         self._descend(grads)
         self.t += 1
         return (loss[None], {k: v[None] for k, v in logs.items()}) if self.alone else (loss, logs)
+
+    def gradients(self, batch: Batch) -> tuple[Tensors, Tensor, Tensors]:
+        """The part of a step that is the rule's: its memory moves on, no parameter does. Shapes as the trainer's own.
+
+        Returns:
+            gradients, mean loss, and what the rule logged; without an axis of seeds when there is one seed.
+        """
+        noise = self._draw(batch)
+        if self.alone:
+            batch = Batch(batch.x[0], batch.y[0])
+        elif self.many and not self.compiled:
+            batch = Batch(channels_last(batch.x), batch.y)
+        grads, buffers, loss, logs = self._all(
+            self.t, self.params, self.state.params, self.state.buffers, batch.x, batch.y, noise
+        )
+        # What a rule owns and trains, the optimiser alone changes.
+        self.state = State(self.state.params, buffers)
+        return grads, loss, logs
 
     def of(self, place: int) -> tuple[Tensors, State]:
         """A copy of one network's parameters, and of its rule's memory, without an axis of seeds."""
@@ -164,30 +186,47 @@ class Trainer:
         with torch.no_grad():
             if self.alone:
                 return one(self.params, self.state.params, self.state.buffers)[None]
-            outputs: Tensor = torch.func.vmap(one)(self.params, self.state.params, self.state.buffers)
+            with self._kernels():
+                outputs: Tensor = torch.func.vmap(one)(self.params, self.state.params, self.state.buffers)
             return outputs
 
-    def _gradients(self, batch: Batch, noise: Tensors) -> tuple[Tensors, Tensors, Tensor, Tensors]:
-        t = self.t
+    def _all(self, *arguments: Any) -> tuple[Tensors, Tensors, Tensor, Tensors]:  # noqa: ANN401  those of `_one`
+        """`_one` for all seeds, compiled for as long as the compiler can take it."""
+        if self._fast is not None:
+            from torch._dynamo.exc import TorchDynamoException
 
-        def one(
-            params: Tensors, own: Tensors, buffers: Tensors, x: Tensor, y: Tensor, z: Tensors
-        ) -> tuple[Tensors, Tensors, Tensor, Tensors]:
-            grads, state, loss, logs = self.rule.step(
-                self.net, self.loss, params, State(own, buffers), Batch(x, y), z, t
-            )
-            return grads, state.buffers, loss, logs
+            try:
+                return self._fast(*arguments)
+            except TorchDynamoException:  # e.g. it cannot vmap an autograd function yet
+                self._fast = None
+        with self._kernels():
+            return self._every(*arguments)
 
-        every = one if self.alone else torch.func.vmap(one)
-        result: tuple[Tensors, Tensors, Tensor, Tensors] = every(
-            self.params, self.state.params, self.state.buffers, batch.x, batch.y, noise
-        )
-        return result
+    @property
+    def compiled(self) -> bool:
+        """Whether `torch.compile` takes the steps; not if it was asked to, and could not."""
+        return self._fast is not None
+
+    def _one(
+        self, t: int, params: Tensors, own: Tensors, buffers: Tensors, x: Tensor, y: Tensor, noise: Tensors
+    ) -> tuple[Tensors, Tensors, Tensor, Tensors]:
+        """The rule's step for one network: gradients, the rule's buffers, the mean loss, what was logged."""
+        step = self.rule.step(self.net, self.loss, params, State(own, buffers), Batch(x, y), noise, t)
+        kept = {
+            name: v.to(buffers[name].dtype) if name in buffers else v
+            for name, v in step.state.buffers.items()
+        }
+        return step.grads, kept, step.loss, step.logs
+
+    def _kernels(self) -> AbstractContextManager[object]:
+        return Pooling() if self.many else nullcontext()
 
     def _draw(self, batch: Batch) -> Tensors:
+        if self.alone:
+            return self.rule.noise(self.net, self.state, Batch(batch.x[0], batch.y[0]), self.noise[0], self.t)
         drawn = []
         for s, gen in enumerate(self.noise):
-            state = self.state if self.alone else State(_at(self.state.params, s), _at(self.state.buffers, s))
+            state = State(_at(self.state.params, s), _at(self.state.buffers, s))
             drawn.append(self.rule.noise(self.net, state, Batch(batch.x[s], batch.y[s]), gen, self.t))
         return self._stack(drawn)
 
@@ -201,7 +240,7 @@ class Trainer:
             grad = grads.get(name)
             # On the CPU, torch's fused optimisers take memory as it lies: a transposed or an expanded gradient would
             # silently train other weights.
-            p.grad = None if grad is None else grad.contiguous()
+            p.grad = None if grad is None else grad.to(p.dtype).contiguous()
         self.optimizer.step()
 
     def _stack(self, each: Sequence[Tensors]) -> Tensors:

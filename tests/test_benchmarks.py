@@ -2,21 +2,100 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+CPU = torch.device("cpu")
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
+beside = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not beside these tests")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not beside these tests")
+@beside
 def test_measured_angles_are_those_of_the_theory():
     command = [sys.executable, BENCHMARKS / "angles_against_theory.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     budgets = re.findall(r"^(?:VNC|NMNC) +\S+ +\d+ +(\d+) ", done.stdout, re.MULTILINE)
     assert sorted(map(int, budgets)) == [39] * 4 + [156] * 4 + [1216] * 4  # two rules at two sites
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and named tuples look there for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+@beside
+def test_without_a_gpu_the_scale_of_one_is_not_made_up(monkeypatch, capsys):
+    scale = script("gpu_scale")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_scale.py"])
+    scale.main()
+    assert capsys.readouterr().out.startswith("torch finds no GPU on this machine: nothing was measured.")
+
+
+@beside
+def test_the_scale_of_a_gpu_is_measured_as_on_a_cpu(monkeypatch, capsys):
+    scale = script("gpu_scale")
+    monkeypatch.setattr(
+        sys, "argv", ["gpu_scale.py", "--device", "cpu", "--quick", "--rules", "backprop,nmnc"]
+    )
+    scale.main()
+    out = capsys.readouterr().out
+    assert re.findall(r"^\| (\d+) \| [\d.]+ \| \d+ \|", out, re.MULTILINE) == ["1", "4"]
+    assert len(re.findall(r"^\| nmnc \| [\d.]+ \|$", out, re.MULTILINE)) == 2  # alone and together
+
+
+@beside
+def test_what_limits_a_gpu_is_read_from_how_busy_it_is_and_how_a_step_grows():
+    scale = script("gpu_scale")
+
+    def limit(busy, growth):
+        return scale.limit([scale.Point(4, 1.0, 0.1, None), scale.Point(16, growth, busy, None)])
+
+    assert "its arithmetic or memory limits" in limit(0.9, 1.1)
+    assert "the host, which launches kernels one by one, limits" in limit(0.3, 1.1)
+    assert "grows with the seeds" in limit(0.3, 3.9)
+
+
+@beside
+def test_memory_of_a_step_is_more_with_more_seeds():
+    """A step of the perceptron holds at least its gradients, 7 MB for each seed."""
+    cost, network = script("step_cost"), "MLP 3072-512-256-10"
+    few, many = (cost.memory_in_a_process(network, "backprop", CPU, seeds) for seeds in (1, 8))
+    assert few > 6
+    assert many > few + 6 * 7
+
+
+@beside
+def test_seeds_together_are_set_against_seeds_alone(monkeypatch, capsys):
+    together = script("seeds_together")
+    arguments = [
+        "seeds_together.py",
+        "--rules",
+        "backprop",
+        "--seeds",
+        "16",
+        "--samples",
+        "1",
+        "--steps",
+        "1",
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    threads = torch.get_num_threads()
+    together.main()
+    torch.set_num_threads(threads)
+    assert re.search(
+        r"^\| backprop \| 16 \| .* \| ≤ 0.50 (met|MISSED) \|$", capsys.readouterr().out, re.MULTILINE
+    )

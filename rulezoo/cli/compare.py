@@ -19,8 +19,8 @@ from rulezoo.compare import execute
 from rulezoo.errors import UserError
 from rulezoo.freshness import RETRY, stale, wanted_again
 from rulezoo.jobs import CHECKPOINT
-from rulezoo.plan import Cell, plan
-from rulezoo.records import Record
+from rulezoo.plan import Cell, check_compiler, plan
+from rulezoo.records import Precision, Record
 from rulezoo.registry import Registry
 from rulezoo.store import Store
 from rulezoo.tuning import report, study
@@ -62,6 +62,10 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
               help="Where to compute; auto is the GPU when there is one.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True,
+              help="Of the arithmetic; bfloat16 is torch's autocast, and another run than float32.")  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True,
+              help="Let torch.compile take the training step: minutes at first, then faster steps.")  # fmt: skip
 @executor_options
 @click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="Measure angles to backprop, alignment and dimensions at N points of training; not timed.")  # fmt: skip
@@ -84,6 +88,8 @@ def compare(
     options: dict[str, dict[str, str]],
     epochs: int | None,
     device: str,
+    precision: Precision,
+    compiled: bool,
     probes: int,
     checkpoint: float,
     retry: list[str],
@@ -102,6 +108,8 @@ def compare(
     found, store = registry(), Store(out)
     try:
         by = workers(wanted, device)
+        if compiled and wanted.executor == "local":  # elsewhere, only those machines know
+            check_compiler(by.device)
         cells = plan(
             found,
             _all(rules, found.rules),
@@ -110,6 +118,7 @@ def compare(
             by.device,
             options,
             epochs,
+            precision,
         )
         if trials:
             say(f"tuning: {trials} trials of each rule on each task, in rounds")
@@ -127,6 +136,7 @@ def compare(
                     probes=probes,
                     checkpoint=checkpoint,
                     again=wanted_again(retry, found),
+                    compiled=compiled,
                 )
 
         tuned = study.tune(cells, trials, found, store, go) if trials else []

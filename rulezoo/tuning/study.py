@@ -130,7 +130,16 @@ def with_options(cell: Cell, chosen: Mapping[str, Value], seeds: Sequence[int], 
     words = {**cell.rule_words, **{name: as_text(value) for name, value in chosen.items()}}
     options = {cell.task_name: cell.task_words, cell.rule_name: words}
     device = cell.asked[0].device
-    (made,) = plan(registry, [cell.rule_name], [cell.task_name], seeds, device, options, cell.epochs)
+    (made,) = plan(
+        registry,
+        [cell.rule_name],
+        [cell.task_name],
+        seeds,
+        device,
+        options,
+        cell.epochs,
+        cell.asked[0].precision,
+    )
     return made
 
 

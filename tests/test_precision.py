@@ -1,0 +1,99 @@
+"""bfloat16 by autocast, and torch.compile: chosen in one place, told in the record, and the numbers stay close."""
+
+import os
+import shutil
+import textwrap
+
+import pytest
+import torch
+
+from rulezoo.discovery import FILES
+from rulezoo.errors import UserError
+from rulezoo.jobs import Job, work
+from rulezoo.plan import check_compiler
+from rulezoo.registry import discover
+from rulezoo.store import Store
+from rulezoo.task import Budget
+from rulezoo.testing import TinyTask
+from rulezoo.training import Batches, Trainer, build
+
+SEEDS = (0, 1, 2, 3, 4)  # enough for the kernels of many seeds
+BFLOAT16 = 0.05  # of a loss after a few steps; eight bits of mantissa are 0.4 % in each operation
+COMPILED = 1e-4  # of a loss in float32: the same sums in another order
+BUDGET = Budget(epochs=1, batch=16, lr=0.01)
+
+PLUGIN = """
+    from rulezoo import hookimpl, TaskSpec
+    from rulezoo.testing import TinyTask
+
+    class Convolutional(TinyTask):
+        def __init__(self):
+            super().__init__("cnn")
+
+    @hookimpl
+    def rulezoo_tasks():
+        return [TaskSpec("tiny", f"{__name__}:Convolutional", "Tiny.", embedded=True)]
+"""
+
+
+def trainer(name, seeds, **options):
+    task = TinyTask("cnn")
+    train = task.data().train
+    net, params = build(task, seeds, train.x[:1], torch.device("cpu"))
+    batches = Batches(train, BUDGET.batch, seeds)
+    first = batches.take(batches.epoch(0)[:, 0])
+    rule = discover().make_rule(name, {})
+    return Trainer(rule, net, task.loss, params, first, seeds, BUDGET, 6, **options), batches
+
+
+def losses(trainer, batches):
+    return torch.stack([trainer.step(batches.take(which))[0] for which in batches.epoch(0).unbind(1)])
+
+
+@pytest.mark.parametrize("seeds", [SEEDS, SEEDS[:1]], ids=["together", "alone"])
+@pytest.mark.parametrize("name", ["backprop", "feedback-alignment", "direct-feedback-alignment", "nmnc"])
+def test_under_autocast_a_rule_learns_nearly_the_same_and_keeps_its_precision(name, seeds):
+    exact = losses(*trainer(name, seeds))
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, batches = trainer(name, seeds)
+        found = losses(rough, batches)
+    assert torch.allclose(found.float(), exact, rtol=BFLOAT16)
+    assert not torch.allclose(found.float(), exact, rtol=1e-5)  # it was used
+    kept = [*rough.trained.values(), *rough.state.buffers.values()]
+    assert {v.dtype for v in kept if v.is_floating_point()} == {torch.float32}
+
+
+def test_the_precision_is_a_part_of_what_is_asked(tmp_path, monkeypatch):
+    (tmp_path / "tiny_plugin.py").write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    monkeypatch.setenv(FILES, str(tmp_path / "tiny_plugin.py"))
+    job = {"rule": "backprop", "task": "tiny", "seeds": SEEDS, "device": "cpu", "store": tmp_path / "store"}
+    single = work(Job(**job))
+    half = work(Job(**job, precision="bfloat16"))
+    assert {r.status for r in (*single, *half)} == {"ok"}
+    assert [r.asked.precision for r in half] == ["bfloat16"] * len(SEEDS)
+    assert len({r.asked.key for r in (*single, *half)}) == 2 * len(SEEDS)
+    for one, other in zip(single, half, strict=True):
+        assert one.answered.mode == other.answered.mode == "vmap"
+        assert one.curve[-1].train_loss != other.curve[-1].train_loss
+        assert one.curve[-1].train_loss == pytest.approx(other.curve[-1].train_loss, rel=BFLOAT16)
+        assert Store(tmp_path / "store").get(other.asked) == other
+
+
+def test_without_a_compiler_that_is_said_before_anything_is_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "c++-99")
+    with pytest.raises(UserError, match=r"--compile: .* 'c\+\+-99' is not there; install g\+\+"):
+        check_compiler("cpu")
+    check_compiler("cuda")  # Triton brings its own
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler, which differ from release to release
+@pytest.mark.parametrize(("name", "can"), [("backprop", True), ("feedback-alignment", False)])
+def test_a_compiled_step_of_many_seeds_gives_the_same_numbers(name, can):
+    """Where the compiler cannot take a rule (an autograd function under vmap), the step is as ever, and that is told."""
+    torch.compiler.reset()
+    compiled, batches = trainer(name, SEEDS, compiled=True)
+    assert torch.allclose(losses(compiled, batches), losses(*trainer(name, SEEDS)), rtol=COMPILED)
+    assert compiled.compiled is can
