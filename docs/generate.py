@@ -18,13 +18,20 @@ import click
 
 from rulezoo import board
 from rulezoo.cli import COMMANDS, cli
+from rulezoo.grid import arrange
 from rulezoo.options import as_text, declared
 from rulezoo.registry import Found, Registry, discover
+from rulezoo.site.figures import cost
+from rulezoo.site.findings import Findings
 from rulezoo.specs import RuleSpec
 from rulezoo.store import Store
+from rulezoo.tuning import records as tunings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "leaderboard" / "digits"  # the records behind the README's table
+TUNED = (
+    ROOT / "leaderboard" / "tuned"
+)  # those behind its board of default and tuned rows, with a picture beside them
 
 
 def pages() -> dict[Path, str]:
@@ -32,11 +39,17 @@ def pages() -> dict[Path, str]:
     registry = discover()
     built_in = {name: found for name, found in registry.rules.items() if found.distribution == "rulezoo"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, content in {"rules": _overview(built_in), "table": _table(registry)}.items():
+    parts = {
+        "rules": _overview(built_in),
+        "table": _table(registry, RESULTS),
+        "board": _table(registry, TUNED),
+    }
+    for name, content in parts.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         readme = re.sub(pattern, lambda m, c=content: f"{m[1]}{c}\n{m[2]}", readme, flags=re.DOTALL)
     return {
         ROOT / "README.md": readme,
+        TUNED / "score-against-cost.svg": _picture(registry, TUNED),
         ROOT / "docs" / "rules.md": "\n".join(_rules(registry, built_in)) + "\n",
         ROOT / "docs" / "tasks.md": "\n".join(_tasks(registry)) + "\n",
         ROOT / "docs" / "cli.md": "\n".join(_commands()) + "\n",
@@ -50,11 +63,21 @@ def _overview(rules: dict[str, Found[RuleSpec]]) -> str:
     return "\n".join(lines)
 
 
-def _table(registry: Registry) -> str:
-    records = Store(RESULTS).read().records
-    plausibility = {name: found.spec.plausibility for name, found in registry.rules.items()}
-    tasks = list(dict.fromkeys(r.asked.task for r in records))
-    return board.render(board.build(records, tasks=sorted(tasks), plausibility=plausibility), "md").strip()
+def _table(registry: Registry, folder: Path) -> str:
+    found = _findings(registry, folder)
+    return board.render(found.board, "md").strip()
+
+
+def _picture(registry: Registry, folder: Path) -> str:
+    figure = cost(_findings(registry, folder))
+    assert figure is not None
+    return figure.svg.decode()
+
+
+def _findings(registry: Registry, folder: Path) -> Findings:
+    """What is stored in a folder; results whose code has changed since are marked as such."""
+    store = Store(folder)
+    return Findings(arrange(store.read().records, tunings=tunings.read(store).tunings), registry)
 
 
 def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rulezoo.cli.common import print_table, registry, say
+from rulezoo.cli.common import name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.errors import unknown
 
@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Run the study of a claim, and say its verdict.
 
-    What is stored is not run again, so the same command goes on where it was stopped.
+    What is stored is not run again, so the same command goes on where it was stopped. Exits with 1 when a run failed.
     """
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
@@ -95,6 +95,8 @@ def run(
         say("interrupted; what is finished is stored, and the same command goes on from there")
         sys.exit(130)  # as shells say it: 128 + the number of the signal
     _tell(Finding(claim, profile, evidence))
+    if name_failed(evidence.records):
+        sys.exit(1)
 
 
 @claims.command()
@@ -114,10 +116,6 @@ def _tell(finding: Finding) -> None:
     click.echo(f"\nClaim: {finding.claim.statement}")
     click.echo(f"Verdict rule: {finding.claim.criterion.words}")
     click.echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
-    for record in finding.evidence.records:
-        if record.status != "ok":
-            asked = record.asked
-            say(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}")
     verdict = finding.verdict
     for part in verdict.parts if verdict else ():
         click.echo(f"  {part.state}: {part.words}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rulezoo.cli.lazy import GIVEN
 from rulezoo.registry import PluginInfo, Registry, discover
 from rulezoo.text import clean
+
+if TYPE_CHECKING:
+    from rulezoo.records import Record
 
 out_option = click.option(
     "--out",
@@ -55,6 +59,15 @@ def _count(n: int, thing: str) -> str:
 def say(sentence: str) -> None:
     """One line on stderr: a warning, or a note beside the output."""
     click.echo(f"rulezoo: {clean(sentence)}", err=True)
+
+
+def name_failed(records: Iterable[Record]) -> bool:
+    """One line on stderr for each run that did not end well; whether there were any."""
+    failed = [record for record in records if record.status not in ("ok", "skipped")]
+    for record in failed:
+        asked = record.asked
+        say(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}")
+    return bool(failed)
 
 
 def print_table(rows: Sequence[Sequence[object]], head: Sequence[str] | None = None) -> None:

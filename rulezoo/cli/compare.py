@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from rulezoo import board
-from rulezoo.cli.common import names, out_option, print_table, registry, say
+from rulezoo.cli.common import name_failed, names, out_option, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
 from rulezoo.compare import execute
@@ -151,8 +151,7 @@ def compare(
         sys.exit(130)  # as shells say it: 128 + the number of the signal
     records = [record for cell in cells for asked in cell.asked if (record := store.get(asked))]
     _show(records, found, cells, tuned, out)
-    if failed := [record for record in records if record.status not in ("ok", "skipped")]:
-        _name_failed(failed)
+    if name_failed(records):
         sys.exit(1)
 
 
@@ -162,12 +161,6 @@ def _show_trials(tuned: Sequence[Tuned]) -> None:
         print_table(list(report.rows(one)), report.HEAD)
         click.echo()
     click.echo("* the highest score on validation data; the test data were not read")
-
-
-def _name_failed(records: Sequence[Record]) -> None:
-    for record in records:
-        asked = record.asked
-        say(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}")
 
 
 def _all(names: list[str], known: Iterable[str]) -> list[str]:

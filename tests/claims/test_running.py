@@ -124,5 +124,19 @@ def test_the_command_runs_a_claim_and_says_its_verdict(claim, tmp_path, monkeypa
     assert store_of(tmp_path / "leaderboard" / "claims", claim, "quick").read().records
 
 
+@pytest.mark.slow
+def test_the_command_exits_with_1_when_a_run_failed(claim, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    study = claim.studies["quick"]
+    arms = tuple(replace(arm, tuned="") for arm in study.arms)
+    only = replace(claim, studies={"quick": replace(study, arms=arms, tunings=())})
+    monkeypatch.setattr("rulezoo.claims.catalogue.CLAIMS", {"test": only})
+    monkeypatch.setattr("sys.argv", ["rulezoo", "claims", "run", "test", "--time-limit", "0.001"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    assert "rulezoo: digits-cnn frozen seed 0 timeout: took longer than the limit" in capsys.readouterr().err
+
+
 def test_each_profile_has_a_store_of_its_own(claim, tmp_path):
     assert store_of(tmp_path, claim, "quick").root == tmp_path / "test" / "quick"
