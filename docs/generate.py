@@ -23,6 +23,7 @@ from rulezoo.options import as_text, declared
 from rulezoo.registry import Found, Registry, discover
 from rulezoo.site.figures import cost
 from rulezoo.site.findings import Findings
+from rulezoo.site.pictures import style
 from rulezoo.specs import RuleSpec
 from rulezoo.store import Store
 from rulezoo.tuning import records as tunings
@@ -69,7 +70,8 @@ def _table(registry: Registry, folder: Path) -> str:
 
 
 def _picture(registry: Registry, folder: Path) -> str:
-    figure = cost(_findings(registry, folder))
+    with style():
+        figure = cost(_findings(registry, folder))
     assert figure is not None
     return figure.svg.decode()
 
