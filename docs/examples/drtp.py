@@ -17,10 +17,8 @@ class TargetProjection(LearningRule):
         return None if net.keys("post") else "it needs sites of kind 'post', and this network has none"
 
     def init(self, net, params, batch, gen):
-        outputs = torch.Size(net.output_shape).numel()
-        draw = {
-            key: torch.rand(outputs, net.visits[key].width, generator=gen) * 2 - 1 for key in net.keys("post")
-        }
+        outputs, keys = torch.Size(net.output_shape).numel(), net.keys("post")
+        draw = {key: torch.rand(outputs, net.visits[key].width, generator=gen) * 2 - 1 for key in keys}
         return State(buffers={key: (b / b.shape[1] ** 0.5).to(batch.x) for key, b in draw.items()})
 
     def step(self, net, loss, params, state, batch, noise, t):
