@@ -376,15 +376,3 @@ def test_processes_that_write_the_same_runs_at_once_do_no_damage(store):
     assert [writer.returncode for writer in writers] == [0, 0]
     assert sorted(r.asked.seed for r in store.read().records) == [*range(10)]
     assert len(files(store)) == 10
-
-
-@pytest.mark.slow
-def test_five_thousand_records_are_read_in_seconds(store, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # the writing is not what is timed
-    curve = [Point(step=k, epoch=k / 10, train_loss=1 / (k + 1), validation=0.5) for k in range(100)]
-    for rule in ("a", "b", "c", "d", "e"):
-        for seed in range(1000):
-            store.put(record(rule, seed, curve=curve))
-    start = time.perf_counter()
-    assert len(store.read().records) == 5000
-    assert time.perf_counter() - start < 5  # about 1 s on an idle machine
