@@ -3,9 +3,11 @@
 Both sides train with the runner's own `Trainer`, optimiser included, and are sampled in turn (together, alone,
 together, …) in one process, so that a change of the machine's speed meets both alike. Times are the processor time of
 one thread, page faults included, or the wall clock's where there are more threads. 1 means that nothing is gained; the
-target for 16 seeds of digits-cnn is a half.
+target for 16 seeds of digits-cnn is a half. With ``--whole`` a sample is no ten steps, but the task's whole training
+by the runner: evaluation, the pace-maker's steps and the making of the networks as well.
 
     python benchmarks/seeds_together.py [--samples 7] [--seeds 1,4,16] [--markdown FILE]
+    python benchmarks/seeds_together.py --whole --threads 2 --seeds 16
     python benchmarks/seeds_together.py --task cifar10-cnn -o width=0.5 --seeds 4 --rules backprop
 """
 
@@ -22,8 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rulezoo import Task
-from rulezoo.allocator import keep_freed_memory
+from rulezoo import Data, Task, allocator, runner
 from rulezoo.registry import discover
 from rulezoo.rule import Batch, LearningRule
 from rulezoo.training import Trainer, build
@@ -32,8 +33,11 @@ TARGET = ("digits-cnn", 16, 0.5)
 STEPS = 10  # of all seeds in a sample: the longest schedule among the rules
 
 
+Times = tuple[float, float]  # seconds of processor and of wall time
+
+
 class Row(NamedTuple):
-    """Seconds of a step of one seed."""
+    """Seconds of a step, or of the training, of one seed."""
 
     rule: str
     seeds: int
@@ -59,36 +63,64 @@ def stepper(rule: LearningRule, task: Task, x: Tensor, y: Tensor, seeds: Sequenc
     return step
 
 
-def timed(step: Callable[[], None], steps: int) -> tuple[float, float]:
-    """Seconds of processor and of wall time of a step."""
+def trainings(
+    rule: LearningRule, task: Task, data: Data, groups: Sequence[Sequence[int]]
+) -> Callable[[], None]:
+    """Trains groups of seeds, one after the other, from the beginning to the test."""
+
+    def train() -> None:
+        for seeds in groups:
+            for outcome in runner.run(rule, task, seeds, task.budget, data, data.train.x.device):
+                if (outcome.status, outcome.seeds_together) != ("ok", len(seeds)):
+                    raise RuntimeError(f"seeds {seeds}: {outcome.status} {outcome.reason}")
+
+    return train
+
+
+def timed(work: Callable[[], None], times: int) -> Times:
+    """Seconds that it takes once."""
     processor, wall = time.process_time(), time.perf_counter()
-    for _ in range(steps):
-        step()
-    return (time.process_time() - processor) / steps, (time.perf_counter() - wall) / steps
+    for _ in range(times):
+        work()
+    return (time.process_time() - processor) / times, (time.perf_counter() - wall) / times
 
 
-def measure(
-    name: str, rule: LearningRule, task: Task, data: Batch, seeds: int, samples: int, steps: int
+def steps_of(
+    name: str, rule: LearningRule, task: Task, data: Data, seeds: int, samples: int, steps: int
 ) -> Row:
-    """One rule: medians over samples that alternate between together and alone."""
-    together = stepper(rule, task, data.x, data.y, range(seeds))
-    alone = stepper(rule, task, data.x, data.y, [0])
-    found: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
-    for sample in range(samples + 1):
-        for label, step, count in (("together", together, steps), ("alone", alone, steps * min(seeds, 4))):
-            times = timed(step, count)
-            if sample:  # the first is a warm-up
-                found[label].append(times)
-    (a, b), (c, d) = (
-        [statistics.median(clock) for clock in zip(*found[label], strict=True)]
-        for label in ("together", "alone")
+    """Steps of one rule."""
+    together = stepper(rule, task, *data.train, range(seeds))
+    alone = stepper(rule, task, *data.train, [0])
+    times = in_turn(lambda: timed(together, steps), lambda: timed(alone, steps * min(seeds, 4)), samples)
+    return row(name, seeds, *times, of_all=1)
+
+
+def trainings_of(name: str, rule: LearningRule, task: Task, data: Data, seeds: int, samples: int) -> Row:
+    """Whole trainings by one rule."""
+    together = trainings(rule, task, data, [range(seeds)])
+    alone = trainings(rule, task, data, [[seed] for seed in range(seeds)])
+    return row(
+        name, seeds, *in_turn(lambda: timed(together, 1), lambda: timed(alone, 1), samples), of_all=seeds
     )
-    if torch.get_num_threads() > 1:
-        return Row(name, seeds, b / seeds, d, b / seeds / d)
-    return Row(name, seeds, a / seeds, c, b / seeds / d)
+
+
+def in_turn(together: Callable[[], Times], alone: Callable[[], Times], samples: int) -> tuple[Times, Times]:
+    """Medians over samples that alternate between the two; the first of each is a warm-up."""
+    found = [(together(), alone()) for _ in range(samples + 1)][1:]
+    sides = zip(*found, strict=True)
+    one, other = ([statistics.median(clock) for clock in zip(*side, strict=True)] for side in sides)
+    return (one[0], one[1]), (other[0], other[1])
+
+
+def row(name: str, seeds: int, together: Times, alone: Times, of_all: int) -> Row:
+    """Seconds of one seed; ``together`` took those of all, ``alone`` those of ``of_all`` seeds."""
+    clock = 1 if torch.get_num_threads() > 1 else 0
+    ratio = (together[1] / seeds) / (alone[1] / of_all)
+    return Row(name, seeds, together[clock] / seeds, alone[clock] / of_all, ratio)
 
 
 def table(task: str, rows: Sequence[Row]) -> str:
+    """Markdown; the target stands beside what it is about."""
     lines = ["| rule | seeds | together, ms per seed | alone, ms | ratio | ratio of wall times | target |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     for r in rows:
         wanted, seeds, most = TARGET
@@ -115,22 +147,25 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,4,16")
     parser.add_argument("--samples", type=int, default=7)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--whole", action="store_true", help="train to the end, by the runner")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, help="folder of data sets")
     parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    keep_freed_memory()
+    allocator.prepare()
     registry = discover()
     task = registry.make_task(chosen.task, dict(option.split("=", 1) for option in chosen.option))
-    data = Batch(*task.data(chosen.data).train)
-    rows = [
-        measure(name, registry.make_rule(name, {}), task, data, int(seeds), chosen.samples, chosen.steps)
-        for name in chosen.rules.split(",")
-        for seeds in chosen.seeds.split(",")
-    ]
+    data = task.data(chosen.data)
+    rows = []
+    for name in chosen.rules.split(","):
+        rule = registry.make_rule(name, {})
+        for seeds in map(int, chosen.seeds.split(",")):
+            what = (name, rule, task, data, seeds, chosen.samples)
+            rows.append(trainings_of(*what) if chosen.whole else steps_of(*what, chosen.steps))
     head = f"torch {torch.__version__}, Python {platform.python_version()}, cpu, {chosen.threads} threads"
-    how = f"median of {chosen.samples} samples of {chosen.steps} steps, in turn"
+    sample = f"whole trainings of {task.budget.epochs} epochs" if chosen.whole else f"{chosen.steps} steps"
+    how = f"median of {chosen.samples} samples of {sample}, in turn"
     options = "".join(f", {option}" for option in chosen.option)
     text = f"### {chosen.task}{options}, batch {task.budget.batch}\n\n{head}; {how}.\n\n{table(chosen.task, rows)}\n"
     print(text)

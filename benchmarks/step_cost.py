@@ -29,8 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rulezoo import Batch, Budget, LearningRule, Net
-from rulezoo.allocator import keep_freed_memory
+from rulezoo import Batch, Budget, LearningRule, Net, allocator
 from rulezoo.registry import discover
 from rulezoo.training import Trainer
 from rulezoo_tasks.networks import MLP, ConvNet
@@ -204,7 +203,7 @@ def main() -> None:
         print(memory(network, label, torch.device(kind), seeds))
         return
     torch.set_num_threads(chosen.threads)
-    keep_freed_memory()
+    allocator.prepare()
     device = torch.device(chosen.device)
     head = f"torch {torch.__version__}, Python {platform.python_version()}, {device.type}, {chosen.threads} threads"
     compiled = ", compiled where torch.compile can" if chosen.compile else ""

@@ -131,10 +131,9 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
 def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
     import torch
 
-    from rulezoo import runner
-    from rulezoo.allocator import keep_freed_memory
+    from rulezoo import allocator, runner
 
-    keep_freed_memory()
+    allocator.prepare()
     started, checkpoints = datetime.now(UTC), _checkpoints(job, cell)
     seeds = checkpoints.whole([asked.seed for asked in todo])
     missing = {asked.seed: asked for asked in todo}

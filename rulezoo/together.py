@@ -11,7 +11,7 @@ says what was tried and did not pay. A network on its own is left as it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -60,6 +60,9 @@ class _Window:
     dilation: tuple[int, int]
     ceil_mode: bool
 
+    def arguments(self) -> tuple[object, ...]:
+        return self.size, self.stride, self.padding, self.dilation, self.ceil_mode
+
 
 _Ints = int | tuple[int, int]
 
@@ -88,7 +91,7 @@ class _MaxPool(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, window: _Window) -> tuple[Tensor, Tensor]:
-        pooled, where = torch.ops.aten.max_pool2d_with_indices(x, *astuple(window))
+        pooled, where = torch.ops.aten.max_pool2d_with_indices(x, *window.arguments())
         return pooled, where
 
     @staticmethod
@@ -113,8 +116,7 @@ class _MaxPool(torch.autograd.Function):
         x: Tensor,
         window: _Window,
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        folded = _last(_fold(x, in_dims[0], info.batch_size))
-        pooled, where = _MaxPool.apply(folded, window)
+        pooled, where = _MaxPool.apply(_fold(x, in_dims[0], info.batch_size), window)
         return (pooled.unflatten(1, (info.batch_size, -1)), where.unflatten(1, (info.batch_size, -1))), (1, 1)
 
 
@@ -123,7 +125,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(grad: Tensor, x: Tensor, where: Tensor, window: _Window) -> Tensor:
-        spread: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(grad, x, *astuple(window), where)
+        spread: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(grad, x, *window.arguments(), where)
         return spread
 
     @staticmethod
@@ -144,9 +146,7 @@ class _Spread(torch.autograd.Function):
         where: Tensor,
         window: _Window,
     ) -> tuple[Tensor, int]:
-        folded = (
-            _last(_fold(t, dim, info.batch_size)) for t, dim in zip((grad, x, where), in_dims, strict=False)
-        )
+        folded = (_fold(t, dim, info.batch_size) for t, dim in zip((grad, x, where), in_dims, strict=False))
         spread: Tensor = _Spread.apply(*folded, window)
         return spread.unflatten(1, (info.batch_size, -1)), 1  # type: ignore[no-untyped-call]  # torch's annotation
 
@@ -157,11 +157,9 @@ def _pick(x: Tensor, where: Tensor) -> Tensor:
 
 
 def _fold(x: Tensor, dim: int | None, seeds: int) -> Tensor:
-    """``(batch, seeds * channels, height, width)``, with seeds at ``dim`` or the same for all."""
+    """``(batch, seeds * channels, height, width)`` with channels last in memory; seeds at ``dim``, or the same for all.
+
+    In one copy, or none if it lies so. Said in strides, since a second vmap around it would not know the layout's name.
+    """
     beside = x.unsqueeze(1).expand(-1, seeds, *x.shape[1:]) if dim is None else x.movedim(dim, 1)
-    return beside.flatten(1, 2)
-
-
-def _last(x: Tensor) -> Tensor:
-    """Channels last in memory; said in strides, since a second vmap around it would not know the name."""
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    return beside.permute(0, 3, 4, 1, 2).contiguous().flatten(3).permute(0, 3, 1, 2)

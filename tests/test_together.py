@@ -1,14 +1,16 @@
 """Many seeds on a CPU: pooling and layout of their own, and the numbers that torch has for each seed."""
 
+import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rulezoo.allocator import keep_freed_memory
 from rulezoo.task import Budget
 from rulezoo.testing import TinyTask
 from rulezoo.together import MANY, Pooling, channels_last
@@ -113,9 +115,9 @@ def test_a_step_of_many_seeds_pools_them_beside_the_channels(seeds):
 
 _FAULTS = """
 import resource, sys, torch
-from rulezoo.allocator import keep_freed_memory
+from rulezoo import allocator
 if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+    assert allocator.prepare()
 for turn in range(22):
     torch.empty(2**21).fill_(1)  # 8 MB, 2,048 pages
     if turn == 1:
@@ -124,8 +126,36 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_kept():
-    command = [sys.executable, "-c", _FAULTS]
-    faults = int(subprocess.run([*command, "keep"], capture_output=True, text=True, check=True).stdout)
-    assert faults < 20 * 2048 / 2  # of the pages that are written, each of which is one without
+    environment = {**os.environ, "THP_MEM_ALLOC_ENABLE": "0"}  # a huge page is one fault
+    assert (
+        _printed(_FAULTS, environment) < 20 * 2048 / 2
+    )  # of the pages that are written, each one a fault without
+
+
+_HUGE = """
+import pathlib, torch
+from rulezoo import allocator
+allocator.prepare()
+block = torch.ones(2**23)
+(line,) = [line for line in pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines() if "AnonHuge" in line]
+print(line.split()[1])
+"""
+
+
+@pytest.mark.parametrize(("asked", "huge"), [(None, True), ("0", False)])
+def test_large_blocks_lie_on_huge_pages_unless_the_user_says_otherwise(asked, huge):
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not pages.exists() or "[madvise]" not in pages.read_text():
+        pytest.skip("this kernel does not give huge pages on request alone")
+    environment = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
+    kilobytes = _printed(
+        _HUGE, environment if asked is None else {**environment, "THP_MEM_ALLOC_ENABLE": asked}
+    )
+    assert (kilobytes >= 2**14) is huge  # of a block of 2**15
+
+
+def _printed(program: str, environment: dict[str, str]) -> int:
+    command = [sys.executable, "-c", program, "keep"]
+    return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
