@@ -2,7 +2,7 @@
 
 A multilayer perceptron learns the digits by backprop and is then held still, while each rule estimates its feedback at
 three budgets of perturbations until its running average is steady. The angle of its teaching signal with the true
-gradient, as the mean over validation examples, is held against `rulezoo.theory.predicted_angle`, given what is measured
+gradient, as the mean over validation examples, is held against `rulezoo.measures.theory.predicted_angle`, given what is measured
 of the network alone: the share alpha of the mean gradient in the manifold, the ceiling set by the mean Jacobian, and
 the spread rho of Jacobians. The prediction in brackets leaves the last two out, as if every example had the mean
 Jacobian. Exits with 1 when a prediction is off by more than the tolerance.
@@ -20,13 +20,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rulezoo import Batch, Budget, Net, State, theory
-from rulezoo.geometry import jacobians, visits_of_sites
+from rulezoo import Batch, Budget, Net, State
+from rulezoo.measures import theory
+from rulezoo.measures.geometry import jacobians, visits_of_sites
+from rulezoo.measures.probes import Prober
 from rulezoo.net import Tensors
-from rulezoo.probes import Prober
 from rulezoo.seeding import generator
 from rulezoo.task import Data, Split
-from rulezoo.training import Batches, Trainer, build
+from rulezoo.training.trainer import Batches, Trainer, build
 from rulezoo_plugins.backprop import Backprop
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
 from rulezoo_tasks.digits import DigitsCNN

@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record
-from rulezoo.store import Store
+from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record
+from rulezoo.results.store import Store
 
 RULES, TASKS, SEEDS, POINTS = 40, 5, 5, 20
 ANSWERED = Answered(

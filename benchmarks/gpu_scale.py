@@ -19,9 +19,9 @@ from typing import NamedTuple
 import torch
 
 from rulezoo import Task
-from rulezoo.registry import Registry, discover
+from rulezoo.discovery.registry import Registry, discover
 from rulezoo.rule import Batch
-from rulezoo.training import Trainer, build
+from rulezoo.training.trainer import Trainer, build
 
 BUSY = 0.7  # share of the time in which the GPU computes, above which it is what limits
 GAIN = 1.5  # a step may take so much longer with four times the seeds, and the GPU still has room

@@ -24,10 +24,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rulezoo import Data, Task, allocator, runner
-from rulezoo.registry import discover
+from rulezoo import Data, Task
+from rulezoo.discovery.registry import discover
 from rulezoo.rule import Batch, LearningRule
-from rulezoo.training import Trainer, build
+from rulezoo.training import allocator, runner
+from rulezoo.training.trainer import Trainer, build
 
 TARGET = ("digits-cnn", 16, 0.5)
 STEPS = 10  # of all seeds in a sample: the longest schedule among the rules

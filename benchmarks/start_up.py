@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from rulezoo.comparison.jobs import Job, work
 from rulezoo.executors.local import Local
-from rulezoo.jobs import Job, work
 
 TARGET = 0.3  # seconds
 

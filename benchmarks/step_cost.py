@@ -29,9 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rulezoo import Batch, Budget, LearningRule, Net, allocator
-from rulezoo.registry import discover
-from rulezoo.training import Trainer
+from rulezoo import Batch, Budget, LearningRule, Net
+from rulezoo.discovery.registry import discover
+from rulezoo.training import allocator
+from rulezoo.training.trainer import Trainer
 from rulezoo_tasks.networks import MLP, ConvNet
 
 BATCH = 128

@@ -16,16 +16,16 @@ from pathlib import Path
 import api
 import click
 
-from rulezoo import board
 from rulezoo.cli import COMMANDS, cli
-from rulezoo.grid import arrange
+from rulezoo.discovery.registry import Found, Registry, discover
+from rulezoo.leaderboard import formats
+from rulezoo.leaderboard.grid import arrange
 from rulezoo.options import as_text, declared
-from rulezoo.registry import Found, Registry, discover
+from rulezoo.results.store import Store
 from rulezoo.site.figures import cost
 from rulezoo.site.findings import Findings
 from rulezoo.site.pictures import style
 from rulezoo.specs import RuleSpec
-from rulezoo.store import Store
 from rulezoo.tuning import records as tunings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ def _overview(rules: dict[str, Found[RuleSpec]]) -> str:
 
 def _table(registry: Registry, folder: Path) -> str:
     found = _findings(registry, folder)
-    return board.render(found.board, "md").strip()
+    return formats.render(found.board, "md").strip()
 
 
 def _picture(registry: Registry, folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import manifold as manifold
-    from rulezoo.hookspecs import hookimpl as hookimpl
+    from rulezoo.discovery.hookspecs import hookimpl as hookimpl
     from rulezoo.net import Net as Net
     from rulezoo.net import Site as Site
     from rulezoo.net import add_sites as add_sites
@@ -52,7 +52,7 @@ _HOME = {
     "Task": "task",
     "TaskSpec": "specs",
     "add_sites": "net",
-    "hookimpl": "hookspecs",
+    "hookimpl": "discovery.hookspecs",
     "hp": "options",
 }
 _MODULES = ("credit", "manifold")  # public modules: the numerics that rules are made of

@@ -24,6 +24,22 @@ HEAVY = {
 }
 
 
+# The core's packages, and its single modules, which are what plugins are made of. Each may import what stands before it.
+LAYERS = (
+    "",
+    "discovery",
+    "results",
+    "measures",
+    "training",
+    "comparison",
+    "executors",
+    "tuning",
+    "leaderboard",
+)
+SINGLE = ("credit", "errors", "manifold", "net", "options", "rule", "seeding", "specs", "task", "text")
+LAYERS += ("claims", "site", "testing", "scaffold", "cli")
+
+
 def imports(path):
     """``(module, names)`` of every import in a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -42,6 +58,30 @@ def test_the_core_imports_no_plugin(path):
     assert not {
         module for module, _ in imports(path) if module.split(".")[0] in ("rulezoo_plugins", "rulezoo_tasks")
     }
+
+
+def layer(module):
+    """The package that ``rulezoo.package.module`` is in; ``""`` for a single module."""
+    _, *inner = module.split(".")
+    return inner[0] if inner and (CORE / inner[0]).is_dir() else ""
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_packages_import_those_below_them_only(package):
+    below = LAYERS[: LAYERS.index(package) + 1]
+    paths = (CORE / package).rglob("*.py") if package else (CORE / f"{one}.py" for one in SINGLE)
+    for path in paths:
+        for module, names in imports(path):
+            if module.split(".")[0] == "rulezoo":
+                found = (
+                    {layer(f"{module}.{name}") for name in names} if module == "rulezoo" else {layer(module)}
+                )
+                assert found <= set(below), f"{path.relative_to(CORE)} imports {module}"
+
+
+def test_every_package_has_its_layer():
+    assert {path.parent.name for path in CORE.glob("*/__init__.py")} | {""} == set(LAYERS)
+    assert {path.stem for path in CORE.glob("*.py")} == {*SINGLE, "__init__", "__main__"}
 
 
 @pytest.mark.parametrize("package", ["rulezoo_plugins", "rulezoo_tasks"])

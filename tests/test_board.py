@@ -9,8 +9,9 @@ import re
 import msgspec
 import pytest
 
-from rulezoo.board import build, render
-from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Record
+from rulezoo.leaderboard.board import build
+from rulezoo.leaderboard.formats import render
+from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Record
 from rulezoo.specs import Plausibility
 
 LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)

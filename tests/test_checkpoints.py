@@ -8,14 +8,15 @@ import msgspec
 import pytest
 import torch
 
-from rulezoo import groups, runner
-from rulezoo.checkpoints import CheckpointFiles, clear
-from rulezoo.plan import Trial
-from rulezoo.records import Asked
-from rulezoo.registry import discover
+from rulezoo.discovery.registry import discover
+from rulezoo.results import groups
+from rulezoo.results.records import Asked
 from rulezoo.seeding import number
 from rulezoo.task import Budget
 from rulezoo.testing import TinyTask
+from rulezoo.training import runner
+from rulezoo.training.checkpoints import CheckpointFiles, clear
+from rulezoo.training.protocol import Trial
 from rulezoo_plugins.backprop import Backprop
 
 SGD = Budget(epochs=3, batch=16, lr=0.01, optimizer="sgd", schedule="cosine")
@@ -174,7 +175,7 @@ def test_a_disk_that_is_full_is_said_and_does_not_end_the_training(tmp_path, mon
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("rulezoo.files.os.fsync", full)
+    monkeypatch.setattr("rulezoo.results.files.os.fsync", full)
     said = []
     outcomes = train("frozen", (0, 1), files(tmp_path, said=said))
     assert [o.status for o in outcomes] == ["ok", "ok"]
@@ -184,7 +185,7 @@ def test_a_disk_that_is_full_is_said_and_does_not_end_the_training(tmp_path, mon
 
 def test_a_state_is_left_as_often_as_was_asked_for_and_never_if_so(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("rulezoo.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("rulezoo.training.checkpoints.time.monotonic", lambda: now[0])
     kept = CheckpointFiles(tmp_path, ASKED, {}, 60.0, "cpu", pytest.fail)
     assert not kept.due()
     now[0] += 60

@@ -12,10 +12,10 @@ import pytest
 
 from rulezoo.cli import COMMANDS, main
 from rulezoo.cli.common import print_table
-from rulezoo.discovery import FILES
-from rulezoo.records import Answered, Asked, Hardware, Plugin, Record
-from rulezoo.registry import discover
-from rulezoo.store import Store
+from rulezoo.discovery.plugins import FILES
+from rulezoo.discovery.registry import discover
+from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
+from rulezoo.results.store import Store
 from rulezoo.text import clean, clean_lines
 
 HEAVY = ("torch", "numpy", "scipy", "pandas", "matplotlib", "rich", "msgspec", "optuna")
@@ -301,7 +301,7 @@ def test_a_rule_whose_code_fails_shows_what_is_known_and_why_not_more(run, file)
 
 
 @pytest.mark.parametrize(
-    "error", ["rulezoo.task:DataMissing", "rulezoo.store:StoreError", "rulezoo.options:OptionError"]
+    "error", ["rulezoo.task:DataMissing", "rulezoo.results.store:StoreError", "rulezoo.options:OptionError"]
 )
 def test_every_error_of_the_user_ends_at_the_border(run, monkeypatch, error):
     module, name = error.split(":")

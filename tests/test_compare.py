@@ -9,16 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rulezoo.compare import execute
-from rulezoo.discovery import FILES
-from rulezoo.jobs import Job, failures, work
-from rulezoo.plan import plan
-from rulezoo.provenance import answered
-from rulezoo.records import Plugin, Record
-from rulezoo.registry import discover
-from rulezoo.runner import Evaluation, Outcome
-from rulezoo.store import Store, StoreError
+from rulezoo.comparison.execution import execute
+from rulezoo.comparison.jobs import Job, failures, work
+from rulezoo.comparison.plan import plan
+from rulezoo.discovery.plugins import FILES
+from rulezoo.discovery.registry import discover
+from rulezoo.results.provenance import answered
+from rulezoo.results.records import Plugin, Record
+from rulezoo.results.store import Store, StoreError
 from rulezoo.task import DataMissing
+from rulezoo.training.runner import Evaluation, Outcome
 
 PLUGIN = """
     from dataclasses import dataclass
@@ -253,7 +253,9 @@ def test_what_no_number_says_is_stored_as_nothing(store, monkeypatch):
         Evaluation(6, 1, 0.5, nan, {"a": inf}),
         Evaluation(12, 2, inf, 0.5, {"a": 1.0, "b": 2.0}),
     )
-    monkeypatch.setattr("rulezoo.runner.run", lambda *args: [Outcome("diverged", "for a test", curve=curve)])
+    monkeypatch.setattr(
+        "rulezoo.training.runner.run", lambda *args: [Outcome("diverged", "for a test", curve=curve)]
+    )
     (record,) = work(Job("frozen", "tiny", (0,), "cpu", store.root))
     assert record.cost is None
     assert record.logs == {"a": [None, 1.0], "b": [None, 2.0]}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rulezoo import LearningRule, Limit, Plausibility, RuleSpec, State, Step, credit, hp
-from rulezoo.registry import discover
+from rulezoo.discovery.registry import discover
 from rulezoo.testing import CheckFailed, check_rule, parametrize_rule_checks, rule_checks, tiny_nets
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation

@@ -12,7 +12,7 @@ from scipy.stats import ortho_group
 from sklearn.datasets import make_swiss_roll
 from sklearn.decomposition import PCA
 
-from rulezoo import dimension
+from rulezoo.measures import dimension
 
 TWO_NN_SEMS = 5
 

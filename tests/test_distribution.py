@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rulezoo.records import Plugin
-from rulezoo.store import Store
+from rulezoo.results.records import Plugin
+from rulezoo.results.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from rulezoo.cli.executor import Wanted, workers
+from rulezoo.comparison.jobs import Job
 from rulezoo.errors import UserError
 from rulezoo.executors.gpus import VISIBLE, chosen, least_used
 from rulezoo.executors.local import Local
-from rulezoo.jobs import Job
-from rulezoo.store import Store
+from rulezoo.results.store import Store
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_process_of_a_job_sees_its_gpu_only(tmp_path, monkeypatch):
 
 def test_as_many_jobs_as_the_gpus_are_to_hold(gpus, monkeypatch):
     gpus(4)
-    monkeypatch.setattr("rulezoo.memory.share", lambda jobs: 12 // jobs)
+    monkeypatch.setattr("rulezoo.executors.memory.share", lambda jobs: 12 // jobs)
     asked = workers(Wanted(gpus="2", per_gpu=3), "auto")
     assert asked.device == "cuda"
     assert asked.executor == Local(6, None, ("0", "1"), 2)

@@ -5,12 +5,13 @@ import textwrap
 
 import pytest
 
-from rulezoo import fingerprint as module
-from rulezoo.board import build, render
-from rulezoo.fingerprint import fingerprint
-from rulezoo.freshness import FAILED, stale, wanted_again
-from rulezoo.records import Answered, Asked, Hardware, Plugin, Record
-from rulezoo.registry import discover
+from rulezoo.discovery import fingerprint as module
+from rulezoo.discovery.fingerprint import fingerprint
+from rulezoo.discovery.registry import discover
+from rulezoo.leaderboard.board import build
+from rulezoo.leaderboard.formats import render
+from rulezoo.results.freshness import FAILED, stale, wanted_again
+from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
 
 FILES = {
     "__init__.py": "",

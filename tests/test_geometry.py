@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from rulezoo import geometry, theory
-from rulezoo.geometry import Alignment
 from rulezoo.manifold import principal_basis
+from rulezoo.measures import geometry, theory
+from rulezoo.measures.geometry import Alignment
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 

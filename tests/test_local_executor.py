@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from rulezoo.cli import main
-from rulezoo.discovery import FILES
+from rulezoo.comparison.jobs import Job
+from rulezoo.discovery.plugins import FILES
 from rulezoo.executors.local import Local, _context
-from rulezoo.jobs import Job
-from rulezoo.store import Store, StoreError
+from rulezoo.results.store import Store, StoreError
 
 LIMIT = 12.0  # seconds for a training that takes less than one when the machine is free
 PATIENCE = 300.0  # seconds after which a process that was started here will not do any more what it should

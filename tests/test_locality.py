@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rulezoo import LearningRule, State, Step, credit
-from rulezoo.locality import crossings
-from rulezoo.registry import discover
+from rulezoo.discovery.registry import discover
+from rulezoo.measures.locality import crossings
 from rulezoo.testing import tiny_net
 
 RULES = {name: found.spec for name, found in discover().rules.items()}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from rulezoo import memory
+from rulezoo.executors import memory
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_process_holds_what_it_has_touched():
     """In a new process: this one may have kept memory that was freed, and would take no more of the system."""
     child = """
 import os
-from rulezoo import memory
+from rulezoo.executors import memory
 before = memory.resident(os.getpid())
 held = b"x" * 200_000_000
 print(memory.resident(os.getpid()) - before)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from rulezoo import LearningRule, RuleSpec, TaskSpec, hp
+from rulezoo.comparison.plan import choose_device, plan
+from rulezoo.discovery.registry import Found, Registry
 from rulezoo.errors import UserError
 from rulezoo.options import OptionError
-from rulezoo.plan import choose_device, plan
-from rulezoo.registry import Found, Registry
 from rulezoo.testing import TinyTask
 
 

@@ -7,15 +7,15 @@ import textwrap
 import pytest
 import torch
 
-from rulezoo.discovery import FILES
+from rulezoo.comparison.jobs import Job, work
+from rulezoo.comparison.plan import check_compiler
+from rulezoo.discovery.plugins import FILES
+from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
-from rulezoo.jobs import Job, work
-from rulezoo.plan import check_compiler
-from rulezoo.registry import discover
-from rulezoo.store import Store
+from rulezoo.results.store import Store
 from rulezoo.task import Budget
 from rulezoo.testing import TinyTask
-from rulezoo.training import Batches, Trainer, build
+from rulezoo.training.trainer import Batches, Trainer, build
 
 SEEDS = (0, 1, 2, 3, 4)  # enough for the kernels of many seeds
 BFLOAT16 = 0.05  # of a loss after a few steps; eight bits of mantissa are 0.4 % in each operation

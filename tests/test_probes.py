@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from rulezoo import LearningRule, Net, Site, State, Step, credit, runner
-from rulezoo.compare import outstanding
-from rulezoo.jobs import Job, work
-from rulezoo.plan import plan
-from rulezoo.probes import ALL, QUANTITIES, Prober, points
-from rulezoo.records import Probe
-from rulezoo.registry import discover
-from rulezoo.store import Store
+from rulezoo import LearningRule, Net, Site, State, Step, credit
+from rulezoo.comparison.execution import outstanding
+from rulezoo.comparison.jobs import Job, work
+from rulezoo.comparison.plan import plan
+from rulezoo.discovery.registry import discover
+from rulezoo.measures.probes import ALL, QUANTITIES, Prober, points
+from rulezoo.results.records import Probe
+from rulezoo.results.store import Store
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
+from rulezoo.training import runner
 from rulezoo_plugins.backprop import Backprop, Frozen
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
 from rulezoo_plugins.feedback_alignment import FeedbackAlignment
@@ -248,7 +249,7 @@ def test_the_jacobians_are_chunked_where_they_are_large(tiny, monkeypatch):
         tiny.net.output_shape
     )
     monkeypatch.setattr(
-        "rulezoo.probes._CHUNK", 7 * numbers_of_one
+        "rulezoo.measures.probes._CHUNK", 7 * numbers_of_one
     )  # of 48 examples, the last chunk has fewer
     chunked = probed(tiny, Backprop(), geometry=True).sites
     for site, numbers in at_once.items():

@@ -9,8 +9,8 @@ import pytest
 
 from rulezoo.cli import progress as module
 from rulezoo.cli.progress import progress, summary
-from rulezoo.jobs import Job
-from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Record
+from rulezoo.comparison.jobs import Job
+from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Record
 
 ESC = "\x1b"
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 import torch
 
-from rulezoo import provenance
-from rulezoo.provenance import without_paths
-from rulezoo.records import Plugin
+from rulezoo.results import provenance
+from rulezoo.results.provenance import without_paths
+from rulezoo.results.records import Plugin
 
 PLUGIN = Plugin(distribution="my-rules", version="1.2")
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from rulezoo.executors import Unreachable
+from rulezoo.comparison.executor import Unreachable
+from rulezoo.comparison.jobs import Job
 from rulezoo.executors.local import Local
 from rulezoo.executors.ray import Ray
-from rulezoo.jobs import Job
-from rulezoo.store import Store
+from rulezoo.results.store import Store
 
 PATIENCE = 240.0  # seconds after which something will not happen any more
 

@@ -5,7 +5,7 @@ import sys
 import msgspec
 import pytest
 
-from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record, RecordError
+from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record, RecordError
 
 
 def asked(**changes):
@@ -134,7 +134,7 @@ def test_a_field_that_the_schema_does_not_know_is_refused():
 
 
 def test_records_store_and_board_load_without_torch_and_pandas():
-    code = "import sys, rulezoo.store, rulezoo.board; print({'torch', 'pandas', 'numpy', 'rich'} & {*sys.modules})"
+    code = "import sys, rulezoo.results.store, rulezoo.leaderboard.board; print({'torch', 'pandas', 'numpy', 'rich'} & {*sys.modules})"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "set()\n"

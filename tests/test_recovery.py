@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rulezoo.discovery import FILES
+from rulezoo.discovery.plugins import FILES
 from rulezoo.executors.local import _context
+from rulezoo.results.store import Store
 from rulezoo.seeding import number
-from rulezoo.store import Store
 
 PATIENCE = 300.0  # seconds after which a process that was started here will not do any more what it should
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rulezoo import LearningRule, OptionError, Plausibility, RuleSpec, TaskSpec
-from rulezoo.discovery import FILES
+from rulezoo.discovery.plugins import FILES
+from rulezoo.discovery.registry import discover
 from rulezoo.errors import AmbiguousName, PluginError, UnknownName
-from rulezoo.registry import discover
 from rulezoo.specs import SpecError
 
 GOOD = """
@@ -281,7 +281,7 @@ def test_broken_and_missing_files_are_named(file, tmp_path):
 
 def test_child_processes_see_the_files_of_the_environment_under_the_same_module_names(file):
     first, second = file(GOOD.format(name="nice"), "a.py"), file(GOOD.format(name="fine"), "b.py")
-    code = "from rulezoo import registry; r = registry.discover().rules; print(r['nice'].spec.target, 'fine' in r)"
+    code = "from rulezoo.discovery import registry; r = registry.discover().rules; print(r['nice'].spec.target, 'fine' in r)"
     seen = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, FILES: os.pathsep.join([str(first), "", str(second)])},

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from rulezoo import LearningRule, State, Step, clock, credit, runner
+from rulezoo import LearningRule, State, Step, credit
 from rulezoo.seeding import number
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
+from rulezoo.training import clock, runner
 
 TOGETHER = 1e-4  # relative, of a loss in float32, for seeds that are trained together or alone
 BUDGET = Budget(epochs=3, batch=16, lr=0.01)

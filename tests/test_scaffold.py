@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rulezoo import scaffold, verify
+from rulezoo import scaffold
 from rulezoo.cli import cli
-from rulezoo.discovery import FILES
+from rulezoo.discovery.plugins import FILES
+from rulezoo.testing import verify
 
 # The rules of this repository, where they concern a stranger's file.
 STRICT = """

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from rulezoo.comparison.executor import Unreachable
+from rulezoo.comparison.jobs import Job
 from rulezoo.errors import UserError
-from rulezoo.executors import Unreachable
 from rulezoo.executors.local import Local
 from rulezoo.executors.slurm_request import Request
-from rulezoo.jobs import Job
-from rulezoo.store import Store
+from rulezoo.results.store import Store
 
 PATIENCE = 240.0  # seconds after which something will not happen any more
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as oracle
 
-from rulezoo import stats
-from rulezoo.scores import standings
-from rulezoo.stats import Counts, Run, Scores
+from rulezoo.leaderboard import stats
+from rulezoo.leaderboard.scores import standings
+from rulezoo.leaderboard.stats import Counts, Run, Scores
 
 properties = settings(deadline=None, max_examples=30, derandomize=True)
 
@@ -327,7 +327,7 @@ def test_unknown_words_are_refused():
 
 
 def test_import_is_light():
-    code = "import sys, rulezoo.stats; assert not {'scipy', 'torch', 'pandas'} & set(sys.modules)"
+    code = "import sys, rulezoo.leaderboard.stats; assert not {'scipy', 'torch', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,16 +7,16 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from rulezoo import groups, journal
 from rulezoo.cli import cli
-from rulezoo.compare import execute
-from rulezoo.discovery import FILES
-from rulezoo.freshness import wanted_again
-from rulezoo.jobs import work
-from rulezoo.plan import plan
-from rulezoo.registry import discover
-from rulezoo.status import overview
-from rulezoo.store import Store
+from rulezoo.comparison.execution import execute
+from rulezoo.comparison.jobs import work
+from rulezoo.comparison.plan import plan
+from rulezoo.discovery.plugins import FILES
+from rulezoo.discovery.registry import discover
+from rulezoo.results import groups, journal
+from rulezoo.results.freshness import wanted_again
+from rulezoo.results.status import overview
+from rulezoo.results.store import Store
 
 PLUGIN = """
     from rulezoo import RuleSpec, TaskSpec, hookimpl
@@ -108,7 +108,7 @@ def test_a_note_of_a_process_that_is_gone_is_no_training(store):
 
 def test_what_is_left_is_reckoned_from_the_pace_so_far(store, monkeypatch):
     now = [50.0]
-    monkeypatch.setattr("rulezoo.journal.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("rulezoo.results.journal.time.monotonic", lambda: now[0])
     teller = journal.Teller(store.root / "note.json", [])
     now[0] += 1000  # until the first step: imports, data
     teller(40, 100)

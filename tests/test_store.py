@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record, RecordError
-from rulezoo.store import Store, StoreError
+from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record, RecordError
+from rulezoo.results.store import Store, StoreError
 
 ANSWERED = Answered(
     packages={"torch": "2.15.0"},
@@ -210,7 +210,7 @@ def test_a_copy_under_another_rule_is_named(store):
 
 def rewritten(path, change):
     """Change the content of a record as another rulezoo would have written it: with a right digest."""
-    from rulezoo.store import _digest
+    from rulezoo.results.store import _digest
 
     body = json.loads(path.read_text())
     del body["digest"]
@@ -246,13 +246,15 @@ def test_older_schemas_are_migrated_step_by_step_and_their_files_left_alone(stor
     rewritten(path, older)
     other_key = path.rename(path.with_name("seed0-0123456789abcdef.json"))  # the key was made of other fields
     before = other_key.read_bytes()
-    monkeypatch.setattr("rulezoo.migrations.STEPS", {-1: lr_into_the_budget, 0: measure_is_called_metric})
+    monkeypatch.setattr(
+        "rulezoo.results.migrations.STEPS", {-1: lr_into_the_budget, 0: measure_is_called_metric}
+    )
     assert store.read().records == [record()]
     assert other_key.read_bytes() == before
 
 
 def test_a_field_of_a_wrong_type_is_named_even_when_the_digest_is_right(store):
-    from rulezoo.store import _digest
+    from rulezoo.results.store import _digest
 
     path = store.put(record())
     body = json.loads(path.read_text())
@@ -354,8 +356,8 @@ def test_results_can_be_read_by_others(store):
 WRITER = """
 import sys, msgspec
 from pathlib import Path
-from rulezoo.records import Record
-from rulezoo.store import Store
+from rulezoo.results.records import Record
+from rulezoo.results.store import Store
 store, template = Store(Path(sys.argv[1])), msgspec.json.decode(sys.argv[2], type=Record)
 for k in range(100):
     asked = msgspec.structs.replace(template.asked, seed=k % 10)

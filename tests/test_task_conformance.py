@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rulezoo import Data, DataMissing, Site, Split, TaskSpec, hp
-from rulezoo.registry import discover
+from rulezoo.discovery.registry import discover
 from rulezoo.testing import CheckFailed, TinyTask, check_task, parametrize_task_checks
 from rulezoo.testing.task_suite import task_checks_of
 

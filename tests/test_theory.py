@@ -1,4 +1,4 @@
-"""The closed forms of `rulezoo.theory` against a slow simulation of noise correlation, in float64.
+"""The closed forms of `rulezoo.measures.theory` against a slow simulation of noise correlation, in float64.
 
 `estimate` below is the naive estimator: a loop over perturbations, an outer product each. Every stochastic test has a
 fixed seed and states its budget, the number of repetitions of an estimate; its tolerance is `SEMS` standard errors of
@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from rulezoo import theory
+from rulezoo.measures import theory
 
 SEMS = 4  # standard errors of a Monte-Carlo mean: two-sided chance of a false alarm 6e-5
 LOOSEST = 0.08  # relative tolerance above which a test would not see what it should: then raise its budget

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rulezoo.task import Budget
 from rulezoo.testing import TinyTask
-from rulezoo.together import MANY, Pooling, channels_last
-from rulezoo.training import Batches, Trainer, build
+from rulezoo.training.together import MANY, Pooling, channels_last
+from rulezoo.training.trainer import Batches, Trainer, build
 from rulezoo_plugins.backprop import Backprop
 
 WINDOWS = {
@@ -115,7 +115,7 @@ def test_a_step_of_many_seeds_pools_them_beside_the_channels(seeds):
 
 _FAULTS = """
 import resource, sys, torch
-from rulezoo import allocator
+from rulezoo.training import allocator
 if sys.argv[1] == "keep":
     assert allocator.prepare()
 for turn in range(22):
@@ -136,7 +136,7 @@ def test_freed_memory_is_kept():
 
 _HUGE = """
 import pathlib, torch
-from rulezoo import allocator
+from rulezoo.training import allocator
 allocator.prepare()
 block = torch.ones(2**23)
 (line,) = [line for line in pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines() if "AnonHuge" in line]

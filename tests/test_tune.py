@@ -9,18 +9,22 @@ import msgspec
 import pytest
 import torch
 
-from rulezoo import LearningRule, Step, board, credit, hp, runner
+from rulezoo import LearningRule, Step, credit, hp
 from rulezoo.cli import main
-from rulezoo.discovery import FILES
+from rulezoo.comparison.plan import plan
+from rulezoo.discovery.plugins import FILES
+from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
-from rulezoo.plan import Trial, plan
-from rulezoo.provenance import answered
-from rulezoo.records import Plugin, Point, Record
-from rulezoo.registry import discover
-from rulezoo.store import Store
+from rulezoo.leaderboard import board, formats
+from rulezoo.leaderboard import tuned as report
+from rulezoo.results.provenance import answered
+from rulezoo.results.records import Plugin, Point, Record
+from rulezoo.results.store import Store
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
-from rulezoo.tuning import records, report, sampler, study
+from rulezoo.training import runner
+from rulezoo.training.protocol import Trial
+from rulezoo.tuning import records, sampler, study
 from rulezoo.tuning.records import Tried
 from rulezoo.tuning.sampler import ROUND, Past
 from rulezoo.tuning.space import legible, space, values
@@ -512,9 +516,9 @@ def test_a_conclusion_of_another_length_of_training_does_not_count(store):
 def test_the_table_says_how_it_was_tuned(store, form):
     tuned = tune(store, Oracle(by_lr))
     made = board.build(results(store, tuned, by_lr), tunings=tuned)
-    text = " ".join(board.render(made, form).split())
+    text = " ".join(formats.render(made, form).split())
     assert "tuned-6: for each rule and task the best of 6 trials on validation data" in text
-    assert "best of" not in board.render(board.build(store.read().records), form)
+    assert "best of" not in formats.render(board.build(store.read().records), form)
 
 
 # The commands

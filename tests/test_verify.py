@@ -9,10 +9,9 @@ import textwrap
 import pytest
 from click.testing import CliRunner
 
-from rulezoo import verify
 from rulezoo.cli import cli
-from rulezoo.discovery import FILES
-from rulezoo.testing import rule_checks, suite
+from rulezoo.discovery.plugins import FILES
+from rulezoo.testing import rule_checks, suite, verify
 from rulezoo.testing.advice import NEXT_STEP
 from rulezoo.testing.task_suite import CHECKS
 

@@ -8,7 +8,7 @@ coordinate of the noise; z, standard normal coordinates; dy, changes of the outp
 
 The automatic rank is ours. The theory gives the squared cosine between an estimate from K_eff independent
 perturbations and the true gradient as α(d) / (1 + (d + 1)/K_eff) in d directions that hold the share α(d) of the
-Jacobian's energy, and as 1 / (1 + (n + 1)/K_eff) in all of them (`rulezoo.theory`, equations 1, 2 and 9). The share is
+Jacobian's energy, and as 1 / (1 + (n + 1)/K_eff) in all of them (`rulezoo.measures.theory`, equations 1, 2 and 9). The share is
 estimated without any gradient: a few examples, the explorers, are perturbed in one band of directions at a time,
 directions 1-4, 5-8, 9-16 and so on, or everywhere. With noise of standard deviation s per coordinate in a band of
 orthonormal directions V,

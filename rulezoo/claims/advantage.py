@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rulezoo import theory
 from rulezoo.claims.chart import Chart, Mark, Point
 from rulezoo.claims.design import Table
 from rulezoo.claims.evidence import Evidence, Measure, at_end, mean_of, over_seeds, paired, score, sites
 from rulezoo.claims.verdicts import METHOD, Part, Verdict, above, conclude
-from rulezoo.records import Record
+from rulezoo.measures import theory
+from rulezoo.results.records import Record
 
 
 @dataclass(frozen=True)

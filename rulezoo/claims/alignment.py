@@ -18,7 +18,7 @@ from rulezoo.claims.evidence import (
     sites,
 )
 from rulezoo.claims.verdicts import METHOD, Verdict, above, conclude
-from rulezoo.records import Probe, Record
+from rulezoo.results.records import Probe, Record
 
 
 @dataclass(frozen=True)

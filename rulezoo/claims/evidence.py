@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from rulezoo.claims.design import Arm, Study, Tuning
 from rulezoo.claims.verdicts import Interval, t_interval
 from rulezoo.options import Value
-from rulezoo.records import Device, Probe, Record, whole
+from rulezoo.results.records import Device, Probe, Record, whole
 
-EVERY_PARAMETER = "*"  # `rulezoo.probes.ALL`, whose module imports torch
+EVERY_PARAMETER = "*"  # `rulezoo.measures.probes.ALL`, whose module imports torch
 
 Measure = Callable[[Record], float]
 """A number of a run; nan where it has none."""

@@ -9,7 +9,7 @@ from rulezoo.claims.chart import Chart, Point
 from rulezoo.claims.design import Table
 from rulezoo.claims.evidence import Evidence, Measure, last_probe, mean_of, number, over_seeds, paired, score
 from rulezoo.claims.verdicts import METHOD, Part, Verdict, conclude, no_worse
-from rulezoo.records import Record
+from rulezoo.results.records import Record
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from rulezoo.board_names import machine
 from rulezoo.claims.design import PROFILES, Arm, Claim, Profile, Study, Table
 from rulezoo.claims.evidence import Evidence
 from rulezoo.claims.verdicts import Verdict
+from rulezoo.leaderboard.names import machine
 
 PAGE = "README.md"
 

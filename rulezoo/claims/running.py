@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from rulezoo.claims.design import Arm, Claim, Profile, Study
 from rulezoo.claims.evidence import Evidence, gather
-from rulezoo.compare import execute
+from rulezoo.comparison.execution import execute
+from rulezoo.comparison.plan import plan
 from rulezoo.errors import UserError
-from rulezoo.plan import plan
-from rulezoo.store import Store
+from rulezoo.results.store import Store
 
 if TYPE_CHECKING:
-    from rulezoo.executors import Executor, Listener
-    from rulezoo.plan import Cell
-    from rulezoo.records import Device
-    from rulezoo.registry import Registry
+    from rulezoo.comparison.executor import Executor, Listener
+    from rulezoo.comparison.plan import Cell
+    from rulezoo.discovery.registry import Registry
+    from rulezoo.results.records import Device
 
 Progress = Callable[[], AbstractContextManager["Listener"]]
 

@@ -9,7 +9,7 @@ from rulezoo.claims.chart import Chart, Point
 from rulezoo.claims.design import Table
 from rulezoo.claims.evidence import EVERY_PARAMETER, Evidence, last_probe, over_seeds, paired, score
 from rulezoo.claims.verdicts import METHOD, Verdict, above, conclude
-from rulezoo.records import Record
+from rulezoo.results.records import Record
 
 
 @dataclass(frozen=True)

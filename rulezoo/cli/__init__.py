@@ -13,7 +13,7 @@ import click
 
 from rulezoo import __version__
 from rulezoo.cli.lazy import GIVEN, Command, LazyGroup
-from rulezoo.discovery import FILES
+from rulezoo.discovery.plugins import FILES
 
 COMMANDS = {
     "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),

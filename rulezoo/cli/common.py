@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.lazy import GIVEN
-from rulezoo.registry import PluginInfo, Registry, discover
+from rulezoo.discovery.registry import PluginInfo, Registry, discover
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
-    from rulezoo.records import Record
+    from rulezoo.results.records import Record
 
 out_option = click.option(
     "--out",

@@ -11,19 +11,20 @@ from pathlib import Path
 
 import click
 
-from rulezoo import board
 from rulezoo.cli.common import name_failed, names, out_option, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
-from rulezoo.compare import execute
+from rulezoo.comparison.execution import execute
+from rulezoo.comparison.jobs import CHECKPOINT
+from rulezoo.comparison.plan import Cell, check_compiler, plan
+from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
-from rulezoo.freshness import RETRY, stale, wanted_again
-from rulezoo.jobs import CHECKPOINT
-from rulezoo.plan import Cell, check_compiler, plan
-from rulezoo.records import Precision, Record
-from rulezoo.registry import Registry
-from rulezoo.store import Store
-from rulezoo.tuning import report, study
+from rulezoo.leaderboard import board, formats
+from rulezoo.leaderboard import tuned as report
+from rulezoo.results.freshness import RETRY, stale, wanted_again
+from rulezoo.results.records import Precision, Record
+from rulezoo.results.store import Store
+from rulezoo.tuning import study
 from rulezoo.tuning.records import Tuned
 
 
@@ -183,7 +184,7 @@ def _show(
     )
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
-    click.echo(board.render(table, "table", width=width, color=color), nl=False)
+    click.echo(formats.render(table, "table", width=width, color=color), nl=False)
     if tuned:
         click.echo()
     for one in tuned:

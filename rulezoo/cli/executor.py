@@ -14,8 +14,8 @@ import click
 from rulezoo.errors import UserError
 
 if TYPE_CHECKING:
-    from rulezoo.executors import Executor
-    from rulezoo.records import Device
+    from rulezoo.comparison.executor import Executor
+    from rulezoo.results.records import Device
 
 EXECUTORS = ("local", "slurm", "ray")
 
@@ -156,9 +156,9 @@ def _fitting(wanted: Wanted, device: str) -> None:
 
 
 def _local(wanted: Wanted, wish: str) -> Workers:
+    from rulezoo.comparison.plan import choose_device
     from rulezoo.executors.local import Local
-    from rulezoo.memory import share
-    from rulezoo.plan import choose_device
+    from rulezoo.executors.memory import share
 
     gpus = _gpus(wanted.gpus) if wanted.gpus else ()
     device = choose_device("cuda" if gpus or wanted.per_gpu else wish)

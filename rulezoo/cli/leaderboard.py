@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from rulezoo.board import Format, build, render
 from rulezoo.cli.common import names, out_option, registry, say
 from rulezoo.errors import UserError, unknown
-from rulezoo.freshness import stale
-from rulezoo.store import Store
+from rulezoo.leaderboard.board import build
+from rulezoo.leaderboard.formats import Format, render
+from rulezoo.results.freshness import stale
+from rulezoo.results.store import Store
 from rulezoo.tuning import records as tunings
 
 if TYPE_CHECKING:
     from rulezoo.claims.report import Finding
-    from rulezoo.records import Record
+    from rulezoo.results.records import Record
     from rulezoo.site.build import Files
 
 

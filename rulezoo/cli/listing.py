@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rulezoo.cli.common import print_table, registry
-from rulezoo.registry import Found
+from rulezoo.discovery.registry import Found
 
 
 @click.command("list")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rulezoo import journal
-from rulezoo import logs as printed
 from rulezoo.cli.common import out_option, print_table
 from rulezoo.errors import UserError
-from rulezoo.store import Store
+from rulezoo.results import journal
+from rulezoo.results import logs as printed
+from rulezoo.results.store import Store
 from rulezoo.text import clean, clean_lines
 
 if TYPE_CHECKING:
-    from rulezoo.records import Asked, Record
+    from rulezoo.results.records import Asked, Record
 
 _MANY = 20  # runs that are listed when several are meant
 _SHORTEST = 4  # digits of a key that may stand for it

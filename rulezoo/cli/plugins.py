@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from rulezoo.cli.common import print_table
+from rulezoo.discovery.registry import PluginInfo, discover
 from rulezoo.errors import unknown
-from rulezoo.registry import PluginInfo, discover
 from rulezoo.text import clean_lines
 
 

@@ -13,9 +13,9 @@ from rulezoo.text import clean
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from rulezoo.executors import Listener
-    from rulezoo.jobs import Job
-    from rulezoo.records import Record
+    from rulezoo.comparison.executor import Listener
+    from rulezoo.comparison.jobs import Job
+    from rulezoo.results.records import Record
 
 _HEARTBEAT = 60.0  # seconds of silence after which a plain log says that it lives
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from rulezoo.cli.common import print_table, registry
-from rulezoo.discovery import foreign
+from rulezoo.discovery.plugins import foreign
+from rulezoo.discovery.registry import Found, Registry
 from rulezoo.errors import unknown
 from rulezoo.options import Option, as_text, declared
-from rulezoo.registry import Found, Registry
 from rulezoo.specs import RuleSpec, TaskSpec
 from rulezoo.task import Task
 

@@ -10,12 +10,12 @@ import click
 
 from rulezoo.cli.common import out_option, print_table, registry
 from rulezoo.errors import UserError
-from rulezoo.status import Overview, overview
-from rulezoo.store import Store
+from rulezoo.results.status import Overview, overview
+from rulezoo.results.store import Store
 
 if TYPE_CHECKING:
-    from rulezoo.journal import Training
-    from rulezoo.records import Record
+    from rulezoo.results.journal import Training
+    from rulezoo.results.records import Record
 
 
 @click.command()

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from rulezoo import verify as suite
-
 
 def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     options = {}
@@ -36,6 +34,8 @@ def verify(ctx: click.Context, target: str, options: dict[str, str], root: Path 
     Runs the conformance suite (rulezoo.testing) on a rule or task by name, or on all of a Python file: is it pure and
     reproducible, does it learn, is it backprop in disguise, does it do what it declares? Exit code 1 if a check fails.
     """
+    from rulezoo.testing import verify as suite
+
     reports = [suite.verify(subject, options, root=root) for subject in suite.subjects(target)]
     if form == "json":
         click.echo(json.dumps([report.as_dict() for report in reports], indent=2))

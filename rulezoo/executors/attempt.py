@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from rulezoo.discovery import reason
-from rulezoo.jobs import Job, Tell, work
-from rulezoo.logs import capture
-from rulezoo.records import Status
-from rulezoo.store import Store, StoreError
+from rulezoo.comparison.jobs import Job, Tell, work
+from rulezoo.discovery.plugins import reason
+from rulezoo.results.logs import capture
+from rulezoo.results.records import Status
+from rulezoo.results.store import Store, StoreError
 
 Failure = tuple[Status, str]
-"""A status and a sentence, as `rulezoo.jobs.failures` takes them."""
+"""A status and a sentence, as `rulezoo.comparison.jobs.failures` takes them."""
 
 
 def attempt(job: Job, tell: Tell = lambda done, total: None) -> Failure | None:

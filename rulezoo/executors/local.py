@@ -19,18 +19,18 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from rulezoo.discovery import FILES
+from rulezoo.comparison.jobs import Job, failures, halve
+from rulezoo.discovery.plugins import FILES
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.gpus import VISIBLE, least_used
-from rulezoo.jobs import Job, failures, halve
-from rulezoo.memory import in_words, resident
-from rulezoo.store import StoreError
+from rulezoo.executors.memory import in_words, resident
+from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from rulezoo.executors import Listener
-    from rulezoo.records import Status
+    from rulezoo.comparison.executor import Listener
+    from rulezoo.results.records import Status
 
 _POLL = 1.0  # seconds between looks at the clock while nothing happens
 _WATCH = 0.1  # the same while memory is watched: a gigabyte is soon taken
@@ -66,7 +66,7 @@ class Local:
     memory_limit: int | None = None
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
-        """See `rulezoo.executors.Executor`."""
+        """See `rulezoo.comparison.executor.Executor`."""
         context = _context()
         waiting = list(reversed(jobs))
         running: list[_Running] = []

@@ -13,9 +13,10 @@ import torch
 import torch._dynamo
 import torch.optim
 
-import rulezoo.jobs
-import rulezoo.runner  # noqa: F401
-from rulezoo import fingerprint, provenance
+import rulezoo.comparison.jobs
+import rulezoo.training.runner  # noqa: F401
+from rulezoo.discovery import fingerprint
+from rulezoo.results import provenance
 
 provenance.checkout()
 provenance.cpu()

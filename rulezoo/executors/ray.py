@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rulezoo.discovery import reason
-from rulezoo.executors import Unreachable
+from rulezoo.comparison.executor import Unreachable
+from rulezoo.comparison.jobs import Job, failures
+from rulezoo.discovery.plugins import reason
 from rulezoo.executors.local import Local
-from rulezoo.jobs import Job, failures
-from rulezoo.store import StoreError
+from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
-    from rulezoo.executors import Listener
+    from rulezoo.comparison.executor import Listener
     from rulezoo.executors.attempt import Failure
-    from rulezoo.records import Record
+    from rulezoo.results.records import Record
 
 _POLL = 0.5  # seconds between looks into the mailbox
 _RETRIES = 5  # of a job whose node died; its own failures are not retried
@@ -59,7 +59,7 @@ class Ray:
     memory_limit: int | None = None
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
-        """See `rulezoo.executors.Executor`."""
+        """See `rulezoo.comparison.executor.Executor`."""
         waiting = deque(enumerate(jobs))
         underway: dict[int, _Submitted] = {}
         with _cluster(self.address) as ray, _cancelled(ray, underway):

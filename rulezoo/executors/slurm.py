@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rulezoo.executors import Unreachable
+from rulezoo.comparison.executor import Unreachable
+from rulezoo.comparison.jobs import Job, failures
 from rulezoo.executors.slurm_task import Task
-from rulezoo.jobs import Job, failures
-from rulezoo.store import StoreError
+from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
-    from rulezoo.executors import Listener
+    from rulezoo.comparison.executor import Listener
     from rulezoo.executors.attempt import Failure
     from rulezoo.executors.slurm_request import Request
-    from rulezoo.records import Status
+    from rulezoo.results.records import Status
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel")
 _ARRAY = 1000  # jobs in an array; SLURM's own limit, unless a site has changed it, is 1001
@@ -77,7 +77,7 @@ class Slurm:
     poll: float = 5.0
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
-        """See `rulezoo.executors.Executor`."""
+        """See `rulezoo.comparison.executor.Executor`."""
         underway: list[_Submitted] = []
         with _cancelled(underway):
             for begin in range(0, len(jobs), _ARRAY):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rulezoo.comparison.jobs import Job, failures
 from rulezoo.executors.attempt import attempt
-from rulezoo.jobs import Job, failures
-from rulezoo.store import StoreError
+from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
-from rulezoo.registry import discover
 from rulezoo.specs import NAME
 
 Kind = Literal["rule", "task"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rulezoo.errors import UserError
-from rulezoo.grid import arrange
+from rulezoo.leaderboard.grid import arrange
 from rulezoo.site import pages
 from rulezoo.site.findings import Findings
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rulezoo.claims.report import Finding
-    from rulezoo.records import Record
-    from rulezoo.registry import Registry
+    from rulezoo.discovery.registry import Registry
+    from rulezoo.results.records import Record
     from rulezoo.tuning.records import Tuned
 
 Files = Mapping[str, bytes]

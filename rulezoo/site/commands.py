@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rulezoo.options import as_text
 
 if TYPE_CHECKING:
-    from rulezoo.records import Record
+    from rulezoo.results.records import Record
 
 
 def command(runs: Sequence[Record]) -> str:

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from rulezoo.grid import test_score
+from rulezoo.leaderboard.grid import test_score
 from rulezoo.site import pictures
 from rulezoo.site.series import Series, angles, curve, series
 from rulezoo.site.words import NOTHING, number

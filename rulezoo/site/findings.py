@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rulezoo import board, stats
-from rulezoo.freshness import stale
-from rulezoo.grid import Grid
+from rulezoo.leaderboard import board, stats
+from rulezoo.leaderboard.grid import Grid
+from rulezoo.results.freshness import stale
 
 if TYPE_CHECKING:
-    from rulezoo.board import Board, Row
     from rulezoo.claims.report import Finding
-    from rulezoo.records import Record
-    from rulezoo.registry import Registry
-    from rulezoo.stats import Comparison, Summary
+    from rulezoo.discovery.registry import Registry
+    from rulezoo.leaderboard.board import Board, Row
+    from rulezoo.leaderboard.stats import Comparison, Summary
+    from rulezoo.results.records import Record
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rulezoo import __version__, board_words, references
-from rulezoo.discovery import foreign
+from rulezoo import __version__
+from rulezoo.discovery.plugins import foreign
 from rulezoo.errors import UserError
+from rulezoo.leaderboard import references
+from rulezoo.leaderboard import words as board_words
 from rulezoo.options import Option, as_text, declared
 from rulezoo.site import figures, pictures, words
 from rulezoo.site.commands import beyond, command
@@ -18,9 +20,9 @@ from rulezoo.text import clean
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from rulezoo import stats
-    from rulezoo.board import Cell, Row
-    from rulezoo.registry import Registry
+    from rulezoo.discovery.registry import Registry
+    from rulezoo.leaderboard import stats
+    from rulezoo.leaderboard.board import Cell, Row
     from rulezoo.site.figures import Figure
     from rulezoo.site.findings import Findings
 
@@ -287,7 +289,7 @@ def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | rang
 
 
 def _machine(run: Any) -> str:  # noqa: ANN401
-    from rulezoo.board_names import machine
+    from rulezoo.leaderboard.names import machine
 
     return machine(run.answered.hardware)
 

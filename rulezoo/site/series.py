@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from rulezoo.records import Record
+    from rulezoo.results.records import Record
 
 AFTER = "after training"
 

@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
-    from rulezoo.references import Published, Verdict
-    from rulezoo.stats import Comparison, Estimate
+    from rulezoo.leaderboard.references import Published, Verdict
+    from rulezoo.leaderboard.stats import Comparison, Estimate
 
 NOTHING = "–"
 _LINKS = re.compile(r"https://[^\s,;]+|arXiv:\d{4}\.\d{4,5}|doi:10\.[^\s,;]+")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit
-from rulezoo.locality import crossings
+from rulezoo.discovery.registry import discover
+from rulezoo.measures.locality import crossings
 from rulezoo.net import Tensors
 from rulezoo.options import configure
-from rulezoo.registry import discover
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.specs import Limit
 from rulezoo.testing.case import Case, Moment, flat, generator, walk

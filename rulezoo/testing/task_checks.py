@@ -28,7 +28,7 @@ from rulezoo.testing.expect import (
     expect_same,
     listed,
 )
-from rulezoo.training import build
+from rulezoo.training.trainer import build
 
 COMPANY = 1e-4  # of a tensor's norm, in float32: a batch of another size is added up in another order
 SHARED = 0.01  # share of the examples to be judged by that may occur in the training data by chance

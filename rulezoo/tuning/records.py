@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from rulezoo.options import Value
-from rulezoo.records import Asked, Status
-from rulezoo.store import Damage, Store, write_whole
+from rulezoo.results.records import Asked, Status
+from rulezoo.results.store import Damage, Store, write_whole
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
 

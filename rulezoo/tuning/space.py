@@ -14,7 +14,7 @@ from rulezoo.options import Option, Value, declared
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from rulezoo.plan import Cell
+    from rulezoo.comparison.plan import Cell
 
 LR_REACH = 10.0  #: the learning rate is searched from a tenth of the default to ten times the default
 DIGITS = 3  #: significant digits of a real number that is tried

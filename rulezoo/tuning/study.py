@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from rulezoo.comparison.plan import Cell, plan
+from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
 from rulezoo.options import Value, as_text
-from rulezoo.plan import Cell, Trial, plan
-from rulezoo.records import Record, Status
-from rulezoo.registry import Registry
+from rulezoo.results.records import Record, Status
+from rulezoo.results.store import Store
 from rulezoo.seeding import number
-from rulezoo.store import Store
+from rulezoo.training.protocol import Trial
 from rulezoo.tuning import records, sampler
 from rulezoo.tuning.records import Tried, Tuned
 from rulezoo.tuning.sampler import ROUND, Past

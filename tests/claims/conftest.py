@@ -4,7 +4,7 @@ import pytest
 
 from rulezoo.claims.design import Arm
 from rulezoo.claims.evidence import Evidence
-from rulezoo.records import Answered, Asked, Hardware, Plugin, Probe, Record
+from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Probe, Record
 
 
 def _record(arm, seed, *, test=0.5, validation=0.5, probes=(), status="ok", changed=None, **asked):

@@ -16,7 +16,7 @@ every_study = pytest.mark.parametrize(
 @every_study
 def test_every_study_can_be_planned(claim, profile):
     from rulezoo.claims.running import cells
-    from rulezoo.registry import discover
+    from rulezoo.discovery.registry import discover
 
     study = claim.studies[profile]
     provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})

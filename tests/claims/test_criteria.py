@@ -9,7 +9,7 @@ from rulezoo.claims.alignment import Alignment, alignment
 from rulezoo.claims.growth import Growth, slope
 from rulezoo.claims.not_worse import NotWorse
 from rulezoo.claims.standing import Standing
-from rulezoo.records import Probe
+from rulezoo.results.records import Probe
 
 JITTER = (-0.004, 0.002, 0.0, -0.001, 0.003)  # between seeds, so that intervals have a width
 

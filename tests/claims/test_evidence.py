@@ -121,6 +121,6 @@ def test_numbers_of_the_last_probe(arm, record):
 
 
 def test_the_word_for_every_parameter_is_that_of_the_probes():
-    from rulezoo.probes import ALL
+    from rulezoo.measures.probes import ALL
 
     assert EVERY_PARAMETER == ALL

@@ -9,9 +9,9 @@ from rulezoo.claims.design import Arm, Claim, Study, Tuning
 from rulezoo.claims.running import run, store_of, stored
 from rulezoo.claims.standing import Standing
 from rulezoo.cli import main
+from rulezoo.comparison.jobs import work
+from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
-from rulezoo.jobs import work
-from rulezoo.registry import discover
 
 TINY = {"width": "0.25"}
 

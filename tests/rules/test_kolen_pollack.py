@@ -10,7 +10,7 @@ from torch import nn
 
 from rulezoo import Batch, Budget, Net, State, credit
 from rulezoo.testing import tiny_net
-from rulezoo.training import Trainer
+from rulezoo.training.trainer import Trainer
 from rulezoo_plugins.kolen_pollack import KolenPollack
 
 FIRST = {"fc1.weight", "conv1.weight", "w_in.weight"}  # fed by the input alone: no error passes them

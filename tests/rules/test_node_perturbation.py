@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from rulezoo import Batch, Net, OptionError, Site, State, credit, manifold, theory
+from rulezoo import Batch, Net, OptionError, Site, State, credit, manifold
+from rulezoo.measures import theory
 from rulezoo.testing import tiny_net
 from rulezoo_plugins.node_perturbation import ManifoldNodePerturbation, NodePerturbation
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from rulezoo import Batch, Net, OptionError, Site, State, credit, manifold, theory
+from rulezoo import Batch, Net, OptionError, Site, State, credit, manifold
+from rulezoo.measures import theory
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
 
 EXACT = 1e-10  # of the largest entry, in float64

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rulezoo import OptionError, theory
+from rulezoo import OptionError
+from rulezoo.measures import theory
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
 from rulezoo_plugins.subspaces import (
     Everywhere,

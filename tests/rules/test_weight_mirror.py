@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rulezoo import Batch, Net, State, credit, theory
+from rulezoo import Batch, Net, State, credit
+from rulezoo.measures import theory
 from rulezoo.testing import tiny_net
 from rulezoo_plugins.weight_mirror import ManifoldWeightMirror, WeightMirror
 

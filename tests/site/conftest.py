@@ -5,7 +5,7 @@ import re
 import msgspec
 import pytest
 
-from rulezoo.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record
+from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record
 
 LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)
 SERVER = Hardware(cpu="Server", cores=64, threads=1)
@@ -101,7 +101,7 @@ def _probes(angle):
 @pytest.fixture(scope="session")
 def site(records):
     """The files of the site of `records`."""
-    from rulezoo.registry import discover
+    from rulezoo.discovery.registry import discover
     from rulezoo.site.build import site as make
 
     return make(records, discover())

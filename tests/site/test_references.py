@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from rulezoo.references import PUBLISHED, of_rule, verdict
-from rulezoo.registry import discover
+from rulezoo.discovery.registry import discover
+from rulezoo.leaderboard.references import PUBLISHED, of_rule, verdict
 
 LENET = next(one for one in PUBLISHED if (one.rule, one.network) == ("feedback-alignment", "LeNet, SGD"))
 SAME = dataclasses.replace(LENET, same=True)

@@ -7,18 +7,19 @@ import urllib.request
 import pytest
 from click.testing import CliRunner
 
-from rulezoo.board import build, render
 from rulezoo.cli import cli
-from rulezoo.grid import arrange
-from rulezoo.plan import plan
-from rulezoo.registry import Found, discover
+from rulezoo.comparison.plan import plan
+from rulezoo.discovery.registry import Found, discover
+from rulezoo.leaderboard.board import build
+from rulezoo.leaderboard.formats import render
+from rulezoo.leaderboard.grid import arrange
+from rulezoo.results.store import Store
 from rulezoo.site import words
 from rulezoo.site.build import GENERATOR, write
 from rulezoo.site.build import site as make
 from rulezoo.site.commands import beyond, command
 from rulezoo.site.serve import HOST, server_of
 from rulezoo.specs import Plausibility, RuleSpec
-from rulezoo.store import Store
 
 EVIL = "</td><script>alert(1)</script>\x1b[31m\x07 \\input{/etc/passwd} $x$ 100% | **b** <!-- & \" '"
 
@@ -70,7 +71,7 @@ def test_the_board_has_a_row_for_each_variant_and_its_numbers(site, text):
 
 
 def test_statistics_across_tasks_are_those_of_the_statistics_module(records, site, text):
-    from rulezoo import stats
+    from rulezoo.leaderboard import stats
 
     scores = arrange(records).scores()
     row = next(r for r in stats.summarise(scores).rows if r.rule == "frozen")
@@ -242,7 +243,7 @@ def test_words_of_a_plugin_are_no_markdown_and_no_latex(evil):
 
 
 def test_latex_prints_every_special_character():
-    from rulezoo.board_text import _tex
+    from rulezoo.leaderboard.documents import _tex
 
     assert _tex(r"\a_b{c}^~#$%&") == r"\textbackslash{}a\_b\{c\}\textasciicircum{}\textasciitilde{}\#\$\%\&"
 

@@ -1,0 +1,107 @@
+"""Carries out a plan: finds what the store does not hold yet, and has an executor do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rulezoo.comparison.jobs import CHECKPOINT, Job, is_done, tidy
+from rulezoo.errors import UserError
+from rulezoo.results import journal
+
+if TYPE_CHECKING:
+    from rulezoo.comparison.executor import Executor, Listener
+    from rulezoo.comparison.plan import Cell
+    from rulezoo.results.records import Record
+    from rulezoo.results.store import Store
+
+
+def execute(
+    cells: Sequence[Cell],
+    store: Store,
+    executor: Executor,
+    listener: Listener,
+    *,
+    data: Path | None = None,
+    download: bool = False,
+    threads: int | None = None,
+    probes: int = 0,
+    checkpoint: float = CHECKPOINT,
+    again: Callable[[Record], bool] = lambda record: False,
+    compiled: bool = False,
+) -> None:
+    """Run what is missing.
+
+    Args:
+        cells: the plan.
+        store: where results are, and go.
+        executor: who does it.
+        listener: told how far it is.
+        data: folder of data sets.
+        download: whether data sets may be downloaded into it.
+        threads: torch's threads in each process.
+        probes: at how many points of training to probe the rules.
+        checkpoint: seconds between two checkpoints of a training; 0 = none.
+        again: which records are to be replaced: they are set aside, and their runs are done like those that are missing.
+        compiled: let `torch.compile` take the steps.
+
+    Raises:
+        StoreError: if the store cannot be written; before the first training where that can be known.
+        DataMissing: if a task's data are not there; before the first training.
+    """
+    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes, again))]
+    runs = sum(len(cell.asked) for cell in cells)
+    tidy(store, [asked for cell in cells for asked in cell.asked], probes)
+    listener.planned(runs, runs - sum(len(seeds) for _, seeds in missing))
+    if not missing:
+        return
+    store.check_writable()
+    _look_for_data([cell for cell, _ in missing], data, download=download)
+    for asked in [asked for cell in cells for asked in cell.asked]:
+        if (record := store.get(asked)) and again(record):
+            store.set_aside(asked)
+    jobs = [
+        Job(
+            rule=cell.rule_name,
+            task=cell.task_name,
+            seeds=seeds,
+            device=cell.asked[0].device,
+            store=store.root.resolve(),
+            rule_options=dict(cell.rule_words),
+            task_options=dict(cell.task_words),
+            epochs=cell.epochs,
+            data=data and data.resolve(),
+            threads=threads,
+            probes=probes,
+            trial=cell.trial,
+            checkpoint=checkpoint,
+            precision=cell.asked[0].precision,
+            compiled=compiled,
+        )
+        for cell, seeds in missing
+    ]
+    with journal.comparison(store, [asked for cell in cells for asked in cell.asked]):
+        executor.run(jobs, listener)
+
+
+def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) -> None:
+    """Have every task find its data. They are thrown away: the jobs, in other processes, read them again."""
+    for task in {cell.task_name: cell.task for cell in cells}.values():
+        try:
+            task.data(data, download=download)
+        except Exception as error:
+            if isinstance(error, UserError):
+                raise
+            # Foreign code: its jobs will meet it, too, and record it, and the other tasks go on.
+
+
+def outstanding(
+    cell: Cell, store: Store, probes: int = 0, again: Callable[[Record], bool] = lambda record: False
+) -> tuple[int, ...]:
+    """The seeds of a cell that have to be run: those that are not `rulezoo.comparison.jobs.is_done`, or are wanted ``again``."""
+
+    def done(record: Record | None) -> bool:
+        return is_done(record, probes) and not (record and again(record))
+
+    return tuple(asked.seed for asked in cell.asked if not done(store.get(asked)))

@@ -1,0 +1,331 @@
+"""A job: one cell of a plan, told in words, so that any process on any machine can do it.
+
+Whoever does it finds the rule and the task by their names, trains, and writes the records into the store itself, so
+that a result exists the moment it can.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rulezoo.comparison.plan import Cell, plan
+from rulezoo.discovery.fingerprint import core, fingerprint
+from rulezoo.discovery.plugins import FILES
+from rulezoo.results import groups, journal
+from rulezoo.results.leases import forget, leases
+from rulezoo.results.provenance import answered
+from rulezoo.results.records import Answered, Asked, Cost, Device, Point, Precision, Record, Status
+from rulezoo.results.store import Store
+from rulezoo.training.checkpoints import CheckpointFiles, clear
+from rulezoo.training.protocol import Trial
+
+if TYPE_CHECKING:
+    from rulezoo.training.runner import Outcome
+
+Tell = Callable[[int, int], None]
+"""``tell(steps done, steps in all)``; first ``tell(0, 0)``, when the work begins: it may have had to wait."""
+
+CHECKPOINT = 60.0  #: seconds between two checkpoints of a training
+CHECKPOINTS = ".checkpoints"  #: their folder in a store
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do, in words and numbers only.
+
+    Attributes:
+        rule: name of the rule.
+        rule_options: its options as the user wrote them.
+        task: name of the task.
+        task_options: its options as the user wrote them.
+        seeds: the seeds to train together.
+        epochs: in place of the task's own.
+        device: class of the device.
+        store: folder of results.
+        data: folder of data sets.
+        threads: torch's threads; ``None`` = torch decides.
+        probes: at how many points of training to probe.
+        trial: set where the runs are trials of a tuning.
+        checkpoint: seconds between two checkpoints; 0 = none.
+        plugins: plugin files, joined like those of ``$RULEZOO_PLUGINS``: other machines do not have this environment.
+        precision: of the arithmetic.
+        compiled: let `torch.compile` take the step.
+    """
+
+    rule: str
+    task: str
+    seeds: tuple[int, ...]
+    device: Device
+    store: Path
+    rule_options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    task_options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    epochs: int | None = None
+    data: Path | None = None
+    threads: int | None = None
+    probes: int = 0
+    trial: Trial | None = None
+    checkpoint: float = CHECKPOINT
+    plugins: str = field(default_factory=lambda: os.environ.get(FILES, ""))
+    precision: Precision = "float32"
+    compiled: bool = False
+
+    def cell(self) -> Cell:
+        """The cell that the words stand for."""
+        from rulezoo.discovery.registry import discover
+
+        options = {self.rule: self.rule_options, self.task: self.task_options}
+        files = [Path(text) for text in self.plugins.split(os.pathsep) if text]
+        (cell,) = plan(
+            discover(files),
+            [self.rule],
+            [self.task],
+            self.seeds,
+            self.device,
+            options,
+            self.epochs,
+            self.precision,
+        )
+        return cell
+
+
+def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = None) -> list[Record]:
+    """Do a job in this process, and store each record as soon as there is one.
+
+    Where another process is at work on one of its runs, it waits; what is stored by then is not run again.
+
+    Args:
+        job: the job.
+        tell: told how far it is.
+        cell: what `Job.cell` gives, if it is known already.
+
+    Returns:
+        the record of each seed.
+
+    Raises:
+        StoreError: if they cannot be stored.
+        DataMissing: if the task's data are not there.
+    """
+    import torch
+
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    cell, store = cell or job.cell(), Store(job.store)
+    keys = [asked.key for asked in cell.asked]
+    with leases(store, keys):
+        tell(0, 0)
+        todo = [asked for asked in cell.asked if not is_done(store.get(asked), job.probes)]
+        if todo:
+            _train(job, cell, store, todo, tell)
+        tidy(store, cell.asked, job.probes)
+    return [record for asked in cell.asked if (record := store.get(asked))]
+
+
+def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
+    import torch
+
+    from rulezoo.training import allocator, runner
+
+    allocator.prepare()
+    started, checkpoints = datetime.now(UTC), _checkpoints(job, cell)
+    seeds = checkpoints.whole([asked.seed for asked in todo])
+    missing = {asked.seed: asked for asked in todo}
+    with journal.training(store, groups.name(todo[0], list(missing)), todo) as note:
+
+        def told(done: int, total: int) -> None:
+            note(done, total)
+            tell(done, total)
+
+        data = cell.task.data(job.data)
+        device = torch.device(job.device)
+        outcomes = runner.run(
+            cell.rule,
+            cell.task,
+            seeds,
+            cell.budget,
+            data,
+            device,
+            told,
+            job.probes,
+            job.trial,
+            checkpoints,
+            job.compiled,
+        )
+        with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16"):
+            for seed, outcome in zip(seeds, outcomes, strict=True):
+                if seed in missing:
+                    store.put(_record(cell, missing[seed], outcome, started))
+
+
+def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
+    import torch
+
+    made_by = {
+        "code of the rule": str(_code(cell.rule_module)),
+        "code of the task": str(_code(cell.task_module)),
+        "code of rulezoo": core(),
+        "version of torch": str(torch.__version__),
+        "number of probes": str(job.probes),
+        "trial": str(job.trial),
+        "compilation": str(job.compiled),
+    }
+    folder = job.store / CHECKPOINTS
+    return CheckpointFiles(folder, cell.asked[0], made_by, job.checkpoint, job.device, _say)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)  # kept in the run's log
+
+
+def halve(job: Job) -> bool:
+    """Have the group of seeds that a job was training go on in two halves, for it was more than the memory holds.
+
+    Returns:
+        whether it can: a seed alone cannot be divided. Then the same job is to be done again.
+    """
+    from rulezoo.training.runner import halves
+
+    cell, store = job.cell(), Store(job.store)
+    checkpoints = _checkpoints(job, cell)
+    seeds = tuple(asked.seed for asked in cell.asked if not is_done(store.get(asked), job.probes))
+    while seeds and (parts := checkpoints.divided(seeds)):
+        missing = {asked.seed for asked in cell.asked if not is_done(store.get(asked), job.probes)}
+        seeds = next((part for part in parts if missing & set(part)), ())
+    if len(seeds) < 2 or not cell.rule.vmappable:
+        return False
+    checkpoints.divide(seeds, halves(seeds))
+    return checkpoints.divided(seeds) is not None
+
+
+def tidy(store: Store, asked: Sequence[Asked], probes: int = 0) -> None:
+    """Delete what is of no use to runs that are done: their checkpoints, and the files that were locked for them.
+
+    Whoever did the runs does so himself, unless he was killed between his last record and his end.
+    """
+    done = {one.key for one in asked if is_done(store.get(one), probes)}
+    forget(store, done)
+    folder = store.root / CHECKPOINTS
+    for cell in {groups.cell_key(one): one for one in asked}.values() if folder.is_dir() else ():
+
+        def stored(seed: int, cell: Asked = cell) -> bool:
+            one = msgspec.structs.replace(cell, seed=seed)
+            return one.key in done or is_done(store.get(one), probes)
+
+        clear(folder, cell, stored)
+
+
+def is_done(record: Record | None, probes: int = 0) -> bool:
+    """Whether a run does not have to be run: it has a record, and was not interrupted.
+
+    Probes do not change a training and are no part of what identifies it. A run that went well but was probed at fewer
+    points than are asked for is run again, and the same numbers with more probes take the old record's place.
+    """
+    if record is None or record.status == "interrupted":
+        return False
+    last = record.curve[-1].step if record.curve else 0
+    return record.status != "ok" or len(record.probes) >= min(probes, last + 1)
+
+
+def failures(job: Job, status: Status, reason: str, started: datetime) -> list[Record]:
+    """Store, for every seed of a job whose process cannot speak any more, how it ended; what it stored stays.
+
+    Args:
+        job: the job.
+        status: how it ended.
+        reason: a sentence.
+        started: when it began.
+    """
+    cell, store = job.cell(), Store(job.store)
+    together = len(job.seeds) if cell.rule.vmappable else 1
+    records = []
+    for asked in cell.asked:
+        record = store.get(asked)
+        if record is None or record.status == "interrupted":
+            record = Record(
+                asked=asked,
+                answered=_answered(cell, job.device, started, together, compiled=False),
+                status=status,
+                reason=reason,
+                changed=cell.changed,
+                chance=cell.task.chance,
+                metric=cell.task.metric,
+            )
+            store.put(record)
+        records.append(record)
+    return records
+
+
+def _record(cell: Cell, asked: Asked, outcome: Outcome, started: datetime) -> Record:
+    return Record(
+        asked=asked,
+        answered=_answered(cell, asked.device, started, outcome.seeds_together, compiled=outcome.compiled),
+        status=outcome.status,
+        reason=outcome.reason,
+        traceback=outcome.traceback,
+        changed=cell.changed,
+        scores=dict(outcome.scores or {}),
+        chance=cell.task.chance,
+        metric=cell.task.metric,
+        curve=[
+            Point(
+                step=e.step, epoch=e.epoch, train_loss=_finite(e.train_loss), validation=_finite(e.validation)
+            )
+            for e in outcome.curve
+        ],
+        cost=_cost(outcome),
+        logs=_logs(outcome),
+        parameters=outcome.parameters,
+        probes=list(outcome.probes),
+    )
+
+
+def _answered(
+    cell: Cell, device: Device, started: datetime, seeds_together: int, *, compiled: bool
+) -> Answered:
+    return answered(
+        device=device,
+        rule_plugin=cell.rule_plugin,
+        task_plugin=cell.task_plugin,
+        started=started,
+        finished=datetime.now(UTC),
+        seeds_together=seeds_together,
+        mode="vmap" if seeds_together > 1 else "single",
+        rule_code=_code(cell.rule_module),
+        task_code=_code(cell.task_module),
+        compiled=compiled,
+    )
+
+
+def _code(module: str) -> str | None:
+    try:
+        return fingerprint(module)
+    except (LookupError, SyntaxError):  # without a source, or changed since it was imported
+        return None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _cost(outcome: Outcome) -> Cost | None:
+    if outcome.step_seconds is None or outcome.backprop_seconds is None:
+        return None
+    return Cost(
+        step_ms=1e3 * outcome.step_seconds,
+        backprop_step_ms=1e3 * outcome.backprop_seconds,
+        ratio=outcome.step_seconds / outcome.backprop_seconds,
+        peak_memory_mb=None if outcome.peak_bytes is None else outcome.peak_bytes / 2**20,
+    )
+
+
+def _logs(outcome: Outcome) -> dict[str, list[float | None]]:
+    names = dict.fromkeys(name for point in outcome.curve for name in point.logs)
+    return {name: [_finite(point.logs.get(name, math.nan)) for point in outcome.curve] for name in names}

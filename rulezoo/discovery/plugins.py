@@ -1,0 +1,186 @@
+"""Load plugins and ask them what they offer.
+
+Plugins are foreign code. Each is loaded and asked on its own; whatever it raises is kept as the reason why it
+is not there, and nothing that it does stops another. The distribution of the built-in rules is one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import Distribution, entry_points
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TypeVar
+
+import pluggy
+
+from rulezoo.discovery import hookspecs
+from rulezoo.errors import PluginError, UserError, did_you_mean
+from rulezoo.specs import RuleSpec, TaskSpec
+
+#: Environment variable with plugin files, joined like those of ``PATH``; child processes see them, too.
+FILES = "RULEZOO_PLUGINS"
+
+S = TypeVar("S", RuleSpec, TaskSpec)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One plugin before it is loaded.
+
+    Attributes:
+        name: the entry point's name, or the file's.
+        distribution: what it was installed with, or the file's name.
+        version: of the distribution, or the hash of the file's text.
+        load: imports it.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    load: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one plugin offers, or else why not: the reason in a line, and the traceback."""
+
+    source: Source
+    rules: tuple[RuleSpec, ...] = ()
+    tasks: tuple[TaskSpec, ...] = ()
+    reason: str = ""
+    traceback: str = ""
+
+
+def installed() -> list[Source]:
+    """The plugins of installed distributions, in an order that does not depend on the disk."""
+    sources = [Source(e.name, *_about(e.dist), e.load) for e in entry_points(group=hookspecs.GROUP)]
+    return sorted(sources, key=lambda source: (source.distribution, source.name))
+
+
+def single_files(files: Iterable[Path]) -> list[Source]:
+    """The plugins that are one file: those of ``$RULEZOO_PLUGINS``, then the given ones, each once."""
+    named = [Path(text) for text in os.environ.get(FILES, "").split(os.pathsep) if text]
+    return [_file(path) for path in dict.fromkeys(path.expanduser().resolve() for path in (*named, *files))]
+
+
+def ask(source: Source) -> Answer:
+    """Load a plugin and call its hooks; this never raises, but for an interrupt from the keyboard."""
+    try:
+        return Answer(source, *_offers(source.load()))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may raise anything; it is reported
+        return Answer(source, reason=reason(error), traceback="".join(traceback.format_exception(error)))
+
+
+@contextmanager
+def foreign(failure: str) -> Iterator[None]:
+    """The border to a plugin's code elsewhere: what it raises becomes a `PluginError` saying what failed."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{failure}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """An exception in words: its message if it is ours, its type too if it is not."""
+    # A TracebackException holds the text even where the error's own __str__ raises.
+    text = str(traceback.TracebackException.from_exception(error))
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _about(dist: Distribution | None) -> tuple[str, str]:
+    try:
+        assert dist is not None
+        # Where metadata are damaged, some versions of Python return None and others raise.
+        return dist.name or "unknown", dist.version or ""
+    except Exception:  # noqa: BLE001  damaged metadata must not hide the other plugins
+        return "unknown", ""
+
+
+def _file(path: Path) -> Source:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except OSError:
+        digest = "?"  # loading it fails for the same reason, and says so
+    return Source(path.name, path.name, f"sha256:{digest}", partial(_load_file, path, digest))
+
+
+def _load_file(path: Path, digest: str) -> ModuleType:
+    """Import a file under a name made of its own and its text.
+
+    A changed file is thus another module, and every process that reads the same file gives it the same name,
+    so that ``f"{__name__}:MyRule"`` and pickles resolve.
+    """
+    name = f"rulezoo_file_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    loader = _FreshLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # a loader was given
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses look their module up
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Without byte code on the disk: that is matched by whole seconds, which a quick edit can beat."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
+def _offers(plugin: object) -> tuple[tuple[RuleSpec, ...], tuple[TaskSpec, ...]]:
+    """What a plugin offers, by a manager of its own: none that failed has to be undone in a shared one."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    known = [name for name in vars(hookspecs) if manager.parse_hookspec_opts(hookspecs, name) is not None]
+    manager.register(plugin)
+    _check_hooks(plugin, manager.get_hookcallers(plugin) or [], known)
+    return _specs(manager.hook.rulezoo_rules, RuleSpec), _specs(manager.hook.rulezoo_tasks, TaskSpec)
+
+
+def _check_hooks(plugin: object, callers: Sequence[pluggy.HookCaller], known: Sequence[str]) -> None:
+    for caller in callers:
+        if not caller.has_spec() and not all(impl.optionalhook for impl in caller.get_hookimpls()):
+            hint = did_you_mean(caller.name, known) or f"there are {' and '.join(known)}"
+            raise PluginError(f"unknown hook {caller.name!r}; {hint}")
+    decorated = {caller.name for caller in callers}
+    for name in known:
+        if name not in decorated and callable(getattr(plugin, name, None)):
+            raise PluginError(f"{name} is not decorated with @rulezoo.hookimpl")
+    if not callers:
+        raise PluginError(f"it has no hook; write {' or '.join(known)}, decorated with @rulezoo.hookimpl")
+
+
+def _specs(hook: pluggy.HookCaller, kind: type[S]) -> tuple[S, ...]:
+    expected = f"expected a list of rulezoo.{kind.__name__}"
+    answers = hook()
+    if hook.get_hookimpls() and not answers:  # pluggy drops None
+        raise PluginError(f"{hook.name}() returned None; {expected}")
+    specs: list[S] = []
+    for answer in answers:
+        if not isinstance(answer, Iterable):
+            raise PluginError(f"{hook.name}() returned a {type(answer).__name__}; {expected}")
+        for item in answer:
+            if not isinstance(item, kind):
+                raise PluginError(f"{hook.name}() returned a list with a {type(item).__name__}; {expected}")
+            specs.append(item)
+    return tuple(specs)

@@ -1,0 +1,1 @@
+"""The table of results: its grid, scores and statistics, and how it is written."""

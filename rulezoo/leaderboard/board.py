@@ -1,0 +1,263 @@
+"""The table of results as a value: what a cell, a row and a column are, and how rows are ordered.
+
+A **row** is everything that was asked of a rule: its name, version and options. A **column** is everything
+else that was asked but the seed: the task with its version and options, the budget without the rule's own
+learning rate and weight decay, the device, the precision and the runner's protocol. So results under
+different budgets or on different devices never meet in one cell: they stand in columns of their own, headed
+by what tells them apart. A **cell** is what is left: the seeds.
+
+A run that failed or diverged counts at chance level, so that a rule gains nothing by failing. A run that was
+interrupted is no result yet: it is named and does not count. A rule is ranked when it has all the runs that
+backprop has, finished or failed; one that lacks a run, or skips a task, stands below the ranked ones
+(`rulezoo.leaderboard.scores` has the policy, and the order is that of `rulezoo.leaderboard.stats.summarise`).
+
+What a tuning chose may differ from task to task: see `rulezoo.leaderboard.rows`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rulezoo.leaderboard import names
+from rulezoo.leaderboard.grid import Grid, arrange, test_score
+from rulezoo.text import clean
+
+if TYPE_CHECKING:
+    from rulezoo.leaderboard.names import Facts
+    from rulezoo.leaderboard.scores import Standing
+    from rulezoo.results.records import Record
+    from rulezoo.specs import Plausibility
+    from rulezoo.tuning.records import Tuned
+
+LONGEST = 300  # characters of a reason; the record has it whole
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task under one set of conditions.
+
+    Attributes:
+        task: its name.
+        detail: what tells it from the other columns of the task, e.g. ``10 epochs``; else empty.
+        metric: name of the score.
+        chance: the score of guessing, as a fraction of 1.
+        conditions: everything that was asked, by name.
+        hardware: the classes of machine that the costs were measured on, in words.
+    """
+
+    task: str
+    detail: str
+    metric: str
+    chance: float
+    conditions: Facts
+    hardware: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The task, and what tells it from the other columns of the task."""
+        return f"{self.task} ({self.detail})" if self.detail else self.task
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one row in one column.
+
+    Attributes:
+        n: seeds that count.
+        failed: how many of them count at chance level because they failed or diverged.
+        skipped: whether the rule said that it cannot serve the task.
+        mean: mean test score over the seeds, as a fraction of 1; ``None`` if skipped or if no run counts.
+        sd: sample standard deviation over the seeds; ``None`` for one seed.
+        cost: time of a training step over backprop's, median over the seeds; ``None`` if not known or mixed.
+        mixed: whether the costs come from different hardware, so that they have no common median.
+        notes: sentences on whatever went wrong.
+        setting: what a tuner chose here, e.g. ``lr=0.0032``; empty unless the row was tuned.
+    """
+
+    n: int
+    failed: int = 0
+    skipped: bool = False
+    mean: float | None = None
+    sd: float | None = None
+    cost: float | None = None
+    mixed: bool = False
+    notes: tuple[str, ...] = ()
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of a rule.
+
+    Attributes:
+        rule: its name.
+        version: of the rule.
+        options: all of them; of a row that was tuned, those that the user gave.
+        label: name, and the options that tell the variant from the author's default and from its neighbours.
+        cells: one for each column; ``None`` where nothing was run.
+        score: interquartile mean of its runs' scores between chance (0) and backprop (1), of the runs it has;
+            ``None`` where there is no backprop to measure by.
+        gap: why it is not ranked, in words, and so stands below the others; empty if it is.
+        plausibility: name → mark.
+        ruleset: ``default``, ``set`` where the user set options, or, e.g., ``tuned-8``.
+    """
+
+    rule: str
+    version: int
+    options: Facts
+    label: str
+    cells: tuple[Cell | None, ...]
+    score: float | None
+    gap: str
+    plausibility: dict[str, str]
+    ruleset: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """The table: columns by task, rows from the best to the worst.
+
+    Attributes:
+        columns: `Column`, in order.
+        rows: `Row`, in order.
+        seeds: number of seeds that most cells have.
+        reference: label of the row that counts as 1 in `Row.score`, backprop's; ``None`` where it is not there:
+            then the rows are ordered by their mean rank over the columns.
+    """
+
+    columns: tuple[Column, ...] = ()
+    rows: tuple[Row, ...] = ()
+    seeds: int = 0
+    reference: str | None = None
+
+
+def build(
+    records: Iterable[Record],
+    *,
+    tasks: Sequence[str] | None = None,
+    rules: Sequence[str] | None = None,
+    plausibility: Mapping[str, Plausibility | None] | None = None,
+    tunings: Iterable[Tuned] = (),
+    stale: Callable[[Record], str | None] = lambda record: None,
+) -> Board:
+    """Make the table; the order of the records is of no importance.
+
+    Args:
+        records: of any rules and tasks.
+        tasks: names of the tasks to show, in this order; all, by name, if not given.
+        rules: names of the rules to show; all if not given.
+        plausibility: name of a rule → what its spec declares.
+        tunings: the winners of which get rows of their own.
+        stale: why a record may be out of date, if it may; see `rulezoo.results.freshness`.
+    """
+    grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
+    return of(grid, plausibility, stale) if grid.rows else Board()
+
+
+def of(
+    grid: Grid,
+    plausibility: Mapping[str, Plausibility | None] | None = None,
+    stale: Callable[[Record], str | None] = lambda record: None,
+) -> Board:
+    """The table of an arrangement that has rows; the arguments are those of `build`."""
+    from rulezoo.leaderboard.scores import standings
+
+    marks = {name: declared.marks() for name, declared in (plausibility or {}).items() if declared}
+    rows = [_row(grid, standing, marks, stale) for standing in standings(grid.scores())]
+    sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
+    return Board(
+        columns=tuple(_columns(grid)),
+        rows=tuple(rows),
+        seeds=max(sizes, key=lambda n: (sizes[n], n), default=0),
+        reference=grid.reference,
+    )
+
+
+def _columns(grid: Grid) -> Iterator[Column]:
+    for group, detail in zip(grid.columns.values(), grid.details, strict=True):
+        yield Column(
+            task=group[0].asked.task,
+            detail=detail,
+            metric=clean(group[-1].metric),
+            chance=group[-1].chance,
+            conditions=names.safe(names.conditions(group[0].asked)),
+            hardware=tuple(sorted({names.machine(r.answered.hardware) for r in group if r.cost})),
+        )
+
+
+def _cell(latest: list[Record], old: int) -> Cell:
+    """A cell of some runs, one for each seed, ``old`` others being left out."""
+    counted = [r for r in latest if r.status != "interrupted"]
+    notes = _notes(latest)
+    if old:
+        notes += (f"left out: {old} older runs of the same seeds, under another lr or weight decay",)
+    if counted and all(r.status == "skipped" for r in counted):
+        return Cell(n=len(counted), skipped=True, notes=notes)
+    if not counted:
+        return Cell(n=0, notes=notes)
+    scores = [r.chance if (s := test_score(r)) is None else s for r in counted]
+    ratios = [r.cost.ratio for r in counted if r.cost]
+    mixed = len({r.answered.hardware for r in counted if r.cost}) > 1
+    return Cell(
+        n=len(counted),
+        failed=sum(test_score(r) is None for r in counted),
+        mean=statistics.fmean(scores),
+        sd=statistics.stdev(scores) if len(scores) > 1 else None,
+        cost=statistics.median(ratios) if ratios and not mixed else None,
+        mixed=mixed,
+        notes=notes,
+    )
+
+
+def _notes(runs: list[Record]) -> tuple[str, ...]:
+    said = Counter(_said(r) for r in runs if test_score(r) is None)
+    if len(said) == 1 and all(r.status == "skipped" for r in runs):
+        return tuple(said)  # every seed says the same
+    return tuple(f"{words} ({k} of {len(runs)})" for words, k in sorted(said.items()))
+
+
+def _stale_notes(runs: list[Record], stale: Callable[[Record], str | None]) -> tuple[str, ...]:
+    said = Counter(clean(reason) for r in runs if (reason := stale(r)))
+    return tuple(f"stale: {words} ({k} of {len(runs)})" for words, k in sorted(said.items()))
+
+
+def _said(record: Record) -> str:
+    status = "no test score" if record.status == "ok" else record.status.replace("_", " ")
+    reason = clean(record.reason or "")
+    reason = reason if len(reason) <= LONGEST else reason[: LONGEST - 1] + "…"
+    return f"{status}: {reason}" if reason else status
+
+
+def _row(
+    grid: Grid,
+    standing: Standing,
+    marks: Mapping[str, dict[str, str]],
+    stale: Callable[[Record], str | None],
+) -> Row:
+    group = grid.rows[standing.rule]
+    asked = group.runs[0].asked
+    return Row(
+        rule=asked.rule,
+        version=asked.rule_version,
+        options=group.options,
+        label=standing.rule,
+        cells=tuple(_cell_at(grid, standing.rule, column, stale) for column in grid.columns),
+        score=standing.score,
+        gap=standing.gap,
+        plausibility={clean(name): clean(mark) for name, mark in marks.get(asked.rule, {}).items()},
+        ruleset=group.ruleset,
+    )
+
+
+def _cell_at(grid: Grid, row: str, column: str, stale: Callable[[Record], str | None]) -> Cell | None:
+    latest = grid.runs(row, column)
+    old = len(grid.cells.get((row, column), ())) - len(latest)
+    if not latest:
+        return None
+    cell = _cell(latest, old)
+    setting = grid.settings.get((row, column), "")
+    return replace(cell, setting=setting, notes=(*cell.notes, *_stale_notes(latest, stale)))

@@ -1,0 +1,89 @@
+"""A board as a table in a document: GitHub's Markdown, or LaTeX."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+from rulezoo.leaderboard import words
+
+if TYPE_CHECKING:
+    from rulezoo.leaderboard.board import Board
+
+_TEX = {
+    **{c: rf"\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "–": "--",
+}
+
+
+def markdown(board: Board) -> str:
+    """GitHub's Markdown: the table, its footnotes and its legend."""
+    if not board.rows:
+        return words.EMPTY
+    footnotes, fields = words.footnotes(board), words.fields(board)
+    best = [words.best(board, i) for i in range(len(board.columns))]
+    head = ["rule"]
+    for column in board.columns:
+        head += [_escaped(f"{column.label}, {column.metric} %"), "cost"]
+    head += [field.replace("_", " ") for field in fields]
+    lines = [head, ["---"] + ["--:"] * (2 * len(board.columns)) + ["---"] * len(fields)]
+    for r, row in enumerate(board.rows):
+        line = [_escaped(row.label)]
+        for i, cell in enumerate(row.cells):
+            score = " ± ".join(filter(None, words.score(cell)))
+            score = f"**{score}**" if r in best[i] else score
+            line += [f"{score} {words.suffix(cell, board.seeds, footnotes)}".strip(), words.cost(cell)]
+        lines.append(line + [_escaped(row.plausibility.get(field, "")) for field in fields])
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    notes = [f"[{number}] {_escaped(sentence)}" for sentence, number in footnotes.items()]
+    legend = [_escaped(line) for line in words.legend(board, bold=True, short=None)]
+    return text + "".join(f"\n{line}\n" for line in [*notes, *legend])
+
+
+def latex(board: Board) -> str:
+    r"""A ``tabular`` for ``booktabs``, with its legend and footnotes as comments."""
+    if not board.rows:
+        return f"% {words.EMPTY}"
+    footnotes = words.footnotes(board)
+    best = [words.best(board, i) for i in range(len(board.columns))]
+    heads = [rf"\multicolumn{{2}}{{c}}{{{_tex(column.label)}}}" for column in board.columns]
+    below = [cell for column in board.columns for cell in (rf"{_tex(column.metric)} \%", "cost")]
+    lines = [" & ".join(["", *heads]), " & ".join(["rule", *below]) + r" \\ \midrule"]
+    lines[0] += r" \\"
+    for r, row in enumerate(board.rows):
+        line = [_tex(row.label)]
+        for i, cell in enumerate(row.cells):
+            score = r" $\pm$ ".join(filter(None, words.score(cell))).replace("–", "--")
+            score = rf"\textbf{{{score}}}" if r in best[i] else score
+            line += [
+                f"{score} {_tex(words.suffix(cell, board.seeds, footnotes))}".strip(),
+                _tex(words.cost(cell)),
+            ]
+        lines.append(" & ".join(line) + r" \\")
+    said = [f"[{number}] {sentence}" for sentence, number in footnotes.items()]
+    said += words.legend(board, bold=True, short=None)
+    comments = [
+        f"% {line}" for line in said
+    ]  # on one line each, so that no word of a plugin can leave the comment
+    columns = "l" + "rr" * len(board.columns)
+    table = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*comments, *table]) + "\n"
+
+
+def _tex(text: str) -> str:
+    """Words as TeX prints them; none of them is a command."""
+    return "".join(_TEX.get(c, c) for c in text)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(text, quote=False))

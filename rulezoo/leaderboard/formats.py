@@ -1,0 +1,90 @@
+"""A `rulezoo.leaderboard.board.Board` written down: for readers, and as CSV and JSON for machines.
+
+The words of a board are already on one line and free of control codes; each writer adds what its own format needs so
+that a plugin's words stay words.
+"""
+
+from __future__ import annotations
+
+import csv as csv_
+import io
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from rulezoo.leaderboard import documents, terminal, words
+
+if TYPE_CHECKING:
+    from rulezoo.leaderboard.board import Board
+
+Format = Literal["table", "md", "latex", "csv", "json"]
+CSV = (
+    *("rule", "rule_version", "label", "options", "ruleset", "setting"),
+    *("task", "detail", "conditions", "metric", "chance"),
+    *("n", "failed", "skipped", "mean", "sd", "cost", "mixed_hardware", "notes"),
+)
+
+
+def render(
+    board: Board,
+    format: Format = "table",  # noqa: A002  the name of the command line's option
+    *,
+    width: int = 100,
+    color: bool = False,
+) -> str:
+    """Write the table; the same board gives the same bytes.
+
+    Args:
+        board: from `rulezoo.leaderboard.board.build`.
+        format: ``table``, ``md`` and ``latex`` for reading, scores in %; ``csv`` (one line per cell) and ``json`` for
+            machines, scores as fractions of 1.
+        width: characters in a line of ``table``; columns that do not fit go into a second table below.
+        color: whether ``table`` may use bold and colours; without it there is no control character.
+
+    Raises:
+        ValueError: if the format is not known.
+    """
+    match format:
+        case "table":
+            return terminal.table(board, width, color)
+        case "md":
+            return documents.markdown(board)
+        case "latex":
+            return documents.latex(board)
+        case "csv":
+            return csv(board)
+        case "json":
+            return json(board)
+    raise ValueError(f"format must be table, md, latex, csv or json, got {format!r}")
+
+
+def csv(board: Board) -> str:
+    """One line for each cell; scores are fractions of 1."""
+    fields = words.fields(board)
+    out = io.StringIO()
+    writer = csv_.writer(out, lineterminator="\n")
+    writer.writerow([*CSV, *fields])
+    for row in board.rows:
+        for column, cell in zip(board.columns, row.cells, strict=True):
+            if cell is None:
+                continue
+            variant = (row.rule, row.version, row.label, _json(row.options), row.ruleset, cell.setting)
+            asked = (column.task, column.detail, _json(column.conditions), column.metric, column.chance)
+            came = (cell.n, cell.failed, cell.skipped, cell.mean, cell.sd, cell.cost, cell.mixed)
+            marks = (row.plausibility.get(field, "") for field in fields)
+            writer.writerow(map(_no_formula, (*variant, *asked, *came, "; ".join(cell.notes), *marks)))
+    return out.getvalue()
+
+
+def json(board: Board) -> str:
+    """Everything; scores are fractions of 1."""
+    return msgspec.json.format(msgspec.json.encode(board), indent=2).decode() + "\n"
+
+
+def _json(values: object) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+def _no_formula(value: object) -> object:
+    """Spreadsheets run text that begins like a formula; an apostrophe keeps it text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

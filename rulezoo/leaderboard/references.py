@@ -1,0 +1,145 @@
+"""Published results to hold ours against, each with its citation and set-up.
+
+Only numbers that were read in their source are here. Nearly all come from one network, one seed and a budget far
+from ours, so most of them have no run of ours that could reproduce them: `verdict` says so, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from rulezoo.results.records import Record
+
+State = Literal["reproduced", "not reproduced", "not run"]
+
+WITHIN = 0.015  #: of the published score, as a fraction of 1, the mean of our seeds counts as reproduced
+SEEDS = 3  #: fewer of ours say nothing yet
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where numbers come from.
+
+    Attributes:
+        citation: authors, year, title.
+        link: to what was read.
+        seeds: how many runs are behind each number; 0 = not told.
+        setting: how the networks were trained.
+    """
+
+    citation: str
+    link: str
+    seeds: int
+    setting: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number.
+
+    Attributes:
+        rule: our name of the rule.
+        data: the data set.
+        network: the network and optimiser.
+        score: test accuracy, as a fraction of 1.
+        source: where it stands.
+        task: name of our task on the same data.
+        same: whether that task has the same network and training, so that a run of ours can reproduce it.
+    """
+
+    rule: str
+    data: str
+    network: str
+    score: float
+    source: Source
+    task: str = ""
+    same: bool = False
+
+
+class Verdict(NamedTuple):
+    """Whether a number is reproduced; ``ours`` is our mean on the task of the same data, if we have one."""
+
+    state: State
+    why: str
+    ours: float | None
+
+
+BIOTORCH = Source(
+    citation="Sanfiz & Akrout 2021, Benchmarking the accuracy and robustness of feedback alignment algorithms "
+    "(biotorch, Benchmarks.md)",
+    link="https://arxiv.org/abs/2108.13446",
+    seeds=1,
+    setting="45,000 of 50,000 training examples of CIFAR-10, 250 epochs, batch 128, weight decay 1e-4, learning rate "
+    "lowered at epochs 100, 150 and 200; LeNet here is three convolutions and a dense layer",
+)
+NOKLAND = Source(
+    citation="Nøkland 2016, Direct feedback alignment provides learning in deep neural networks",
+    link="https://arxiv.org/abs/1609.01596",
+    seeds=0,
+    setting="permutation-invariant MNIST, with dropout (the abstract's number)",
+)
+
+_DATA = (
+    "CIFAR-10",
+    "CIFAR-10",
+    "CIFAR-10",
+    "CIFAR-10",
+    "CIFAR-10",
+    "CIFAR-10",
+    "MNIST",
+    "Fashion-MNIST",
+    "ImageNet",
+)
+_NETWORK = (
+    *("LeNet, SGD", "LeNet, Adam", "ResNet-20, SGD", "ResNet-20, Adam", "ResNet-56, SGD", "ResNet-56, Adam"),
+    *("as in the source", "as in the source", "ResNet-18"),
+)
+_TASK = {"CIFAR-10": "cifar10-cnn", "MNIST": "mnist-mlp", "Fashion-MNIST": "fashion-cnn"}
+_ERRORS = {  # top-1 error in %, in the order of _NETWORK
+    "backprop": (14.23, 15.92, 8.63, 10.01, 8.30, 7.83, 0.91, 9.20, 30.39),
+    "feedback-alignment": (46.69, 40.67, 32.16, 29.59, 34.88, 29.23, 1.70, 13.06, 85.25),
+    "direct-feedback-alignment": (54.21, 37.59, 45.94, 32.16, 38.01, 32.02, 1.61, 12.81, 82.45),
+    "usf": (16.22, 16.34, 10.05, 10.59, 8.20, 9.19, 0.94, 9.69, 34.97),
+    "brsf": (16.02, 17.08, 11.02, 11.08, 8.69, 10.13, 0.91, 10.02, 37.21),
+    "frsf": (16.86, 16.83, 11.20, 11.22, 9.49, 10.02, 0.97, 9.61, 36.50),
+}
+
+PUBLISHED = (
+    *(
+        Published(rule, data, network, round(1 - error / 100, 4), BIOTORCH, _TASK.get(data, ""))
+        for rule, errors in _ERRORS.items()
+        for data, network, error in zip(_DATA, _NETWORK, errors, strict=True)
+    ),
+    Published("direct-feedback-alignment", "MNIST", "dense layers", 0.9855, NOKLAND, "mnist-mlp"),
+)
+"""Every number."""
+
+
+def of_rule(rule: str) -> Sequence[Published]:
+    """The published numbers of a rule."""
+    return [one for one in PUBLISHED if one.rule == rule]
+
+
+def verdict(published: Published, records: Iterable[Record]) -> Verdict:
+    """Hold our runs of the rule, with its author's default options, against a published number."""
+    from rulezoo.leaderboard.grid import test_score
+
+    runs = [
+        score
+        for r in records
+        if (r.asked.rule, r.asked.task) == (published.rule, published.task) and not r.changed
+        if (score := test_score(r)) is not None
+    ]
+    ours = sum(runs) / len(runs) if runs else None
+    if not published.task:
+        return Verdict("not run", "we have no task on these data", ours)
+    if not published.same:
+        return Verdict("not run", f"our {published.task} is another network, trained for another time", ours)
+    if ours is None or len(runs) < SEEDS:
+        return Verdict("not run", f"we have {len(runs)} of the {SEEDS} runs it takes", ours)
+    far = abs(ours - published.score)
+    words = f"{100 * far:.1f} points away, mean of {len(runs)} seeds; at most {100 * WITHIN:g} were asked for"
+    return Verdict("reproduced" if far <= WITHIN else "not reproduced", words, ours)

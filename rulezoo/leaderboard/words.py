@@ -1,0 +1,121 @@
+"""What every written form of a board says beside its numbers: heads, footnotes and the legend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from rulezoo.leaderboard import rows as board_rows
+
+if TYPE_CHECKING:
+    from rulezoo.leaderboard.board import Board, Cell
+
+
+EMPTY = "No runs are stored yet. Run `rulezoo compare` to make some.\n"
+
+
+class Head(NamedTuple):
+    """What stands over a column of plausibility."""
+
+    letter: str  # for a table that is short of room
+    word: str
+    meaning: str
+
+
+PLAUSIBILITY = {
+    "weight_transport": Head("W", "copy", "feedback copies the forward weights or their signs"),
+    "backward_pass": Head("B", "back", "errors travel back layer by layer"),
+    "update_locking": Head("L", "lock", "layers wait for the error of the output"),
+    "perturbation": Head("N", "noise", "activity is perturbed"),
+    "signal": Head("signal", "signal", "what a neuron is told of the error"),
+    "phases": Head("P", "extra", "passes in an update beside the first"),
+}
+
+
+def head_of(field: str) -> Head:
+    """The head of a field; one that a plugin made up is its own explanation."""
+    words = field.replace("_", " ")
+    return PLAUSIBILITY.get(field, Head(words, words, words))
+
+
+def fields(board: Board) -> list[str]:
+    """The fields of plausibility that are known of any row."""
+    present = dict.fromkeys(field for row in board.rows for field in row.plausibility)
+    return sorted(
+        present, key=lambda f: list(PLAUSIBILITY).index(f) if f in PLAUSIBILITY else len(PLAUSIBILITY)
+    )
+
+
+def best(board: Board, i: int) -> set[int]:
+    """The rows with the highest mean of column ``i``, among those with a run that did not fail."""
+    means = {
+        r: cell.mean
+        for r, row in enumerate(board.rows)
+        if (cell := row.cells[i]) and cell.mean is not None and cell.failed < cell.n
+    }
+    return {r for r, mean in means.items() if mean == max(means.values())}
+
+
+def footnotes(board: Board) -> dict[str, int]:
+    """Sentence → number, in the order in which a reader meets them; the same sentence has one number."""
+    notes = dict.fromkeys(note for row in board.rows for cell in row.cells if cell for note in cell.notes)
+    return {note: k for k, note in enumerate(notes, start=1)}
+
+
+def legend(board: Board, *, bold: bool, short: bool | None) -> list[str]:
+    """What the numbers are, and the heads; ``short`` says which heads were used, ``None`` the fields' names."""
+    lines = numbers(board, bold=bold)
+    heads = {
+        f: f.replace("_", " ") if short is None else head_of(f)[0 if short else 1] for f in fields(board)
+    }
+    if heads:
+        lines.append("; ".join(f"{head}: {head_of(field).meaning}" for field, head in heads.items()))
+    return lines
+
+
+def numbers(board: Board, *, bold: bool) -> list[str]:
+    """What the numbers of a board that has rows are."""
+    spread = f"mean ± standard deviation over {board.seeds} seeds" if board.seeds > 1 else "of one seed"
+    levels = sorted({f"{100 * c.chance:.1f}" for c in board.columns})
+    each = ", ".join(f"{c.label} {100 * c.chance:.1f}" for c in board.columns)
+    bold_is = ", the best in bold" if bold else ""
+    at = each if len(levels) > 1 else levels[0]
+    lines = [f"score: on test data, {spread}{bold_is}; a failed run counts at chance ({at})"]
+    if any(cell and (cell.mixed or cell.cost is not None) for row in board.rows for cell in row.cells):
+        machines = "; ".join(sorted({machine for column in board.columns for machine in column.hardware}))
+        lines.append(f"cost: time of a step relative to backprop's in the same run, median; on {machines}")
+    lines.append(_order(board))
+    lines += board_rows.legend(row.ruleset for row in board.rows)
+    return lines
+
+
+def _order(board: Board) -> str:
+    by = f"interquartile mean of the runs, chance = 0 and {board.reference} = 1"
+    if not any(row.score is not None for row in board.rows):
+        by = "mean rank over the tasks, as there is no backprop above chance to measure by"
+    last = "; a row that lacks runs or skips a task is not ranked and stands last"
+    return f"order: by the {by}{last if any(row.gap for row in board.rows) else ''}"
+
+
+def score(cell: Cell | None) -> tuple[str, str]:
+    """Mean and spread in %; ``–`` where a rule was run or skipped without a score."""
+    if cell is None:
+        return "", ""
+    if cell.mean is None:
+        return "–", ""
+    return f"{100 * cell.mean:.1f}", "" if cell.sd is None else f"{100 * cell.sd:.1f}"
+
+
+def cost(cell: Cell | None) -> str:
+    """In multiples of backprop; ``mixed`` where machines differed."""
+    if cell is None or (cell.cost is None and not cell.mixed):
+        return ""
+    return "mixed" if cell.mixed else f"×{cell.cost:.2f}"
+
+
+def suffix(cell: Cell | None, usual: int, footnotes: dict[str, int]) -> str:
+    """How many seeds, unless it is the ``usual`` number, and the numbers of the notes."""
+    if cell is None:
+        return ""
+    parts = [f"(n={cell.n})"] if cell.mean is not None and cell.n != usual else []
+    parts += [f"[{','.join(str(footnotes[note]) for note in cell.notes)}]"] if cell.notes else []
+    return " ".join(parts)

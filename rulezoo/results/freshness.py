@@ -1,0 +1,60 @@
+"""Which stored results to run again: those that failed, and those whose rule or task has other code by now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, get_args
+
+from rulezoo.discovery.fingerprint import fingerprint
+from rulezoo.results.records import Status
+
+if TYPE_CHECKING:
+    from rulezoo.discovery.registry import Registry
+    from rulezoo.results.records import Record
+
+FAILED = tuple(
+    status for status in get_args(Status) if status not in ("ok", "skipped", "pruned", "interrupted")
+)
+RETRY = ("failed", "stale", "all", *FAILED)  #: what `wanted_again` knows
+
+
+def stale(record: Record, registry: Registry) -> str | None:
+    """Why a result may not be what the rule gives now, in a sentence; ``None`` where nothing speaks for it.
+
+    What is not known does not speak for it: a record without a fingerprint, a rule that is not installed.
+    """
+    codes = (
+        ("rule", record.answered.rule_code, registry.rules.get(record.asked.rule)),
+        ("task", record.answered.task_code, registry.tasks.get(record.asked.task)),
+    )
+    changed = []
+    for kind, code, found in codes:
+        if code is not None and found is not None and _code(found.spec.module) not in (code, None):
+            changed.append(f"{kind} {found.spec.name}")
+    return f"the code of {' and of '.join(changed)} changed since" if changed else None
+
+
+def wanted_again(words: Collection[str], registry: Registry) -> Callable[[Record], bool]:
+    """A test for the records that are to be replaced.
+
+    Args:
+        words: of `RETRY`: ``failed``, ``stale``, ``all``, or the name of a status.
+        registry: the rules and tasks there are.
+    """
+
+    def wanted(record: Record) -> bool:
+        return (
+            "all" in words
+            or record.status in words
+            or ("failed" in words and record.status in FAILED)
+            or ("stale" in words and stale(record, registry) is not None)
+        )
+
+    return wanted
+
+
+def _code(module: str) -> str | None:
+    try:
+        return fingerprint(module)
+    except (LookupError, SyntaxError):
+        return None

@@ -1,0 +1,156 @@
+"""Notes in the store that tell other processes what is planned and what is under way; `rulezoo.results.status` reads them.
+
+They are told nothing that matters to a result, so one that cannot be written is no reason to end a training.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from rulezoo.results import leases
+from rulezoo.results.files import write_whole
+from rulezoo.results.records import Asked
+
+if TYPE_CHECKING:
+    from rulezoo.results.store import Store
+
+FOLDER = ".progress"
+
+_EVERY = 1.0  # seconds between two notes of the same training
+
+
+N = TypeVar("N", "Training", "Comparison")
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """A training under way.
+
+    Attributes:
+        asked: the run of each of its seeds.
+        host: name of the machine.
+        pid: number of its process there.
+        began: UTC, ISO 8601, of this process's part of it.
+        first: the step that this process began at.
+        step: steps done.
+        total: steps in all.
+        seconds: from the beginning until ``step``.
+    """
+
+    asked: list[Asked]
+    host: str
+    pid: int
+    began: str
+    first: int = 0
+    step: int = 0
+    total: int = 0
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that it will take from here, going by what it took so far; ``None`` when that is not known."""
+        done = self.step - self.first
+        return self.seconds * (self.total - self.step) / done if done > 0 else None
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What one command set out to do.
+
+    Attributes:
+        began: UTC, ISO 8601.
+        host: name of the machine.
+        pid: number of its process there.
+        asked: every run, those that were stored already included.
+    """
+
+    began: str
+    host: str
+    pid: int
+    asked: list[Asked]
+
+
+class Teller:
+    """Keeps the note of one training up to date, once a second at most."""
+
+    def __init__(self, path: Path, asked: Sequence[Asked]) -> None:
+        self.path, self.begin, self.last = path, time.monotonic(), 0.0
+        self.note = Training(asked=list(asked), host=socket.gethostname(), pid=os.getpid(), began=_now())
+        _write(path, self.note)
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many steps of so many are done."""
+        now = time.monotonic()
+        if not self.note.total:  # the first steps set much up, and are not typical
+            self.begin = now
+            self.note = msgspec.structs.replace(self.note, first=done)
+        seconds = now - self.begin
+        self.note = msgspec.structs.replace(self.note, step=done, total=total, seconds=seconds)
+        if now - self.last >= _EVERY:
+            self.last = now
+            _write(self.path, self.note)
+
+
+@contextmanager
+def training(store: Store, name: str, asked: Sequence[Asked]) -> Iterator[Teller]:
+    """A note of a training for as long as the block lasts."""
+    path = store.root / FOLDER / f"{name}.json"
+    teller = Teller(path, asked)
+    try:
+        yield teller
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def comparison(store: Store, asked: Sequence[Asked]) -> Iterator[None]:
+    """A note of a comparison; the last one stays, and older ones of what is over are swept up."""
+    note = Comparison(began=_now(), host=socket.gethostname(), pid=os.getpid(), asked=list(asked))
+    name = f"comparison-{note.began}-{note.host}-{note.pid}".replace(":", "")
+    with leases.leases(store, [name]):
+        for path, _ in _notes(store, Comparison):
+            if not leases.is_held(store, path.stem):
+                leases.forget(store, [path.stem])
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+        _write(store.root / FOLDER / f"{name}.json", note)
+        yield
+        leases.forget(store, [name])
+
+
+def trainings(store: Store) -> list[Training]:
+    """The trainings under way; a note whose process is gone is none."""
+    found = [note for _, note in _notes(store, Training)]
+    return [note for note in found if any(leases.is_held(store, asked.key) for asked in note.asked)]
+
+
+def comparisons(store: Store) -> tuple[list[Comparison], bool]:
+    """The comparisons under way and ``True``; or the last one, if any, and ``False``."""
+    found = sorted(_notes(store, Comparison), key=lambda one: one[1].began)
+    alive = [note for path, note in found if leases.is_held(store, path.stem)]
+    return (alive, True) if alive else ([note for _, note in found[-1:]], False)
+
+
+def _notes(store: Store, kind: type[N]) -> Iterator[tuple[Path, N]]:
+    for path in sorted((store.root / FOLDER).glob("[!.]*.json")):
+        if path.name.startswith("comparison-") == (kind is Comparison):
+            with suppress(OSError, msgspec.MsgspecError):  # gone meanwhile, or not ours
+                yield path, msgspec.json.decode(path.read_bytes(), type=kind)
+
+
+def _write(path: Path, note: Training | Comparison) -> None:
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, msgspec.json.encode(note), durable=False)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,229 @@
+"""The results: one folder of small JSON files, one file per run.
+
+``runs/<task>/<rule>/seed<k>-<key>.json`` holds a `rulezoo.results.records.Record` and the digest of its content. A
+file appears whole or not at all (temporary file, fsync, rename), so any number of processes may write at
+once, and a run that is killed leaves every finished record readable.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rulezoo.errors import UserError
+from rulezoo.results import files
+from rulezoo.results.migrations import UnknownSchema, migrate
+from rulezoo.results.provenance import without_paths
+from rulezoo.results.records import SCHEMA, Asked, Record, RecordError
+
+STALE = 3600.0  # seconds after which a temporary file cannot belong to a living writer
+PROBE = bytes(1 << 16)  # more than a record usually takes, so that a full disk is seen before training
+
+
+class StoreError(UserError):
+    """The folder of results cannot be written; the message names it, what happened and what to do."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not a readable record: its path in the store, and why with what to do."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything in a store, in the order of the paths."""
+
+    records: list[Record]
+    damaged: list[Damage]
+
+
+class _Unreadable(Exception):
+    """Why a file is not a record."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder of results.
+
+    Attributes:
+        root: the folder; made when it is first written to.
+    """
+
+    root: Path
+
+    def path(self, asked: Asked) -> Path:
+        """Where the record of a run is, or would be."""
+        return self.root / "runs" / asked.task / asked.rule / f"seed{asked.seed}-{asked.key}.json"
+
+    def folder(self, name: str) -> Path:
+        """A folder of the store for other things than records, made if need be.
+
+        Raises:
+            StoreError: if it cannot be made.
+        """
+        folder = self.root / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(_words(self.root, error)) from error
+        return folder
+
+    def set_aside(self, asked: Asked) -> None:
+        """Move the record of a run that is to be run again to ``.replaced``; there is none then.
+
+        Raises:
+            StoreError: if it cannot be moved.
+        """
+        path = self.path(asked)
+        try:
+            path.replace(self.folder(".replaced") / path.name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(_words(self.root, error)) from error
+
+    def put(self, record: Record) -> Path:
+        """Write a record in the place of an older one of the same run. Paths are taken out of its messages.
+
+        Raises:
+            RecordError: if the record would not be readable.
+            StoreError: if it cannot be written; what was stored before is whole.
+        """
+        path = self.path(record.asked)
+        write_whole(self.root, path, _encode(record))
+        return path
+
+    def get(self, asked: Asked) -> Record | None:
+        """The record of a run; ``None`` when it has to be run: there is none, or it is damaged."""
+        try:
+            return self._load(self.path(asked))
+        except _Unreadable:
+            return None
+
+    def has(self, asked: Asked) -> bool:
+        """Whether there is a readable record of the run."""
+        return self.get(asked) is not None
+
+    def read(self) -> Reading:
+        """Every record. A damaged file is named and left out; it never raises and never gives a wrong row."""
+        records: list[Record] = []
+        damaged: list[Damage] = []
+        for path in sorted((self.root / "runs").glob("*/*/*.json")):
+            if path.name.startswith("."):  # what file systems and editors leave behind
+                continue
+            try:
+                record = self._load(path)
+            except _Unreadable as error:
+                damaged.append(Damage(path.relative_to(self.root).as_posix(), str(error)))
+            else:
+                records += [record] if record else []  # another process may have deleted it
+        return Reading(records, damaged)
+
+    def check_writable(self) -> None:
+        """Make sure, before the first run, that results can be stored; sweep up what killed writers left.
+
+        Raises:
+            StoreError: if the folder cannot be made or written.
+        """
+        runs = self.root / "runs"
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            files.write_whole(runs / "probe", PROBE)
+            (runs / "probe").unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(_words(self.root, error)) from error
+        for path in [*runs.glob(".*.tmp"), *runs.glob("*/*/.*.tmp"), *self.root.glob(".*/.*.tmp")]:
+            with suppress(OSError):  # another process may be sweeping too
+                if time.time() - path.stat().st_mtime > STALE:
+                    path.unlink()
+
+    def _load(self, path: Path) -> Record | None:
+        try:
+            record, migrated = _decode(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _Unreadable(
+                f"cannot be read: {error.strerror}; mend its permissions or delete it"
+            ) from error
+        if path != self.path(record.asked) and not migrated:  # a newer schema may give it another key
+            expected = self.path(record.asked).relative_to(self.root).as_posix()
+            raise _Unreadable(f"holds the run that belongs to {expected}; move it there or delete it")
+        return record
+
+
+def _encode(record: Record) -> bytes:
+    texts = {name: getattr(record, name) for name in ("reason", "traceback")}
+    safe = {name: without_paths(text) for name, text in texts.items() if text}
+    try:
+        body = msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(record, **safe)))
+        msgspec.convert(body, Record)
+    except (msgspec.MsgspecError, TypeError, OverflowError) as error:
+        asked = record.asked
+        raise RecordError(
+            f"{asked.rule} on {asked.task}, seed {asked.seed}: cannot be stored: {error}"
+        ) from error
+    return msgspec.json.encode(body | {"digest": _digest(body)}, order="sorted") + b"\n"
+
+
+def _decode(content: bytes) -> tuple[Record, bool]:
+    """The record, and whether it was stored by an older schema."""
+    again = "run it again to replace it, or delete it"
+    try:
+        body: Any = msgspec.json.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _Unreadable(f"is not whole JSON ({error}); {again}") from error
+    if not isinstance(body, dict) or "digest" not in body or "schema" not in body:
+        raise _Unreadable(f"is not a record of rulezoo: it has no schema and digest; {again}")
+    if body.pop("digest") != _digest(body):
+        raise _Unreadable(f"was changed after it was written; restore it from a copy, or {again}")
+    try:
+        return msgspec.convert(migrate(body, SCHEMA), Record), body["schema"] != SCHEMA
+    except UnknownSchema as error:
+        raise _Unreadable(f"{error}, or {again}") from error
+    except msgspec.MsgspecError as error:
+        raise _Unreadable(f"does not follow schema {SCHEMA} ({error}); {again}") from error
+
+
+def _digest(body: dict[str, Any]) -> str:
+    """Of the plain content, not of the classes: a field added later leaves the old digests valid."""
+    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+
+
+def write_whole(root: Path, path: Path, content: bytes) -> None:
+    """Write a file of the store ``root``, in folders that are made if they are not there; whole or not at all.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, content)
+    except OSError as error:
+        raise StoreError(
+            f"{_words(root, error)} The records stored before are whole: the same command goes on from them."
+        ) from error
+
+
+def _words(root: Path, error: OSError) -> str:
+    elsewhere = "choose another folder with --out"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            said = f"the disk or your quota is full; free some space, or {elsewhere}"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            said = f"writing is not allowed there; change its permissions, or {elsewhere}"
+        case errno.EEXIST | errno.ENOTDIR:
+            said = f"a file stands where a folder is needed; move it away, or {elsewhere}"
+        case _:
+            said = f"{error.strerror or error}; {elsewhere}"
+    return f"Results cannot be stored in {root}: {said}."

@@ -1,0 +1,183 @@
+"""``rulezoo verify``: the conformance suites on rules and tasks by name or by file, and the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rulezoo.discovery.plugins import foreign
+from rulezoo.discovery.registry import Found, Registry, discover
+from rulezoo.errors import PluginError, UserError, unknown
+
+if TYPE_CHECKING:
+    from rulezoo.testing import CheckResult
+
+_MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "expected failure": "–"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A rule or task to verify: ``kind`` is ``"rule"`` or ``"task"``."""
+
+    kind: str
+    name: str
+    found: Found[Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the conformance suite says of a rule or task.
+
+    Attributes:
+        subject: the rule or task.
+        results: of every check, in order.
+    """
+
+    subject: Subject
+    results: tuple[CheckResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not any(result.outcome == "failed" for result in self.results)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: the subject, the verdict, and each check with what was measured or went wrong."""
+        from rulezoo.testing.advice import NEXT_STEP
+
+        def row(result: CheckResult) -> dict[str, object]:
+            told = {
+                "check": result.check,
+                "net": result.net,
+                "promise": result.promise,
+                "outcome": result.outcome,
+            }
+            failed = {"next_step": NEXT_STEP.get(result.check)} if result.outcome == "failed" else {}
+            return {**told, "measured": result.measured, "message": result.message, **failed}
+
+        head = {"kind": self.subject.kind, "name": self.subject.name, "from": self.subject.found.origin}
+        return {**head, "ok": self.ok, "checks": [row(result) for result in self.results]}
+
+
+def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
+    """The rules and tasks that ``target`` names: one by its name, or all of a Python file.
+
+    Args:
+        target: a name, or the path of a single-file plugin.
+        files: other single-file plugins.
+
+    Raises:
+        UnknownName: if nothing is called so.
+        PluginError: if the file cannot be loaded, or offers nothing.
+    """
+    path = Path(target)
+    if path.suffix == ".py":
+        return _of_file(path, files)
+    zoo = discover(files)
+    found = [
+        Subject(kind, target, getattr(zoo, kind)(target))
+        for kind in ("rule", "task")
+        if _is(zoo, kind, target)
+    ]
+    if not found:
+        raise unknown("rule or task", target, [*zoo.rules, *zoo.tasks], "rulezoo list, or give a file.py")
+    return found
+
+
+def _is(zoo: Registry, kind: str, name: str) -> bool:
+    return name in getattr(zoo, f"{kind}s") or (kind, name) in zoo.clashes
+
+
+def _of_file(path: Path, files: Sequence[Path]) -> list[Subject]:
+    if not path.is_file():
+        raise UserError(f"there is no file {str(path)!r}; give a Python file, or the name of a rule or task")
+    zoo = discover([*files, path])
+    (info,) = [plugin for plugin in zoo.plugins if plugin.distribution == path.name][-1:]
+    if not info.ok:
+        raise PluginError(f"{path.name}: {info.reason}")
+    every: list[tuple[str, Mapping[str, Found[Any]]]] = [("rule", zoo.rules), ("task", zoo.tasks)]
+    mine = [
+        Subject(kind, name, found)
+        for kind, known in every
+        for name, found in known.items()
+        if (found.distribution, found.version) == (info.distribution, info.version)
+    ]
+    if not mine:
+        raise PluginError(f"{path.name} offers no rule and no task; its hook must return a list of specs")
+    return mine
+
+
+def verify(subject: Subject, options: Mapping[str, str], root: Path | None = None) -> Report:
+    """Run the conformance suite.
+
+    Args:
+        subject: the rule or task.
+        options: as on the command line; the rest keep their defaults.
+        root: the folder of data sets, for a task.
+
+    Raises:
+        OptionError: if an option does not exist or its value is not legal.
+    """
+    from rulezoo.options import configure
+    from rulezoo.testing import check_rule, check_task
+
+    spec, made = subject.found.spec, None
+    if options:
+        with foreign(f"{subject.kind} {subject.name!r} cannot be made"):
+            made = configure(spec.load(), subject.name, options)
+    if subject.kind == "task":
+        return Report(subject, tuple(check_task(made or spec, spec=spec, root=root)))
+    return Report(subject, tuple(check_rule(made or spec, spec=spec)))
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The report as text: a line for each check and outcome, below a failure its reason and the next step."""
+    from rulezoo.testing.advice import NEXT_STEP
+    from rulezoo.text import clean
+
+    subject = report.subject
+    yield clean(f"{subject.name} ({subject.kind}, {subject.found.origin})")
+    everywhere = Counter(result.check for result in report.results)
+    for group in _alike(report.results):
+        first = group[0]
+        nets = "" if len(group) == everywhere[first.check] else f" [{', '.join(r.net or '' for r in group)}]"
+        yield f"{_MARKS[first.outcome]} {first.check}{nets}: {clean(_told(group))}"
+        if first.outcome == "failed":
+            yield f"    why: {clean(first.message)}"
+            yield f"    next: {NEXT_STEP.get(first.check, 'see the check in rulezoo.testing')}"
+    yield _verdict(report)
+
+
+def _told(group: Sequence[CheckResult]) -> str:
+    """What was measured, net by net where it differs; else why the check was skipped, or what was promised."""
+    if group[0].outcome in ("skipped", "expected failure"):
+        return group[0].message
+    measured = [result.measured for result in group]
+    if group[0].outcome == "failed" or not any(measured):
+        return group[0].promise
+    return measured[0] if len(set(measured)) == 1 else "; ".join(f"{r.net} {r.measured}" for r in group)
+
+
+def _alike(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
+    """Results of one check that say the same on several networks, together; failures each on their own."""
+    groups: dict[tuple[str, ...], list[CheckResult]] = {}
+    for result in results:
+        own = result.message if result.outcome == "failed" else ""
+        groups.setdefault((result.check, result.outcome, own), []).append(result)
+    order = list(dict.fromkeys(result.check for result in results))
+    return sorted(groups.values(), key=lambda group: order.index(group[0].check))
+
+
+def _verdict(report: Report) -> str:
+    failed = list(dict.fromkeys(r.check for r in report.results if r.outcome == "failed"))
+    counts = [
+        sum(r.outcome == outcome for r in report.results) for outcome in ("passed", "failed", "skipped")
+    ]
+    told = f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped"
+    name = report.subject.name
+    return (
+        f"{name} keeps every promise: {told}" if not failed else f"{name} fails {', '.join(failed)}: {told}"
+    )

@@ -1,0 +1,183 @@
+"""The state of a training that is under way, kept so that it can go on after whatever befalls its process.
+
+A state is a value: tensors, numbers and strings (see `rulezoo.training.runner`). It is of use only to the very code that left it,
+so it is kept beside a fingerprint of all that could change the numbers; one that does not fit is left unread, and the
+training begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rulezoo.results import groups
+from rulezoo.results.files import write_whole
+
+if TYPE_CHECKING:
+    from rulezoo.results.records import Asked
+
+Saved = dict[str, Any]
+"""A state: nested dictionaries and lists of tensors, numbers and strings."""
+
+Parts = list[tuple[int, ...]]
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+class Checkpoints:
+    """Where a training leaves its state, and what became of groups of seeds. This one keeps nothing."""
+
+    def load(self, seeds: Sequence[int]) -> Saved | None:
+        """The last state that just these seeds left when they were trained together, if any."""
+        return None
+
+    def due(self) -> bool:
+        """Whether it is time to leave a state again."""
+        return False
+
+    def save(self, seeds: Sequence[int], state: Saved) -> None:
+        """Keep the state of these seeds in the place of an older one."""
+
+    def divided(self, seeds: Sequence[int]) -> Parts | None:
+        """The parts that these seeds have to be trained in, if they were found not to go together."""
+        return None
+
+    def divide(self, seeds: Sequence[int], parts: Parts) -> None:
+        """Keep that these seeds do not go together; their common state is forgotten."""
+
+
+class _Unusable(Exception):
+    """Why a state is not one to go on from."""
+
+
+class CheckpointFiles(Checkpoints):
+    """Keeps states in the files of a folder.
+
+    What cannot be written is said and is no reason to end a training.
+
+    Args:
+        folder: the folder; made when it is first written to.
+        asked: any run of the group's cell.
+        made_by: name → fingerprint of everything that the numbers depend on, beside what was asked.
+        every: seconds between two states; 0 = none is kept.
+        device: where tensors are loaded to.
+        say: told in a sentence what was not loaded or not written, and why.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        asked: Asked,
+        made_by: Mapping[str, str],
+        every: float,
+        device: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self.folder, self.asked, self.made_by = folder, asked, dict(made_by)
+        self.every, self.device, self.say = every, device, say
+        self._last = time.monotonic()
+
+    def load(self, seeds: Sequence[int]) -> Saved | None:
+        """See `Checkpoints.load`."""
+        path = self._path(seeds, "pt")
+        try:
+            return self._read(path, seeds)
+        except _Unusable as error:
+            self.say(f"checkpoint {path.name} is not used: {error}; the training begins anew")
+            return None
+
+    def due(self) -> bool:
+        """See `Checkpoints.due`."""
+        return self.every > 0 and time.monotonic() - self._last >= self.every
+
+    def save(self, seeds: Sequence[int], state: Saved) -> None:
+        """See `Checkpoints.save`."""
+        import torch
+
+        if not self.every:
+            return
+        buffer = io.BytesIO()
+        torch.save({"made_by": self.made_by, "seeds": list(seeds), "state": state}, buffer)
+        body = buffer.getvalue()
+        self._write(self._path(seeds, "pt"), hashlib.sha256(body).digest() + body)
+        self._last = time.monotonic()
+
+    def divided(self, seeds: Sequence[int]) -> Parts | None:
+        """See `Checkpoints.divided`; of a group that is larger, what concerns these seeds."""
+        for whole in [tuple(seeds), *self._groups_with(seeds, "json")]:
+            with suppress(OSError, ValueError, TypeError):
+                parts = json.loads(self._path(whole, "json").read_bytes())
+                inside = [tuple(seed for seed in part if seed in seeds) for part in parts]
+                if sorted(sum(inside, ())) == sorted(seeds) and len(seeds) > 1 and tuple(seeds) not in inside:
+                    return [part for part in inside if part]
+        return None
+
+    def divide(self, seeds: Sequence[int], parts: Parts) -> None:
+        """See `Checkpoints.divide`."""
+        self._write(self._path(seeds, "json"), json.dumps(parts).encode())
+        with suppress(OSError):
+            self._path(seeds, "pt").unlink(missing_ok=True)
+
+    def whole(self, seeds: Sequence[int]) -> tuple[int, ...]:
+        """The seeds with all those that they were trained together with, if that training left a state.
+
+        Records of a group are stored one by one: where only some were, the others must come from the same training.
+        """
+        return next(self._groups_with(seeds, "pt"), tuple(seeds))
+
+    def _groups_with(self, seeds: Collection[int], kind: str) -> Iterator[tuple[int, ...]]:
+        """Groups of which something was kept that hold these seeds, the smallest first."""
+        paths = self.folder.glob(f"{groups.cell_key(self.asked)}-*.{kind}")
+        found = sorted((groups.seeds_of(path.stem) for path in paths), key=len)
+        return (group for group in found if set(seeds) <= set(group))
+
+    def _path(self, seeds: Sequence[int], kind: str) -> Path:
+        return self.folder / f"{groups.name(self.asked, seeds)}.{kind}"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+        except OSError as error:
+            self.say(f"no checkpoint could be written ({error.strerror}); the training goes on without")
+
+    def _read(self, path: Path, seeds: Sequence[int]) -> Saved | None:
+        import torch
+
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _Unusable(f"it cannot be read ({error.strerror})") from error
+        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            raise _Unusable("it is damaged")
+        kept = torch.load(io.BytesIO(content[_DIGEST:]), map_location=self.device, weights_only=True)
+        names = {**self.made_by, **kept["made_by"]}
+        if other := [name for name in names if kept["made_by"].get(name) != self.made_by.get(name)]:
+            raise _Unusable(f"the {' and the '.join(other)} changed since")
+        if tuple(kept["seeds"]) != tuple(seeds):
+            raise _Unusable("it is of other seeds")
+        state: Saved = kept["state"]
+        return state
+
+
+def clear(folder: Path, asked: Asked, done: Callable[[int], bool]) -> None:
+    """Delete what was kept of groups whose every seed is ``done``.
+
+    Args:
+        folder: the folder.
+        asked: any run of the groups' cell.
+        done: whether the run of a seed is stored.
+    """
+    for path in folder.glob(f"{groups.cell_key(asked)}-*"):
+        seeds = groups.seeds_of(path.stem)
+        if seeds and all(map(done, seeds)):
+            with suppress(OSError):
+                path.unlink()

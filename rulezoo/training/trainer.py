@@ -1,0 +1,281 @@
+"""Training S networks that differ in nothing but their seed, one step at a time.
+
+With S > 1 every tensor has a leading axis of seeds, and `torch.func.vmap` turns the rule's single-network step into
+one for all of them; with S = 1 there is no such axis and no vmap. Optimisers act element by element, so one optimiser
+over stacked tensors is S optimisers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rulezoo.credit import Loss
+from rulezoo.net import Net, Tensors
+from rulezoo.rule import Batch, LearningRule, State
+from rulezoo.seeding import generator, number
+from rulezoo.task import Budget, Split, Task
+from rulezoo.training.together import MANY, Pooling, channels_last
+
+OWN = "rule."  # prefix of the parameters that a rule owns
+
+
+def build(
+    task: Task, seeds: Sequence[int], example: Tensor, device: torch.device
+) -> tuple[Net, list[Tensors]]:
+    """The network and, for each seed, its initial parameters: drawn on the CPU, the same for every rule and device."""
+    modules = []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(number(seed, "init"))  # of the CPU alone, as forked above
+            modules.append(task.network())
+    params = [{n: p.detach().to(device, copy=True) for n, p in m.named_parameters()} for m in modules]
+    return Net(modules[0].to(device), example.to(device)), params
+
+
+class Batches:
+    """The minibatches of one split, in an order of its own for each seed.
+
+    Args:
+        split: on the device.
+        size: examples in a batch; a shorter last batch is dropped, unless there is no other.
+        seeds: the seeds.
+    """
+
+    def __init__(self, split: Split, size: int, seeds: Sequence[int]) -> None:
+        self.split = split
+        self.size = min(size, len(split.x))
+        self.seeds = seeds
+        self.per_epoch = len(split.x) // self.size
+
+    def epoch(self, number: int) -> Tensor:
+        """Indices of one epoch's examples, ``(S, per_epoch, size)``."""
+        orders = [
+            torch.randperm(len(self.split.x), generator=generator(s, "order", number)) for s in self.seeds
+        ]
+        used = self.per_epoch * self.size
+        return (
+            torch.stack(orders)[:, :used]
+            .view(len(self.seeds), self.per_epoch, self.size)
+            .to(self.split.x.device)
+        )
+
+    def take(self, which: Tensor) -> Batch:
+        """The examples ``which`` of shape ``(S, size)``: inputs ``(S, size, ...)``."""
+        return Batch(self.split.x[which], self.split.y[which])
+
+
+class Trainer:
+    """S networks, their rule's states and their optimiser. `step` advances them all by one batch.
+
+    Args:
+        rule: the learning rule.
+        net: the network.
+        loss: per example.
+        params: initial parameters of each seed.
+        first: the first batch, with its axis of seeds.
+        seeds: S seeds.
+        budget: learning rate and optimiser.
+        steps: number of steps of the whole training, for the schedule.
+        compiled: let `torch.compile` take the rule's step, if it can; the optimiser stays as it is.
+    """
+
+    def __init__(
+        self,
+        rule: LearningRule,
+        net: Net,
+        loss: Loss,
+        params: Sequence[Tensors],
+        first: Batch,
+        seeds: Sequence[int],
+        budget: Budget,
+        steps: int,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self.rule, self.net, self.loss, self.budget, self.steps = rule, net, loss, budget, steps
+        self.alone, self.many = len(seeds) == 1, len(seeds) >= MANY
+        device = first.x.device
+        own = [(type(rule).__name__, "init"), (type(rule).__name__, "noise")]
+        with torch.autocast(device.type, enabled=False):  # what a rule remembers is never of lower precision
+            states = [
+                _to(rule.init(net, p, Batch(x, y), generator(seed, *own[0])), device)
+                for seed, p, x, y in zip(seeds, params, first.x, first.y, strict=True)
+            ]
+        self.noise = [generator(seed, *own[1], device=device) for seed in seeds]
+        self.params = self._stack(params)
+        self.state = State(self._stack([s.params for s in states]), self._stack([s.buffers for s in states]))
+        self._every = (
+            self._one if self.alone else torch.func.vmap(self._one, in_dims=(None, 0, 0, 0, 0, 0, 0))
+        )
+        self._fast = torch.compile(self._every) if compiled else None
+        self.t = 0
+        self.trained = {**self.params, **{OWN + name: p for name, p in self.state.params.items()}}
+        self.optimizer = _optimizer(budget, self.trained)
+
+    def step(self, batch: Batch) -> tuple[Tensor, Tensors]:
+        """Train on one batch with an axis of seeds; the mean loss of each seed ``(S,)``, and what the rule logged."""
+        grads, loss, logs = self.gradients(batch)
+        self._descend(grads)
+        self.t += 1
+        return (loss[None], {k: v[None] for k, v in logs.items()}) if self.alone else (loss, logs)
+
+    def gradients(self, batch: Batch) -> tuple[Tensors, Tensor, Tensors]:
+        """The part of a step that is the rule's: its memory moves on, no parameter does. Shapes as the trainer's own.
+
+        Returns:
+            gradients, mean loss, and what the rule logged; without an axis of seeds when there is one seed.
+        """
+        noise = self._draw(batch)
+        if self.alone:
+            batch = Batch(batch.x[0], batch.y[0])
+        elif self.many and not self.compiled:
+            batch = Batch(channels_last(batch.x), batch.y)
+        grads, buffers, loss, logs = self._all(
+            self.t, self.params, self.state.params, self.state.buffers, batch.x, batch.y, noise
+        )
+        # What a rule owns and trains, the optimiser alone changes.
+        self.state = State(self.state.params, buffers)
+        return grads, loss, logs
+
+    def of(self, place: int) -> tuple[Tensors, State]:
+        """A copy of one network's parameters, and of its rule's memory, without an axis of seeds."""
+
+        def copy(tensors: Tensors) -> Tensors:
+            return {name: (v if self.alone else v[place]).clone() for name, v in tensors.items()}
+
+        return copy(self.params), State(copy(self.state.params), copy(self.state.buffers))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, as it lies in memory: tensors, numbers and strings."""
+        return {
+            "t": self.t,
+            "trained": dict(self.trained),
+            "buffers": dict(self.state.buffers),
+            "optimizer": self.optimizer.state_dict(),
+            "noise": [gen.get_state() for gen in self.noise],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on from the `state_dict` of a trainer of the same rule, task, budget and seeds."""
+        self.t = saved["t"]
+        with torch.no_grad():
+            for name, p in self.trained.items():
+                p.copy_(saved["trained"][name])
+        self.state = State(self.state.params, dict(saved["buffers"]))
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for gen, state in zip(self.noise, saved["noise"], strict=True):
+            gen.set_state(state.cpu())  # torch wants it there, whatever the generator draws on
+
+    def finite(self) -> Tensor:
+        """Whether everything that a seed has trained is finite, ``(S,)``."""
+        seeds = len(self.noise)
+        return torch.stack([p.isfinite().view(seeds, -1).all(1) for p in self.trained.values()]).all(0)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Outputs of all networks for the inputs ``(batch, ...)``: ``(S, batch, *out)``."""
+
+        def one(params: Tensors, own: Tensors, buffers: Tensors) -> Tensor:
+            return self.rule.predict(self.net, params, State(own, buffers), x)
+
+        with torch.no_grad():
+            if self.alone:
+                return one(self.params, self.state.params, self.state.buffers)[None]
+            with self._kernels():
+                outputs: Tensor = torch.func.vmap(one)(self.params, self.state.params, self.state.buffers)
+            return outputs
+
+    def _all(self, *arguments: Any) -> tuple[Tensors, Tensors, Tensor, Tensors]:  # noqa: ANN401  those of `_one`
+        """`_one` for all seeds, compiled for as long as the compiler can take it."""
+        if self._fast is not None:
+            from torch._dynamo.exc import TorchDynamoException
+
+            try:
+                return self._fast(*arguments)
+            except TorchDynamoException:  # e.g. it cannot vmap an autograd function yet
+                self._fast = None
+        with self._kernels():
+            return self._every(*arguments)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `torch.compile` takes the steps; not if it was asked to, and could not."""
+        return self._fast is not None
+
+    def _one(
+        self, t: int, params: Tensors, own: Tensors, buffers: Tensors, x: Tensor, y: Tensor, noise: Tensors
+    ) -> tuple[Tensors, Tensors, Tensor, Tensors]:
+        """The rule's step for one network: gradients, the rule's buffers, the mean loss, what was logged."""
+        step = self.rule.step(self.net, self.loss, params, State(own, buffers), Batch(x, y), noise, t)
+        kept = {
+            name: v.to(buffers[name].dtype) if name in buffers else v
+            for name, v in step.state.buffers.items()
+        }
+        return step.grads, kept, step.loss, step.logs
+
+    def _kernels(self) -> AbstractContextManager[object]:
+        return Pooling() if self.many else nullcontext()
+
+    def _draw(self, batch: Batch) -> Tensors:
+        if self.alone:
+            return self.rule.noise(self.net, self.state, Batch(batch.x[0], batch.y[0]), self.noise[0], self.t)
+        drawn = []
+        for s, gen in enumerate(self.noise):
+            state = State(_at(self.state.params, s), _at(self.state.buffers, s))
+            drawn.append(self.rule.noise(self.net, state, Batch(batch.x[s], batch.y[s]), gen, self.t))
+        return self._stack(drawn)
+
+    def _descend(self, grads: Mapping[str, Tensor]) -> None:
+        if strange := sorted(grads.keys() - self.trained.keys()):
+            known = ", ".join(self.trained)
+            raise ValueError(f"a gradient of {', '.join(strange)} was given; the parameters are {known}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.budget.lr * _schedule(self.budget, self.t, self.steps)
+        for name, p in self.trained.items():
+            grad = grads.get(name)
+            # On the CPU, torch's fused optimisers take memory as it lies: a transposed or an expanded gradient would
+            # silently train other weights.
+            p.grad = None if grad is None else grad.to(p.dtype).contiguous()
+        self.optimizer.step()
+
+    def _stack(self, each: Sequence[Tensors]) -> Tensors:
+        if self.alone:
+            contiguous = torch.contiguous_format  # for the optimiser, see `_descend`
+            return {name: one.clone(memory_format=contiguous) for name, one in each[0].items()}
+        return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+
+
+def _to(state: State, device: torch.device) -> State:
+    return State(
+        {n: v.to(device) for n, v in state.params.items()},
+        {n: v.to(device) for n, v in state.buffers.items()},
+    )
+
+
+def _at(tensors: Tensors, seed: int) -> Tensors:
+    return {name: value[seed] for name, value in tensors.items()}
+
+
+def _optimizer(budget: Budget, params: Tensors) -> torch.optim.Optimizer:
+    tensors, lr, decay = list(params.values()), budget.lr, budget.weight_decay
+    match budget.optimizer:
+        case "sgd":
+            return torch.optim.SGD(tensors, lr, momentum=0.9, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.AdamW(tensors, lr, weight_decay=decay, fused=True)
+    raise ValueError(f"the budget's optimizer must be 'adam' or 'sgd', got {budget.optimizer!r}")
+
+
+def _schedule(budget: Budget, t: int, steps: int) -> float:
+    """Factor on the learning rate of step ``t`` of ``steps``."""
+    match budget.schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return (1 + math.cos(math.pi * t / steps)) / 2
+    raise ValueError(f"the budget's schedule must be 'constant' or 'cosine', got {budget.schedule!r}")
