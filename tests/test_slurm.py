@@ -12,8 +12,10 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rulezoo.comparison.executor import Unreachable
@@ -44,23 +46,28 @@ CONFIG = """
     # Without control groups, which a container may not have.
     ProctrackType=proctrack/linuxproc
     TaskPlugin=task/none
-    JobAcctGatherType=jobacct_gather/none
+    # What takes more memory than it asked for is ended, as control groups would see to.
+    JobAcctGatherType=jobacct_gather/linux
+    JobAcctGatherFrequency=task=1
+    JobAcctGatherParams=OverMemoryKill
     AccountingStorageType=accounting_storage/none
     MpiDefault=none
     SelectType=select/cons_tres
-    SelectTypeParameters=CR_Core
+    SelectTypeParameters=CR_Core_Memory
+    DefMemPerCPU={each}
     SchedulerParameters=sched_interval=2,batch_sched_delay=1,bf_interval=2
     CommunicationParameters=NoAddrInAny,NoCtldInAddrAny
-    ReturnToService=2
+    # A node that was set down stays so until it is resumed.
+    ReturnToService=1
     KillWait=3
     MessageTimeout=60
     SlurmdTimeout=0
-    NodeName=here NodeHostname=localhost NodeAddr=127.0.0.1 Port={node} CPUs=2 State=UNKNOWN
+    NodeName=here NodeHostname=localhost NodeAddr=127.0.0.1 Port={node} CPUs=2 RealMemory={memory} State=UNKNOWN
     PartitionName=short Nodes=here Default=YES MaxTime=INFINITE State=UP
 """
 
 PLUGIN = """
-    import os, time
+    import os, signal, time
     from pathlib import Path
 
     import rulezoo
@@ -90,9 +97,31 @@ PLUGIN = """
         def step(self, *args):
             raise RuntimeError("no way")
 
+    class Deaf(Backprop):
+        '''Does not hear that the end of its time comes.'''
+
+        def step(self, *args):
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+            time.sleep(3600)
+
+    class Greedy(Backprop):
+        '''Takes 0.8 GB for each seed that is trained in its process.'''
+
+        def init(self, *args):
+            held.append(b"x" * 800_000_000)
+            return super().init(*args)
+
+        def step(self, *args):
+            if len(held) > 1:
+                time.sleep(30)  # until it is ended
+            return super().step(*args)
+
+    held = []
+
     @rulezoo.hookimpl
     def rulezoo_rules():
-        return [RuleSpec(n, f"{__name__}:{n.title()}", "For tests.") for n in ("waits", "exits", "raises")]
+        names = "waits exits raises deaf greedy".split()
+        return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
 
     @rulezoo.hookimpl
     def rulezoo_tasks():
@@ -156,7 +185,9 @@ def cluster(tmp_path_factory):
     key.write_bytes(os.urandom(1024))
     controller, node = free_ports(2)
     config = folder / "slurm.conf"
-    words = {"folder": folder, "user": getpass.getuser(), "controller": controller, "node": node}
+    memory = int(0.8 * psutil.virtual_memory().total / 2**20)
+    words = {"folder": folder, "user": getpass.getuser(), "controller": controller, "node": node,
+             "memory": memory, "each": memory // 2}  # fmt: skip
     config.write_text(textwrap.dedent(CONFIG).format(**words), encoding="utf-8")
     munge = ["--foreground", "--force", "--socket", folder / "munge.socket", "--key-file", key,
              "--pid-file", folder / "munge.pid", "--seed-file", folder / "munge.seed",
@@ -188,13 +219,14 @@ class Words:
     """A listener that remembers what it was told."""
 
     def __init__(self):
-        self.begun, self.over = [], {}
+        self.begun, self.steps, self.over = [], [], {}
 
     def started(self, job):
         self.begun.append(job.rule)
 
     def progressed(self, job, done, total):
-        pass
+        assert job.rule in self.begun
+        self.steps.append((done, total))
 
     def finished(self, job, records):
         assert job.rule in self.begun
@@ -227,6 +259,24 @@ def waiting(plugin):
     return len(file.read_text()) if file.exists() else 0
 
 
+@contextmanager
+def running(work, words):
+    """A comparison under way, whose end is waited for; if the block fails, its jobs are cancelled."""
+    with ThreadPoolExecutor() as pool:
+        comparison = pool.submit(slurm().run, work, words)
+        try:
+            yield
+        except BaseException:
+            subprocess.run(["scancel", "--full", "--signal=KILL", "--partition=short"], check=False)
+            subprocess.run(["scancel", "--partition=short"], check=False)
+            raise
+        comparison.result(PATIENCE)
+
+
+def node(state, *words):
+    subprocess.run(["scontrol", "update", "NodeName=here", f"State={state}", *words], check=True)
+
+
 def queue(column):
     return output("squeue", "--noheader", f"--format={column}").split()
 
@@ -248,24 +298,26 @@ def test_slurm_yields_what_this_machine_yields_and_failures_are_records(cluster,
 
 
 @pytest.mark.slow
-def test_a_job_that_is_preempted_or_requeued_loses_nothing(cluster, plugin, tmp_path):
+def test_a_job_that_is_preempted_requeued_or_loses_its_node_loses_nothing(cluster, plugin, tmp_path):
     words = Words()
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(slurm().run, jobs(tmp_path / "there", "waits"), words)
-        try:
-            until(lambda: waiting(plugin) == 1, "the job waits")
-            (number,) = queue("%A")
-            subprocess.run(
-                ["scancel", "--signal=USR2", number], check=True
-            )  # what comes before a pre-emption
-            until(lambda: waiting(plugin) == 2, "the job was submitted again, and waits")
-            assert queue("%A") == [number]
-            subprocess.run(["scontrol", "requeue", number], check=True)  # without a word to the job
-            until(lambda: waiting(plugin) == 3, "the job was submitted once more, and waits")
-            assert words.over == {}
-        finally:
-            (plugin.parent / "go").touch()
-        running.result(PATIENCE)
+    with running(jobs(tmp_path / "there", "waits"), words):
+        until(lambda: waiting(plugin) == 1, "the job waits")
+        until(lambda: words.steps, "how far it is, is told")
+        (number,) = queue("%A")
+        subprocess.run(["scancel", "--signal=USR2", number], check=True)  # what comes before a pre-emption
+        until(lambda: waiting(plugin) == 2, "the job was submitted again, and waits")
+        assert queue("%A") == [number]
+        subprocess.run(["scontrol", "requeue", number], check=True)  # without a word to the job
+        until(lambda: waiting(plugin) == 3, "the job was submitted once more, and waits")
+        node("DOWN", "Reason=test")
+        until(
+            lambda: not any(p.info["name"] == "slurmstepd" for p in psutil.process_iter(["name"])),
+            "it is dead",
+        )
+        node("RESUME")
+        until(lambda: waiting(plugin) == 4, "the node is there again, and the job waits on it")
+        assert words.over == {}
+        (plugin.parent / "go").touch()
     assert words.begun == ["waits"]
     assert (plugin.parent / "begins").read_text() == "x", "it went on from its checkpoint"
     Local(1).run(jobs(tmp_path / "here", "waits"), Words())
@@ -274,13 +326,40 @@ def test_a_job_that_is_preempted_or_requeued_loses_nothing(cluster, plugin, tmp_
 
 
 @pytest.mark.slow
-def test_a_job_that_may_not_be_resumed_ends_with_its_time(cluster, plugin, tmp_path):
+def test_jobs_end_with_their_time_whether_they_hear_of_it_or_not(cluster, plugin, tmp_path):
     words = Words()
-    slurm(time="1", resumes="0").run(jobs(tmp_path, "waits"), words)
+    slurm(time="1", resumes="0").run(jobs(tmp_path, "waits", "deaf"), words)
     assert {(r.status, r.reason) for r in words.over["waits"]} == {
         ("timeout", "took longer than the limit of 1 min, and was not to be resumed (again)")
     }
     assert waiting(plugin) == 1
+    for record in words.over["deaf"]:
+        assert record.status == "timeout"
+        assert record.reason.startswith("SLURM ended its job: TIMEOUT; its log: .slurm/")
+
+
+@pytest.mark.slow
+def test_seeds_that_take_more_memory_than_their_job_has_go_on_in_halves(cluster, plugin, tmp_path):
+    words = Words()
+    slurm(memory="1.8").run(jobs(tmp_path / "there", "greedy"), words)
+    records = words.over["greedy"]
+    assert [(r.status, r.answered.seeds_together) for r in records] == [("ok", 1), ("ok", 1)]
+    assert words.begun == ["greedy"]
+    assert len(list((tmp_path / "there" / ".slurm").glob("*_submitted.pkl"))) == 2, "it was submitted twice"
+    one_by_one = [replace(job, seeds=(n,)) for job in jobs(tmp_path / "here", "backprop") for n in (0, 1)]
+    Local(1).run(one_by_one, Words())
+    here = {seed: what for (_, seed), what in results(tmp_path / "here").items()}
+    assert {seed: what for (_, seed), what in results(tmp_path / "there").items()} == here
+
+
+@pytest.mark.slow
+def test_a_seed_that_takes_more_memory_than_its_job_has_is_out_of_memory(cluster, plugin, tmp_path):
+    words = Words()
+    (job,) = jobs(tmp_path, "greedy")
+    slurm(memory="0.5").run([replace(job, seeds=(0,))], words)
+    (record,) = words.over["greedy"]
+    assert record.status == "oom_host"
+    assert re.match(r"SLURM ended its job: .*memory.*; its log: .slurm/", record.reason, re.IGNORECASE)
 
 
 @pytest.mark.slow
@@ -296,6 +375,27 @@ def test_an_interrupt_cancels_the_jobs_and_marks_those_that_had_begun(cluster, p
     assert "interrupted; what is finished is stored" in err
     until(lambda: not queue("%A"), "no job is left")
     assert {status for status, _, _ in results(tmp_path / "results").values()} == {"interrupted"}
+
+
+@pytest.mark.slow
+def test_jobs_that_a_killed_comparison_left_are_cancelled_and_done_again(cluster, plugin, tmp_path):
+    command = [sys.executable, "-m", "rulezoo", "compare", "--executor", "slurm", "--rules", "waits",
+               "--tasks", "tiny", "--seeds", "2", "--device", "cpu", "--epochs", "2",
+               "--checkpoint", "1e-6", "--out", tmp_path / "there"]  # fmt: skip
+    with hearing(command) as process:
+        until(lambda: waiting(plugin) == 1, "the job waits")
+        process.kill()
+    (left,) = queue("%A")
+    with hearing(command) as process:
+        until(lambda: waiting(plugin) == 2, "another job waits")
+        assert left not in queue("%A")
+        (plugin.parent / "go").touch()
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+    assert (plugin.parent / "begins").read_text() == "x", "it went on from the checkpoint of the other"
+    Local(1).run(jobs(tmp_path / "here", "waits"), Words())
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+    assert not list((tmp_path / "there" / ".slurm").glob("*.mark"))
 
 
 @contextmanager
@@ -347,16 +447,38 @@ def test_without_slurm_that_is_said(tmp_path, monkeypatch):
         ("CANCELLED", 0, ("killed", "SLURM ended its job: CANCELLED")),
     ],
 )
-def test_the_word_of_slurm_becomes_a_status(word, code, expected):
-    from rulezoo.executors.slurm import _cause_of_death, _State
+def test_the_word_of_slurm_becomes_a_status(word, code, expected, tmp_path):
+    from rulezoo.executors.slurm_queue import State, cause_of_death
 
-    assert _cause_of_death(_State(word, code)) == expected
+    assert cause_of_death(State(word, code), tmp_path / "log") == expected
 
 
-def test_a_job_that_slurm_forgot_is_dead():
-    from rulezoo.executors.slurm import _cause_of_death
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        (
+            "slurmstepd-here: error: StepId=3.0 exceeded memory limit (9 > 8), being killed",
+            "exceeded memory limit (9 > 8), being killed",
+        ),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=3.0.", "oom_kill event in StepId=3.0."),
+        ("srun: error: node7: task 0: Out Of Memory", "Out Of Memory"),
+    ],
+)
+def test_a_lack_of_memory_is_read_from_the_log_where_slurm_says_it_there(line, cause, tmp_path):
+    from rulezoo.executors.slurm_queue import State, cause_of_death
 
-    assert _cause_of_death(None) == ("killed", "SLURM does not know its job any more")
+    log = tmp_path / "log"
+    log.write_text(f"the job: exceeded memory limit of its own\n{line}\nsrun: error: task 0: Killed\n")
+    assert cause_of_death(State("FAILED", 137 << 8), log) == ("oom_host", f"SLURM ended its job: {cause}")
+    assert cause_of_death(State("FAILED", 3 << 8), log)[0] == "crashed"
+    log.write_text("the job: exceeded memory limit of its own\n")
+    assert cause_of_death(State("FAILED", 137 << 8), log)[0] == "killed"
+
+
+def test_a_job_that_slurm_forgot_is_dead(tmp_path):
+    from rulezoo.executors.slurm_queue import cause_of_death
+
+    assert cause_of_death(None, tmp_path) == ("killed", "SLURM does not know its job any more")
 
 
 @pytest.mark.parametrize(
@@ -379,7 +501,6 @@ def test_what_slurm_cannot_be_asked_for_is_said(words, sentence):
 def test_what_is_asked_of_slurm_is_what_the_user_wrote():
     request = Request.of({"partition": "long", "time": "120", "cpus": "4", "memory": "7.5", "gpus": "1"})
     assert request.parameters(8) == {
-        "job_name": "rulezoo",
         "partition": "long",
         "time": 120,
         "cpus_per_task": 4,

@@ -74,7 +74,6 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             at_a_time: how many jobs of an array may run at the same time.
         """
         named = {
-            "job_name": "rulezoo",
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
