@@ -107,17 +107,16 @@ def test_the_process_of_a_job_sees_its_gpu_only(tmp_path, monkeypatch):
     assert seen("none", Local(2)) == ["sees "] * 2
 
 
-def test_as_many_jobs_as_the_gpus_are_to_hold(gpus, monkeypatch):
+def test_as_many_jobs_as_the_gpus_are_to_hold(gpus):
     gpus(4)
-    monkeypatch.setattr("rulezoo.executors.memory.share", lambda jobs: 12 // jobs)
     asked = workers(Wanted(gpus="2", per_gpu=3), "auto")
     assert asked.device == "cuda"
-    assert asked.executor == Local(6, None, ("0", "1"), 2)
-    assert workers(Wanted(), "auto").executor == Local(1, memory_limit=12)
-    assert workers(Wanted(per_gpu=3), "cuda").executor == Local(3, memory_limit=4)
+    assert asked.executor == Local(6, None, ("0", "1"))
+    assert workers(Wanted(), "auto").executor == Local(1)
+    assert workers(Wanted(per_gpu=3), "cuda").executor == Local(3)
     assert workers(Wanted(jobs=5, gpus="2"), "auto").executor.jobs == 5
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert workers(Wanted(), "cpu").executor == Local(cores, memory_limit=12 // cores)
+    assert workers(Wanted(), "cpu").executor == Local(cores)
     assert workers(Wanted(memory_limit=1.5), "cpu").executor.memory_limit == 1_500_000_000
 
 

@@ -75,6 +75,13 @@ PLUGIN = """
         def trouble(self, step):
             sys.exit(0)
 
+    class Parent(Wild):
+        def trouble(self, step):
+            import subprocess
+
+            subprocess.Popen(["sleep", "3600"])
+            time.sleep(3600)
+
     class Kills(Wild):
         def trouble(self, step):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -99,7 +106,7 @@ PLUGIN = """
 
     @rulezoo.hookimpl
     def rulezoo_rules():
-        names = "raises nan hangs exits leaves kills swells slow wild".split()
+        names = "raises nan hangs exits leaves kills swells slow wild parent".split()
         return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
 
     @rulezoo.hookimpl
@@ -269,7 +276,8 @@ def test_every_failure_is_a_record_of_its_own_kind(wild):
 def test_the_exit_code_and_a_line_for_each_failure_tell_of_it(wild):
     _, code, _, err = wild
     assert code == 1
-    lines = [line for line in err.splitlines() if line.startswith("rulezoo: ")]
+    *lines, hint = [line for line in err.splitlines() if line.startswith("rulezoo: ")]
+    assert "--retry failed" in hint
     failed = [rule for rule, (status, _) in WILD.items() if status not in ("ok", "skipped")]
     assert [re.sub(":.*", "", line.removeprefix("rulezoo: tiny ")) for line in lines] == [
         f"{rule} seed {seed} {WILD[rule][0]}" for rule in failed for seed in (0, 1)
@@ -327,7 +335,7 @@ def test_a_plugin_named_after_the_server_of_processes_was_started_reaches_them(w
         tmp_path / "out",
     ]
     code, _, err = here("--plugin", other, "compare", *words)
-    assert (code, err.splitlines()[-1]) == (
+    assert (code, err.splitlines()[-2]) == (
         1,
         "rulezoo: tiny nan seed 0 diverged: the loss was not finite at step 2 of 12",
     )
@@ -420,6 +428,58 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_what_is_under_way(elsewhe
         **{("frozen", seed): "ok" for seed in (0, 1)},
         **{(rule, seed): "interrupted" for rule in ("hangs", "slow") for seed in (0, 1)},
     }
+
+
+@pytest.mark.slow
+def test_a_polite_signal_to_end_is_an_interrupt(elsewhere, plugin, tmp_path):
+    """As a scheduler or a container sends it, to this process alone."""
+    sign, out = tmp_path / "sign", tmp_path / "out"
+    words = ["--rules", "hangs", "--tasks", "tiny", "--seeds", "1", "--device", "cpu"]
+    command = elsewhere("--plugin", plugin, "compare", *words, "--out", out, SIGN=str(sign))
+    until(sign.exists, "it hangs")
+    os.kill(command.process.pid, signal.SIGTERM)
+    code, table, err = command.ends()
+    assert (code, table) == (130, "")
+    assert err.splitlines()[-1].startswith("rulezoo: interrupted; what is finished is stored")
+    until(lambda: not command.family(), "every process is gone")
+    assert [record.status for record in stored(out).values()] == ["interrupted"]
+
+
+@pytest.mark.slow
+def test_what_a_training_has_started_ends_with_it(elsewhere, plugin, tmp_path):
+    words = ["--rules", "parent", "--tasks", "tiny", "--seeds", "1", "--device", "cpu", "--time-limit", "3"]
+    command = elsewhere("--plugin", plugin, "compare", *words, "--out", tmp_path / "out")
+    until(lambda: any("sleep" in what for what in command.family().values()), "it has a child")
+    assert command.ends()[0] == 1
+    until(lambda: not command.family(), "every process is gone")
+    assert [record.status for record in stored(tmp_path / "out").values()] == ["timeout"]
+
+
+def test_a_dead_server_of_processes_is_started_anew(tmp_path, plugin, monkeypatch):
+    from multiprocessing import forkserver
+
+    class Silent:
+        def started(self, job):
+            pass
+
+        def progressed(self, job, done, total):
+            pass
+
+        def finished(self, job, records):
+            pass
+
+    monkeypatch.setenv(FILES, str(plugin))
+
+    def done(seed):
+        job = Job("wild", "tiny", (seed,), "cpu", tmp_path, epochs=1)
+        Local(1).run([job], Silent())
+        return [record.status for record in stored(tmp_path).values()]
+
+    assert done(0) == ["skipped"]
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGKILL)
+    assert done(1) == ["skipped"] * 2
+    assert forkserver._forkserver._forkserver_pid != server
 
 
 @pytest.mark.slow

@@ -23,6 +23,10 @@ def test_trainings_share_nine_tenths_of_what_is_free(machine):
     assert memory.share(3) == 3 * 10**9
 
 
+def test_on_many_cores_a_share_is_still_enough_for_a_training(machine):
+    assert memory.share(64) == 2 * 10**9
+
+
 @pytest.mark.parametrize(("limit", "share"), [("4000000000", 2.7e9), ("max", 9e9), ("40000000000", 9e9)])
 def test_a_container_may_have_less(machine, limit, share):
     (machine / "memory.max").write_text(f"{limit}\n")

@@ -14,6 +14,7 @@ from rulezoo.executors.local import Local
 from rulezoo.executors.ray import Ray
 from rulezoo.results.store import Store
 
+MEMORY = 1_800_000_000  # bytes that the first node is said to have
 PATIENCE = 240.0  # seconds after which something will not happen any more
 
 PLUGIN = """
@@ -47,13 +48,27 @@ PLUGIN = """
         def step(self, *args):
             raise RuntimeError("no way")
 
+    class Greedy(Backprop):
+        '''Takes 0.8 GB for each seed that is trained in its process.'''
+
+        def init(self, *args):
+            held.append(b"x" * 800_000_000)
+            return super().init(*args)
+
+        def step(self, *args):
+            if len(held) > 1:
+                time.sleep(30)  # until it is ended
+            return super().step(*args)
+
+    held = []
+
     class Hangs(Backprop):
         def step(self, *args):
             time.sleep(3600)
 
     @rulezoo.hookimpl
     def rulezoo_rules():
-        names = "waits exits raises hangs".split()
+        names = "waits exits raises hangs greedy".split()
         return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
 
     @rulezoo.hookimpl
@@ -81,7 +96,9 @@ def cluster():
         pytest.importorskip("ray", reason="needs ray: pip install 'rulezoo[ray]'")
         from ray.cluster_utils import Cluster
 
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "memory": MEMORY}
+        )
         try:
             yield made
         finally:
@@ -179,6 +196,14 @@ def test_a_job_whose_node_dies_is_done_on_another(cluster, plugin, tmp_path, cap
     assert len(results(tmp_path / "there")) == 6
     assert {status for status, *_ in results(tmp_path / "there").values()} == {"ok"}
     assert capfd.readouterr().out == "", "stdout is for results"
+
+
+@pytest.mark.slow
+def test_seeds_that_take_more_than_their_share_of_a_node_go_on_in_halves(cluster, plugin, tmp_path):
+    words = Words()
+    Ray(cluster.address).run(jobs(tmp_path, "greedy"), words)
+    records = words.over["greedy"]
+    assert [(r.status, r.answered.seeds_together) for r in records] == [("ok", 1), ("ok", 1)]
 
 
 @pytest.mark.slow

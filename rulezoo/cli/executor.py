@@ -94,7 +94,7 @@ _OPTIONS = (
         type=click.FloatRange(min=0, min_open=True),
         metavar="GB",
         help="End a training that takes more, and record it as out of memory; seeds that are trained together are "
-        "then tried in halves.  [default: on this machine an equal share of what is free]",
+        "then tried in halves.  [default: an equal share of what is free on this machine, or on Ray's node]",
     ),
     click.option(
         "--slurm",
@@ -158,13 +158,12 @@ def _fitting(wanted: Wanted, device: str) -> None:
 def _local(wanted: Wanted, wish: str) -> Workers:
     from rulezoo.comparison.plan import choose_device
     from rulezoo.executors.local import Local
-    from rulezoo.executors.memory import share
 
     gpus = _gpus(wanted.gpus) if wanted.gpus else ()
     device = choose_device("cuda" if gpus or wanted.per_gpu else wish)
     on_gpus = max(1, len(gpus)) * (wanted.per_gpu or 1)
     jobs = wanted.jobs or (_cores() if device == "cpu" else on_gpus)
-    memory = _bytes(wanted.memory_limit) or share(jobs)
+    memory = _bytes(wanted.memory_limit)
     return Workers(Local(jobs, wanted.time_limit, gpus, memory), device, max(1, _cores() // jobs))
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 class Unreachable(UserError):
     """A cluster does not answer, or does not take the jobs; the message says what was tried and what was heard."""
 
-    exit_code = 1
-
 
 class Listener(Protocol):
     """Who wants to know how far it is."""

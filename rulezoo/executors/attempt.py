@@ -7,6 +7,7 @@ from rulezoo.discovery.plugins import reason
 from rulezoo.results.logs import capture
 from rulezoo.results.records import Status
 from rulezoo.results.store import Store, StoreError
+from rulezoo.training.errors import out_of_memory
 
 Failure = tuple[Status, str]
 """A status and a sentence, as `rulezoo.comparison.jobs.failures` takes them."""
@@ -26,10 +27,8 @@ def attempt(job: Job, tell: Tell = lambda done, total: None) -> Failure | None:
         cell = job.cell()
         capture(Store(job.store), cell.asked)
         work(job, tell, cell)
-    except MemoryError as error:
-        return "oom_host", f"the machine's memory did not suffice: {error}"
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, it is recorded and the other jobs go on
-        return "error", reason(error)
+        return out_of_memory(error) or "error", reason(error)
     return None

@@ -23,7 +23,7 @@ from rulezoo.comparison.jobs import Job, failures, halve
 from rulezoo.discovery.plugins import FILES
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.gpus import VISIBLE, least_used
-from rulezoo.executors.memory import in_words, resident
+from rulezoo.executors.memory import in_words, resident, share
 from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from rulezoo.comparison.executor import Listener
     from rulezoo.results.records import Status
 
-_POLL = 1.0  # seconds between looks at the clock while nothing happens
-_WATCH = 0.1  # the same while memory is watched: a gigabyte is soon taken
+_WATCH = 0.1  # seconds between looks at the clock and at memory: a gigabyte is soon taken
 _GRACE = 10.0  # seconds between asking a process to end and killing it
 
 
@@ -56,8 +55,9 @@ class Local:
         jobs: how many at a time.
         time_limit: wall seconds after which a job is ended, or ``None``.
         gpus: what ``CUDA_VISIBLE_DEVICES`` calls the GPUs to share out, one to a job; empty = as the environment has it.
-        memory_limit: bytes that a job may hold in memory, or ``None``. One that takes more is ended before the
-            operating system ends what it likes, and if it is a group of seeds, goes on in halves.
+        memory_limit: bytes that a job may hold in memory; ``None`` = an equal share of what is free. One that takes
+            more is ended before the operating system ends what it likes, and if it is a group of seeds, goes on in
+            halves.
     """
 
     jobs: int
@@ -68,6 +68,7 @@ class Local:
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """See `rulezoo.comparison.executor.Executor`."""
         context = _context()
+        memory_limit = self.memory_limit or share(min(self.jobs, len(jobs)) or 1)
         waiting = list(reversed(jobs))
         running: list[_Running] = []
         with _ended(running):
@@ -77,7 +78,7 @@ class Local:
                     running.append(self._start(context, waiting.pop(), gpu))
                     listener.started(running[-1].job)
                 self._attend(running, listener)
-                for one in self._to_divide(running):
+                for one in _to_divide(running, memory_limit):
                     running.append(self._start(context, one.job, one.gpu))
 
     def _start(self, context: Any, job: Job, gpu: str | None) -> _Running:  # noqa: ANN401  contexts share no type
@@ -87,15 +88,13 @@ class Local:
         assigned = os.environ.get(VISIBLE) if gpu is None else gpu
         if assigned is not None:  # "" hides them all
             environ[VISIBLE] = assigned
-        process = context.Process(target=_child, args=(job, theirs, environ), daemon=True)
-        process.start()
+        process = _started(context, job, theirs, environ)
         theirs.close()
         return _Running(job, process, ours, gpu, datetime.now(UTC))
 
     def _attend(self, running: list[_Running], listener: Listener) -> None:
         """Wait until something happens, hear the news, and bury the dead."""
-        poll = _POLL if self.memory_limit is None else _WATCH
-        wait([source for one in running for source in (one.pipe, one.process.sentinel)], timeout=poll)
+        wait([source for one in running for source in (one.pipe, one.process.sentinel)], timeout=_WATCH)
         for one in list(running):
             self._hear(one, listener)
             if one.deadline is not None and time.monotonic() > one.deadline and one.process.is_alive():
@@ -105,23 +104,6 @@ class Local:
                 self._hear(one, listener)
                 running.remove(one)
                 _bury(one, listener)
-
-    def _to_divide(self, running: list[_Running]) -> list[_Running]:
-        """End what takes too much memory. Groups of seeds are taken out, to be started again in smaller ones."""
-        if self.memory_limit is None:
-            return []
-        large = [one for one in running if resident(one.process.pid or 0) > self.memory_limit]
-        divided = []
-        for one in large:
-            one.process.kill()  # it may take gigabytes more while it is asked politely
-            one.process.join()
-            held = f"took more memory than the limit of {in_words(self.memory_limit)}"
-            one.failed = ("oom_host", f"{held}; --memory-limit sets it")
-            if halve(one.job):
-                running.remove(one)
-                one.pipe.close()
-                divided.append(one)
-        return divided
 
     def _hear(self, one: _Running, listener: Listener) -> None:
         for message in _messages(one.pipe):
@@ -133,6 +115,37 @@ class Local:
                 listener.progressed(one.job, *message)
             elif self.time_limit is not None:
                 one.deadline = time.monotonic() + self.time_limit
+
+
+def _started(context: Any, job: Job, pipe: Connection, environ: Mapping[str, str]) -> BaseProcess:  # noqa: ANN401
+    """The process of a job. If the server of processes was killed, it is started anew, once."""
+    for last in (False, True):
+        process: BaseProcess = context.Process(target=_child, args=(job, pipe, environ), daemon=True)
+        try:
+            process.start()
+        except (EOFError, OSError):
+            if last:
+                raise
+        else:
+            break
+    return process
+
+
+def _to_divide(running: list[_Running], memory_limit: int) -> list[_Running]:
+    """End what takes too much memory. Groups of seeds are taken out, to be started again in smaller ones."""
+    large = [one for one in running if resident(one.process.pid or 0) > memory_limit]
+    divided = []
+    for one in large:
+        with _without_orphans([one.process]):
+            one.process.kill()  # it may take gigabytes more while it is asked politely
+            one.process.join()
+        held = f"took more memory than the limit of {in_words(memory_limit)}"
+        one.failed = ("oom_host", f"{held}; --memory-limit sets it")
+        if halve(one.job):
+            running.remove(one)
+            one.pipe.close()
+            divided.append(one)
+    return divided
 
 
 def _context() -> Any:  # noqa: ANN401
@@ -174,11 +187,27 @@ def _cause_of_death(code: int | None) -> tuple[Status, str]:
 
 
 def _end(process: BaseProcess) -> None:
-    process.terminate()
-    process.join(_GRACE)
-    if process.is_alive():
-        process.kill()
-        process.join()
+    with _without_orphans([process]):
+        process.terminate()
+        process.join(_GRACE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+@contextmanager
+def _without_orphans(processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """What these processes have started themselves is killed when the block has ended them."""
+    import psutil
+
+    started: list[psutil.Process] = []
+    for process in processes:
+        with suppress(psutil.Error):
+            started += psutil.Process(process.pid).children(recursive=True)
+    yield
+    for child in started:
+        with suppress(psutil.Error):  # gone, too
+            child.kill()
 
 
 @contextmanager
@@ -187,10 +216,11 @@ def _ended(running: list[_Running]) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in running:
-            one.process.terminate()
-        for one in running:
-            _end(one.process)
+        with _without_orphans([one.process for one in running]):
+            for one in running:
+                one.process.terminate()
+            for one in running:
+                _end(one.process)
         with suppress(StoreError):  # a run that cannot be marked has no record, which comes to the same
             for one in running:
                 failures(one.job, "interrupted", "the comparison was interrupted", one.started)

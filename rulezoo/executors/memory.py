@@ -9,13 +9,17 @@ _GROUP = Path(
     "/sys/fs/cgroup"
 )  # a container's own limit, where there is one; the machine's memory tells nothing of it
 _SHARE = 0.9  # of what is free, for the trainings together: the rest is for all else
+_LEAST = 2 * 10**9  # bytes: a process that has done nothing but import torch has half a gigabyte
 
 
 def share(jobs: int) -> int:
-    """Bytes that each of so many trainings at the same time may take."""
+    """Bytes that each of so many trainings at the same time may take: an equal share of what is free, or a little.
+
+    On many cores an equal share can be less than any training needs. Not all take so much at the same time.
+    """
     import psutil
 
-    return int(_SHARE * min(psutil.virtual_memory().available, _left_in_container()) / jobs)
+    return max(_LEAST, int(_SHARE * min(psutil.virtual_memory().available, _left_in_container()) / jobs))
 
 
 def resident(pid: int) -> int:

@@ -49,7 +49,8 @@ class Ray:
         jobs: how many at a time; ``None`` = as many as the cluster has processors.
         per_gpu: how many on each GPU; ``None`` = they need none.
         time_limit: wall seconds after which a job is ended, or ``None``.
-        memory_limit: bytes that a job may hold in memory, or ``None``; as `rulezoo.executors.local.Local` has it.
+        memory_limit: bytes that a job may hold in memory, as `rulezoo.executors.local.Local` has it; ``None`` = an equal
+            share of what Ray found free on the job's node; what Ray itself ends for lack of memory, it does again as it was.
     """
 
     address: str | None = None
@@ -97,12 +98,30 @@ class Ray:
 
 def _work(job: Job, limits: Ray, mailbox: Any, number: int) -> str | None:  # noqa: ANN401
     """What a node does. What comes back is why results cannot be stored, if they cannot."""
-    one = Local(jobs=1, time_limit=limits.time_limit, memory_limit=limits.memory_limit)
+    memory = limits.memory_limit or _share(job, limits)
+    one = Local(jobs=1, time_limit=limits.time_limit, memory_limit=memory)
     try:
         one.run([job], _Relay(mailbox, number))
     except StoreError as error:
         return str(error)
     return None
+
+
+def _share(job: Job, limits: Ray) -> int | None:
+    """Bytes of this node's memory for each of the jobs that it has room for."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's annotation
+    has: dict[str, float] = next((node["Resources"] for node in nodes if node["NodeID"] == here), {})
+    if "memory" not in has:
+        return None
+    room = [has.get("CPU", 1) // (job.threads or 1)]
+    if limits.per_gpu:
+        room.append(limits.per_gpu * has.get("GPU", 1))
+    if limits.jobs:
+        room.append(limits.jobs)
+    return int(has["memory"] / max(1, min(room)))
 
 
 @dataclass(frozen=True)
@@ -188,6 +207,7 @@ def _cause_of_death(ray: Any, error: Exception) -> Failure:  # noqa: ANN401
 def _cluster(address: str | None) -> Iterator[Any]:
     """Ray, connected for as long as the block lasts."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))  # Ray's own default is without end
     import ray
 
     # Ray says on stdout, in colours, that a node died; stdout is for results.
