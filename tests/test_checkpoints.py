@@ -16,6 +16,7 @@ from rulezoo.task import Budget
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.checkpoints import CheckpointFiles, clear
+from rulezoo.training.errors import out_of_memory
 from rulezoo.training.protocol import Trial
 from rulezoo_plugins.backprop import Backprop
 
@@ -130,6 +131,15 @@ def test_what_a_group_ended_with_is_kept_until_its_records_are_stored(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_state_that_cannot_be_used_brings_no_seeds_with_it(tmp_path):
+    broken_off(tmp_path, 4, "frozen", range(6))
+    other = files(tmp_path, said=[], code="2")
+    (outcome,) = train("frozen", (0,), other)
+    assert outcome.seeds_together == 1
+    (outcome,) = train("frozen", (0,), files(tmp_path))  # by the code that left it
+    assert outcome.seeds_together == 6
+
+
 def spoil(folder, change):
     (path,) = folder.glob("*.pt")
     path.write_bytes(change(path.read_bytes()))
@@ -218,14 +228,14 @@ def test_the_name_of_a_large_group_fits_into_a_file_system(tmp_path):
 class Greedy(Backprop):
     """Needs more memory than there is for more than two networks."""
 
-    networks = 0
+    networks, most = 0, 2
 
     def init(self, net, params, batch, gen):
         type(self).networks += 1
         return super().init(net, params, batch, gen)
 
     def noise(self, net, state, batch, gen, t):
-        if t == 3 and self.networks > 2:
+        if t == 3 and self.networks > self.most:
             type(self).networks = 0
             raise self.error
         if t == STEPS - 1:
@@ -257,6 +267,36 @@ def test_a_group_that_the_memory_does_not_hold_is_halved_until_it_does(tmp_path,
     hopeless = type("Hopeless", (rule,), {"networks": 10})
     (alone,) = train(hopeless(), (0,))
     assert (alone.status, alone.reason) == (status, f"{type(error).__name__}: {error}")
+
+
+def test_the_rest_of_a_half_comes_from_the_training_of_the_half(tmp_path):
+    rule = type("GreedyFor", (Greedy,), {"error": MemoryError(), "most": 3})
+    whole = numbers(train(rule(), range(6), files(tmp_path)))
+    assert [one[-1] for one in whole] == [3] * 6
+    told = []  # killed between the first record of a half and its second
+    assert numbers(train(rule(), (1, 2, 4, 5), files(tmp_path), told=told)) == whole[1:3] + whole[4:]
+    assert told == [(2 * STEPS, 4 * STEPS), (4 * STEPS, 4 * STEPS)]
+
+
+def test_data_that_do_not_fit_on_the_device_are_a_lack_of_its_memory(monkeypatch):
+    def full(order):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("rulezoo.training.run.Order.on_device", full)
+    assert [o.status for o in train("frozen", (0, 1))] == ["oom_gpu"] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "oom_gpu"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "oom_gpu"),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), None),
+        (ValueError("CUDA out of memory"), None),
+    ],
+)
+def test_what_libraries_say_of_a_lack_of_memory_is_understood(error, status):
+    assert out_of_memory(error) == status
 
 
 def test_a_group_that_failed_in_another_way_goes_on_one_by_one_when_it_was_killed(tmp_path):

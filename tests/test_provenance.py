@@ -87,6 +87,17 @@ def test_a_gpu_is_named(monkeypatch):
     assert found.packages["cuda"] == str(torch.version.cuda)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("Found no NVIDIA driver"), AssertionError("not compiled")])
+def test_who_sees_no_gpu_names_none(monkeypatch, error):
+    """Such as a login node, which records how a job on a GPU ended that cannot speak any more."""
+
+    def name():
+        raise error
+
+    monkeypatch.setattr("torch.cuda.get_device_name", name)
+    assert answered(device="cuda").hardware.gpu is None
+
+
 def test_the_commit_of_a_checkout_and_whether_its_sources_changed(repository):
     commit = git(repository, "rev-parse", "HEAD")
     assert provenance.checkout() == (commit, False)

@@ -11,6 +11,7 @@ from rulezoo.seeding import number
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import clock, runner
+from rulezoo.training import run as training
 
 TOGETHER = 1e-4  # relative, of a loss in float32, for seeds that are trained together or alone
 BUDGET = Budget(epochs=3, batch=16, lr=0.01)
@@ -280,7 +281,7 @@ def test_the_test_data_are_read_once_at_the_end_and_validation_every_epoch(seeds
 
 def test_a_score_is_the_mean_over_all_examples_however_many_there_are(monkeypatch):
     whole = run(Exact(), (0, 1), Sized())
-    monkeypatch.setattr(runner, "_CHUNK", 17)
+    monkeypatch.setattr(training, "_CHUNK", 17)
     pieces = run(Exact(), (0, 1), Sized())
     for one, other in zip(whole, pieces, strict=True):
         assert other.scores == pytest.approx(one.scores, rel=1e-6)
@@ -354,8 +355,8 @@ def test_the_clock_runs_on_training_steps_only(monkeypatch, samples):
             return super().step(net, loss, params, state, batch, noise, t)
 
     monkeypatch.setattr(clock, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(runner, "_PlainBackprop", Pace)
-    monkeypatch.setattr(runner, "_SAMPLES", samples)
+    monkeypatch.setattr(training, "_PlainBackprop", Pace)
+    monkeypatch.setattr(training, "_SAMPLES", samples)
     (outcome,) = run(Timed(), progress=lambda done, total: takes(1000))
     assert (outcome.step_seconds, outcome.backprop_seconds) == (2, 1)
 
@@ -370,7 +371,7 @@ def test_a_step_costs_something(seeds):
 
 def test_measuring_the_cost_does_not_change_what_is_learnt(monkeypatch):
     (rare,) = run(Exact(), budget=replace(BUDGET, epochs=2))
-    monkeypatch.setattr(runner, "_SAMPLES", 1)
+    monkeypatch.setattr(training, "_SAMPLES", 1)
     (often,) = run(Exact(), budget=replace(BUDGET, epochs=2))
     assert (rare.scores, rare.curve) == (often.scores, often.curve)
 

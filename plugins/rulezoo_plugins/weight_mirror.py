@@ -91,8 +91,11 @@ class WeightMirror(LearningRule):
         rate = max(self.rate, 1 / (t // self.every + 1))
         buffers = dict(state.buffers)
         for name, z in noise.items():
-            estimate = _mirrored(params[name], z, self.basis(state, name))
-            buffers[f"feedback.{name}"] = torch.lerp(buffers[f"feedback.{name}"], estimate, rate)
+            feedback = buffers[f"feedback.{name}"]
+            estimate = _mirrored(params[name], z, self.basis(state, name)).to(
+                feedback.dtype
+            )  # under autocast
+            buffers[f"feedback.{name}"] = torch.lerp(feedback, estimate, rate)
         state = State(state.params, buffers)
         grads, mean = credit.through_feedback(net, loss, params, _feedback(state), batch.x, batch.y)
         return Step(grads, state, mean)

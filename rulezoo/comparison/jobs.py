@@ -6,36 +6,32 @@ that a result exists the moment it can.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from rulezoo.comparison.plan import Cell, plan
-from rulezoo.discovery.fingerprint import core, fingerprint
+from rulezoo.comparison.recording import code_of, of_failure, of_outcome
+from rulezoo.discovery.fingerprint import core
 from rulezoo.discovery.plugins import FILES
 from rulezoo.results import groups, journal
 from rulezoo.results.leases import forget, leases
-from rulezoo.results.provenance import answered
-from rulezoo.results.records import Answered, Asked, Cost, Device, Point, Precision, Record, Status
+from rulezoo.results.records import Asked, Device, Precision, Record, Status
 from rulezoo.results.store import Store
 from rulezoo.training.checkpoints import CheckpointFiles, clear
 from rulezoo.training.protocol import Trial
-
-if TYPE_CHECKING:
-    from rulezoo.training.runner import Outcome
 
 Tell = Callable[[int, int], None]
 """``tell(steps done, steps in all)``; first ``tell(0, 0)``, when the work begins: it may have had to wait."""
 
 CHECKPOINT = 60.0  #: seconds between two checkpoints of a training
 CHECKPOINTS = ".checkpoints"  #: their folder in a store
+_BROKEN_OFF = frozenset({"timeout", "killed", "crashed", "oom_host", "oom_gpu"})
 
 
 @dataclass(frozen=True)
@@ -135,10 +131,11 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
     from rulezoo.training import allocator, runner
 
     allocator.prepare()
-    started, checkpoints = datetime.now(UTC), _checkpoints(job, cell)
-    seeds = checkpoints.whole([asked.seed for asked in todo])
-    missing = {asked.seed: asked for asked in todo}
-    with journal.training(store, groups.name(todo[0], list(missing)), todo) as note:
+    torch.backends.cudnn.allow_tf32 = (
+        False  # or convolutions on a GPU would have ten bits, and be called float32
+    )
+    started, seeds = datetime.now(UTC), [asked.seed for asked in todo]
+    with journal.training(store, groups.name(todo[0], seeds), todo) as note:
 
         def told(done: int, total: int) -> None:
             note(done, total)
@@ -156,21 +153,20 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
             told,
             job.probes,
             job.trial,
-            checkpoints,
+            _checkpoints(job, cell),
             job.compiled,
         )
         with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16"):
-            for seed, outcome in zip(seeds, outcomes, strict=True):
-                if seed in missing:
-                    store.put(_record(cell, missing[seed], outcome, started))
+            for asked, outcome in zip(todo, outcomes, strict=True):
+                store.put(of_outcome(cell, asked, outcome, started))
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
     import torch
 
     made_by = {
-        "code of the rule": str(_code(cell.rule_module)),
-        "code of the task": str(_code(cell.task_module)),
+        "code of the rule": str(code_of(cell.rule_module)),
+        "code of the task": str(code_of(cell.task_module)),
         "code of rulezoo": core(),
         "version of torch": str(torch.__version__),
         "number of probes": str(job.probes),
@@ -208,6 +204,8 @@ def halve(job: Job) -> bool:
 def tidy(store: Store, asked: Sequence[Asked], probes: int = 0) -> None:
     """Delete what is of no use to runs that are done: their checkpoints, and the files that were locked for them.
 
+    A run that was broken off keeps its checkpoint: with more time or memory it may be asked to go on.
+
     Whoever did the runs does so himself, unless he was killed between his last record and his end.
     """
     done = {one.key for one in asked if is_done(store.get(one), probes)}
@@ -215,11 +213,11 @@ def tidy(store: Store, asked: Sequence[Asked], probes: int = 0) -> None:
     folder = store.root / CHECKPOINTS
     for cell in {groups.cell_key(one): one for one in asked}.values() if folder.is_dir() else ():
 
-        def stored(seed: int, cell: Asked = cell) -> bool:
-            one = msgspec.structs.replace(cell, seed=seed)
-            return one.key in done or is_done(store.get(one), probes)
+        def settled(seed: int, cell: Asked = cell) -> bool:
+            record = store.get(msgspec.structs.replace(cell, seed=seed))
+            return is_done(record, probes) and record is not None and record.status not in _BROKEN_OFF
 
-        clear(folder, cell, stored)
+        clear(folder, cell, settled)
 
 
 def is_done(record: Record | None, probes: int = 0) -> bool:
@@ -247,85 +245,11 @@ def failures(job: Job, status: Status, reason: str, started: datetime) -> list[R
     together = len(job.seeds) if cell.rule.vmappable else 1
     records = []
     for asked in cell.asked:
-        record = store.get(asked)
+        record = store.put_back(asked) if status == "interrupted" else store.get(asked)
         if record is None or record.status == "interrupted":
-            record = Record(
-                asked=asked,
-                answered=_answered(cell, job.device, started, together, compiled=False),
-                status=status,
-                reason=reason,
-                changed=cell.changed,
-                chance=cell.task.chance,
-                metric=cell.task.metric,
-            )
+            record = of_failure(cell, asked, status, reason, started, together)
             store.put(record)
         records.append(record)
+    journal.sweep(store, cell.asked)
+    tidy(store, cell.asked, job.probes)
     return records
-
-
-def _record(cell: Cell, asked: Asked, outcome: Outcome, started: datetime) -> Record:
-    return Record(
-        asked=asked,
-        answered=_answered(cell, asked.device, started, outcome.seeds_together, compiled=outcome.compiled),
-        status=outcome.status,
-        reason=outcome.reason,
-        traceback=outcome.traceback,
-        changed=cell.changed,
-        scores=dict(outcome.scores or {}),
-        chance=cell.task.chance,
-        metric=cell.task.metric,
-        curve=[
-            Point(
-                step=e.step, epoch=e.epoch, train_loss=_finite(e.train_loss), validation=_finite(e.validation)
-            )
-            for e in outcome.curve
-        ],
-        cost=_cost(outcome),
-        logs=_logs(outcome),
-        parameters=outcome.parameters,
-        probes=list(outcome.probes),
-    )
-
-
-def _answered(
-    cell: Cell, device: Device, started: datetime, seeds_together: int, *, compiled: bool
-) -> Answered:
-    return answered(
-        device=device,
-        rule_plugin=cell.rule_plugin,
-        task_plugin=cell.task_plugin,
-        started=started,
-        finished=datetime.now(UTC),
-        seeds_together=seeds_together,
-        mode="vmap" if seeds_together > 1 else "single",
-        rule_code=_code(cell.rule_module),
-        task_code=_code(cell.task_module),
-        compiled=compiled,
-    )
-
-
-def _code(module: str) -> str | None:
-    try:
-        return fingerprint(module)
-    except (LookupError, SyntaxError):  # without a source, or changed since it was imported
-        return None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _cost(outcome: Outcome) -> Cost | None:
-    if outcome.step_seconds is None or outcome.backprop_seconds is None:
-        return None
-    return Cost(
-        step_ms=1e3 * outcome.step_seconds,
-        backprop_step_ms=1e3 * outcome.backprop_seconds,
-        ratio=outcome.step_seconds / outcome.backprop_seconds,
-        peak_memory_mb=None if outcome.peak_bytes is None else outcome.peak_bytes / 2**20,
-    )
-
-
-def _logs(outcome: Outcome) -> dict[str, list[float | None]]:
-    names = dict.fromkeys(name for point in outcome.curve for name in point.logs)
-    return {name: [_finite(point.logs.get(name, math.nan)) for point in outcome.curve] for name in names}

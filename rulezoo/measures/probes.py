@@ -28,6 +28,7 @@ from torch import Tensor
 from rulezoo import credit, manifold
 from rulezoo.measures import dimension
 from rulezoo.measures.geometry import Alignment, angles, jacobians, visits_of_sites
+from rulezoo.measures.precision import at_least_single
 from rulezoo.net import Net, Tap, Tensors
 from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State
@@ -295,7 +296,7 @@ def _batches(examples: Batch, size: int) -> list[Batch]:
 
 def _dimensions(activity: Tensor) -> dict[str, float]:
     """How many dimensions activity ``(samples, n)`` has; what cannot be told of a silent site is left out."""
-    rows = activity.cpu().numpy()
+    rows = at_least_single(activity).cpu().numpy()
     numbers: dict[str, float] = {"samples": len(rows)}
     with suppress(ValueError):  # no variance
         numbers |= asdict(dimension.linear_dimension(rows))

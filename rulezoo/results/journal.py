@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,10 +126,23 @@ def comparison(store: Store, asked: Sequence[Asked]) -> Iterator[None]:
         leases.forget(store, [name])
 
 
+def sweep(store: Store, asked: Iterable[Asked]) -> None:
+    """Delete the notes that a process left of these runs when it died."""
+    keys = {one.key for one in asked}
+    for path, note in _notes(store, Training):
+        if any(one.key in keys for one in note.asked) and not _is_alive(store, note):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
 def trainings(store: Store) -> list[Training]:
     """The trainings under way; a note whose process is gone is none."""
     found = [note for _, note in _notes(store, Training)]
-    return [note for note in found if any(leases.is_held(store, asked.key) for asked in note.asked)]
+    return [note for note in found if _is_alive(store, note)]
+
+
+def _is_alive(store: Store, note: Training) -> bool:
+    return any(leases.is_held(store, asked.key) for asked in note.asked)
 
 
 def comparisons(store: Store) -> tuple[list[Comparison], bool]:

@@ -88,8 +88,18 @@ def hardware(device: Device) -> Hardware:
 
     from rulezoo.results.records import Hardware
 
-    gpu = torch.cuda.get_device_name() if device == "cuda" else cpu() if device == "mps" else None
+    gpu = _gpu() if device == "cuda" else cpu() if device == "mps" else None
     return Hardware(cpu=cpu(), cores=_cores(), threads=torch.get_num_threads(), gpu=gpu)
+
+
+def _gpu() -> str | None:
+    """The model of the GPU; none where this process sees none, as one that watches a cluster from outside."""
+    import torch
+
+    try:
+        return str(torch.cuda.get_device_name())
+    except (RuntimeError, AssertionError):
+        return None
 
 
 @functools.cache

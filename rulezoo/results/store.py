@@ -24,6 +24,7 @@ from rulezoo.results.provenance import without_paths
 from rulezoo.results.records import SCHEMA, Asked, Record, RecordError
 
 STALE = 3600.0  # seconds after which a temporary file cannot belong to a living writer
+_REPLACED = ".replaced"  # folder of the records whose runs were asked for again
 PROBE = bytes(1 << 16)  # more than a record usually takes, so that a full disk is seen before training
 
 
@@ -79,18 +80,28 @@ class Store:
         return folder
 
     def set_aside(self, asked: Asked) -> None:
-        """Move the record of a run that is to be run again to ``.replaced``; there is none then.
+        """Move the record of a run that is to be run again to ``.replaced``.
+
+        `get` finds none then, so it will be run; `read` finds it there until there is another.
 
         Raises:
             StoreError: if it cannot be moved.
         """
         path = self.path(asked)
         try:
-            path.replace(self.folder(".replaced") / path.name)
+            path.replace(self.folder(_REPLACED) / path.name)
         except FileNotFoundError:
             return
         except OSError as error:
             raise StoreError(_words(self.root, error)) from error
+
+    def put_back(self, asked: Asked) -> Record | None:
+        """Undo `set_aside` for a run that was not run again after all; the record, if there is one."""
+        path = self.path(asked)
+        with suppress(OSError):
+            if not path.exists():
+                (self.root / _REPLACED / path.name).replace(path)
+        return self.get(asked)
 
     def put(self, record: Record) -> Path:
         """Write a record in the place of an older one of the same run. Paths are taken out of its messages.
@@ -127,7 +138,18 @@ class Store:
                 damaged.append(Damage(path.relative_to(self.root).as_posix(), str(error)))
             else:
                 records += [record] if record else []  # another process may have deleted it
+        records += self._without_successor({record.asked.key for record in records})
         return Reading(records, damaged)
+
+    def _without_successor(self, keys: set[str]) -> list[Record]:
+        """What was set aside to be run again and was not, for the comparison was broken off."""
+        found = []
+        for path in sorted((self.root / _REPLACED).glob("[!.]*.json")):
+            with suppress(_Unreadable, FileNotFoundError):
+                record, _ = _decode(path.read_bytes())
+                if record.asked.key not in keys and path.name == self.path(record.asked).name:
+                    found.append(record)
+        return found
 
     def check_writable(self) -> None:
         """Make sure, before the first run, that results can be stored; sweep up what killed writers left.

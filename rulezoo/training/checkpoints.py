@@ -48,6 +48,10 @@ class Checkpoints:
         """The parts that these seeds have to be trained in, if they were found not to go together."""
         return None
 
+    def whole(self, seeds: Sequence[int]) -> tuple[int, ...]:
+        """The seeds with all those that they were trained together with, if that training left a state."""
+        return tuple(seeds)
+
     def divide(self, seeds: Sequence[int], parts: Parts) -> None:
         """Keep that these seeds do not go together; their common state is forgotten."""
 
@@ -125,11 +129,14 @@ class CheckpointFiles(Checkpoints):
             self._path(seeds, "pt").unlink(missing_ok=True)
 
     def whole(self, seeds: Sequence[int]) -> tuple[int, ...]:
-        """The seeds with all those that they were trained together with, if that training left a state.
+        """See `Checkpoints.whole`; a state that cannot be used is none."""
+        return next((g for g in self._groups_with(seeds, "pt") if self._is_usable(g)), tuple(seeds))
 
-        Records of a group are stored one by one: where only some were, the others must come from the same training.
-        """
-        return next(self._groups_with(seeds, "pt"), tuple(seeds))
+    def _is_usable(self, seeds: Sequence[int]) -> bool:
+        try:
+            return self._read(self._path(seeds, "pt"), seeds) is not None
+        except _Unusable:
+            return False
 
     def _groups_with(self, seeds: Collection[int], kind: str) -> Iterator[tuple[int, ...]]:
         """Groups of which something was kept that hold these seeds, the smallest first."""

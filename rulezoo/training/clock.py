@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ class Clock:
         self.rule, self.backprop = Stopwatch(self._wait), Stopwatch(self._wait)
         self._epochs: list[tuple[float, float]] = []
         self._peak = 0  # before the counter of the GPU was last set back
+        if device.type == "cuda":  # what others in this process needed is no concern of this training
+            torch.cuda.reset_peak_memory_stats(device)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -114,3 +117,10 @@ class Stopwatch:
         """To here."""
         self.wait()
         self.seconds += time.perf_counter() - self._started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block in which it does not run."""
+        self.stop()
+        yield
+        self.start()

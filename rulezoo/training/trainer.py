@@ -22,6 +22,7 @@ from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Split, Task
 from rulezoo.training.together import MANY, Pooling, channels_last
 
+_GRAPHS = 32  # of all trainers in a process: a rule has one for each kind of step in its schedule
 OWN = "rule."  # prefix of the parameters that a rule owns
 
 
@@ -113,7 +114,8 @@ class Trainer:
         self._every = (
             self._one if self.alone else torch.func.vmap(self._one, in_dims=(None, 0, 0, 0, 0, 0, 0))
         )
-        self._fast = torch.compile(self._every) if compiled else None
+        # The full graph or nothing: half of a step compiled, or given up in silence, would be recorded as compiled.
+        self._fast = torch.compile(self._every, fullgraph=True) if compiled else None
         self.t = 0
         self.trained = {**self.params, **{OWN + name: p for name, p in self.state.params.items()}}
         self.optimizer = _optimizer(budget, self.trained)
@@ -123,6 +125,8 @@ class Trainer:
         grads, loss, logs = self.gradients(batch)
         self._descend(grads)
         self.t += 1
+        # Autocast remembers a copy of each parameter until its outermost block is left, which is after the last step.
+        torch.clear_autocast_cache()
         return (loss[None], {k: v[None] for k, v in logs.items()}) if self.alone else (loss, logs)
 
     def gradients(self, batch: Batch) -> tuple[Tensors, Tensor, Tensors]:
@@ -193,11 +197,16 @@ class Trainer:
     def _all(self, *arguments: Any) -> tuple[Tensors, Tensors, Tensor, Tensors]:  # noqa: ANN401  those of `_one`
         """`_one` for all seeds, compiled for as long as the compiler can take it."""
         if self._fast is not None:
-            from torch._dynamo.exc import TorchDynamoException
+            from torch._dynamo import config
+            from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
             try:
-                return self._fast(*arguments)
-            except TorchDynamoException:  # e.g. it cannot vmap an autograd function yet
+                with config.patch(recompile_limit=max(config.recompile_limit, _GRAPHS)):
+                    return self._fast(*arguments)
+            except (
+                TorchDynamoException,
+                FailOnRecompileLimitHit,
+            ):  # e.g. it cannot vmap an autograd function yet
                 self._fast = None
         with self._kernels():
             return self._every(*arguments)

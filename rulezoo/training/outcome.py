@@ -1,0 +1,52 @@
+"""What came out of a training of one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rulezoo.results.records import Probe
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The curve's points: step, epoch, mean training loss since the last point, validation score, the rule's logs."""
+
+    step: int
+    epoch: int
+    train_loss: float
+    validation: float
+    logs: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of one seed.
+
+    Attributes:
+        status: how it ended.
+        reason: a sentence, unless it ended well.
+        traceback: of an error.
+        scores: ``validation`` and, unless the run is a trial, ``test`` at the end.
+        curve: one `Evaluation` an epoch.
+        step_seconds: mean wall time of a training step of the whole group, or ``None``.
+        backprop_seconds: mean wall time of a step of plain backprop, sampled in turn.
+        parameters: how many the network has.
+        seeds_together: how many seeds were trained in one vmap.
+        compiled: whether `torch.compile` took the rule's step; it cannot take every one.
+        peak_bytes: peak memory on a GPU.
+        probes: what was measured from outside, see `rulezoo.measures.probes`.
+    """
+
+    status: Literal["ok", "diverged", "error", "skipped", "pruned", "oom_host", "oom_gpu"]
+    reason: str | None = None
+    traceback: str | None = None
+    scores: dict[str, float] | None = None
+    curve: tuple[Evaluation, ...] = ()
+    step_seconds: float | None = None
+    backprop_seconds: float | None = None
+    parameters: int | None = None
+    seeds_together: int = 1
+    compiled: bool = False
+    peak_bytes: int | None = None
+    probes: tuple[Probe, ...] = ()

@@ -1,0 +1,290 @@
+"""One training of a group of seeds, from the first batch to the test, or from where it was broken off.
+
+The protocol: the same initial weights and batches for every rule, validation after every epoch, the test data read
+once at the end, and never by a trial of a tuning. The clock runs on training steps only. Every few steps a second
+trainer takes steps of plain autograd backprop on the same batch; the ratio of the two times is the cost, measured in
+turn and so fair on a noisy machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import msgspec
+import torch
+from torch import Tensor
+
+from rulezoo import credit
+from rulezoo.measures.precision import at_least_single
+from rulezoo.measures.probes import Prober, points
+from rulezoo.net import Net, Tensors
+from rulezoo.results.records import Probe
+from rulezoo.rule import Batch, LearningRule, State, Step
+from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.training.checkpoints import Checkpoints, Saved
+from rulezoo.training.clock import Clock
+from rulezoo.training.errors import in_words
+from rulezoo.training.outcome import Evaluation, Outcome
+from rulezoo.training.protocol import Trial
+from rulezoo.training.trainer import Batches, Trainer
+
+_SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
+_STRETCH = 8  # steps of it each time, on a GPU
+_CHUNK = 1024  # examples that are evaluated at once
+
+Progress = Callable[[int, int], None]
+"""``progress(steps done, steps in all)``, called now and then."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained; the arguments of `rulezoo.training.runner.run`."""
+
+    rule: LearningRule
+    task: Task
+    seeds: Sequence[int]
+    budget: Budget
+    data: Data
+    device: torch.device
+    progress: Progress
+    probes: int
+    trial: Trial | None
+    checkpoints: Checkpoints
+    compiled: bool
+
+    def on_device(self) -> Order:
+        """The same with the data where it is computed."""
+        parts = (Split(part.x.to(self.device), part.y.to(self.device)) for part in self.data)
+        return replace(self, data=Data(*parts))
+
+
+class _PlainBackprop(LearningRule):
+    """The pace-maker: plain autograd, the unit in which cost is told."""
+
+    def step(
+        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
+    ) -> Step:
+        grads, mean = credit.backprop(net, loss, params, batch.x, batch.y)
+        return Step(grads, state, mean)
+
+
+class Run:
+    """One training; `outcomes` carries it out."""
+
+    def __init__(self, order: Order, net: Net, params: list[Tensors], seeds: tuple[int, ...]) -> None:
+        self.trial = order.trial
+        self.task, self.net, self.seeds = order.task, net, seeds
+        self.budget, self.data, self.checkpoints = order.budget, order.data, order.checkpoints
+        self.batches = Batches(self.data.train, self.budget.batch, seeds)
+        self.steps = self.budget.epochs * self.batches.per_epoch
+        self.every = max(1, self.steps // _SAMPLES)
+        # A GPU is waited for at both ends of what is timed, which a single step would feel and a stretch hardly does.
+        self.stretch = min(self.every, _STRETCH) if self.data.train.x.is_cuda else 1
+        first = self.batches.take(self.batches.epoch(0)[:, 0])
+        self.parameters = sum(p.numel() for p in params[0].values())
+        self.trainer, self.pace = (
+            Trainer(
+                r, net, self.task.loss, params, first, seeds, self.budget, self.steps, compiled=order.compiled
+            )
+            for r in (order.rule, _PlainBackprop())
+        )
+        self.curves: list[list[Evaluation]] = [[] for _ in seeds]
+        self.losses: list[Tensor] = []  # of each step of the epoch under way, (S,)
+        self.logs: dict[str, list[Tensor]] = {}  # name → of each of these steps at which it was logged, (S,)
+        self.failed: dict[int, str] = {}  # seed's place in the group → how it diverged
+        self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
+        self.clock = Clock(self.data.train.x.device)
+        self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if order.probes else None
+        self.probed_at = points(order.probes, self.steps)
+        self.probes: list[list[Probe]] = [[] for _ in seeds]
+        if saved := self.checkpoints.load(seeds):
+            self._load_state_dict(saved)
+
+    def _state_dict(self) -> Saved:
+        """All of it but the pace-maker, on which no number depends: tensors, numbers and strings."""
+        return {
+            "trainer": self.trainer.state_dict(),
+            "clock": self.clock.state_dict(),
+            "curves": [[asdict(point) for point in curve] for curve in self.curves],
+            "losses": torch.stack(self.losses) if self.losses else None,
+            "logs": {name: torch.stack(values) for name, values in self.logs.items()},
+            "failed": dict(self.failed),
+            "pruned": dict(self.pruned),
+            "probes": msgspec.to_builtins(self.probes),
+        }
+
+    def _load_state_dict(self, saved: Saved) -> None:
+        self.trainer.load_state_dict(saved["trainer"])
+        self.clock.load_state_dict(saved["clock"])
+        self.curves = [[Evaluation(**point) for point in curve] for curve in saved["curves"]]
+        self.losses = [] if saved["losses"] is None else list(saved["losses"])
+        self.logs = {name: list(values) for name, values in saved["logs"].items()}
+        self.failed, self.pruned = dict(saved["failed"]), dict(saved["pruned"])
+        self.probes = msgspec.convert(saved["probes"], list[list[Probe]])
+
+    def outcomes(self, progress: Progress) -> list[Outcome]:
+        """Train to the end of the budget, or until no seed is left."""
+        if self.trainer.t == 0:
+            self._probe()
+        else:
+            progress(self.trainer.t, self.steps)
+        self.cold = True  # torch sets much up at the first step in a process
+        while self.trainer.t < self.steps and len(self._ended) < len(self.seeds):
+            self._train(progress)
+            self._prune()
+            if self.checkpoints.due():
+                self._save()
+        if len(self.seeds) > 1:  # their records are stored one by one, and have to come from one training
+            self._save()
+        last = self._score(self.data.validation if self.trial else self.data.test)
+        return [self._outcome(place, last) for place in range(len(self.seeds))]
+
+    @property
+    def _ended(self) -> set[int]:
+        """Places of the seeds of which nothing more is wanted."""
+        return {*self.failed, *self.pruned}
+
+    def _prune(self) -> None:
+        """Give up the seeds of a trial that are not as good as they should be after the last epoch."""
+        epoch = self.trainer.t // self.batches.per_epoch
+        if self.trial is None or self.trial.bar is None or epoch != self.trial.after:
+            return
+        for place, curve in enumerate(self.curves):
+            if place not in self.failed and curve[-1].validation < self.trial.bar:
+                self.pruned[place] = (
+                    f"given up after epoch {epoch} of {self.budget.epochs}: {self.task.metric} on validation data was "
+                    f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
+                )
+
+    def _train(self, progress: Progress) -> None:
+        """To the end of the epoch under way."""
+        epoch, begin = divmod(self.trainer.t, self.batches.per_epoch)
+        order = self.batches.epoch(epoch)
+        self.clock.rule.start()
+        for i in range(begin, self.batches.per_epoch):
+            try:
+                loss, log = self.trainer.step(self.batches.take(order[:, i]))
+            except Exception:
+                self._mark()
+                self._mark_weights()
+                if len(self._ended) < len(self.seeds):
+                    raise
+                return  # given numbers that are none, a rule may well raise: what happened is that it diverged
+            self.clock.rule.laps += 1
+            self._remember(loss, log)
+            if self.cold or self.trainer.t % self.every == 0:
+                with self.clock.rule.paused():
+                    self._pace(order[:, i])
+                    progress(self.trainer.t, self.steps)
+                    if self.cold:
+                        self.clock.warmed_up()
+                        self.cold = False
+            if self.trainer.t in self.probed_at:
+                with self.clock.rule.paused():
+                    self._probe()
+            if i + 1 < self.batches.per_epoch and self.checkpoints.due():
+                with self.clock.rule.paused():
+                    self._save()
+        self.clock.rule.stop()
+        self.clock.epoch_ends()
+        self._mark()
+        self._note(epoch)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.seeds, self._state_dict())
+
+    def _remember(self, loss: Tensor, log: Tensors) -> None:
+        self.losses.append(loss)
+        for name, value in log.items():  # a rule need not log at every step
+            self.logs.setdefault(name, []).append(value)
+
+    def _pace(self, which: Tensor) -> None:
+        self.clock.backprop.start()
+        for _ in range(self.stretch):
+            self.pace.step(self.batches.take(which))
+        self.clock.backprop.laps += self.stretch
+        self.clock.backprop.stop()
+
+    def _probe(self) -> None:
+        """Probe every seed, if this is a step at which to do so."""
+        if self.prober is None or self.trainer.t not in self.probed_at:
+            return
+        peak = self.clock.peak_bytes()
+        step, epoch = self.trainer.t, self.trainer.t / self.batches.per_epoch
+        for place, seed in enumerate(self.seeds):
+            params, state = self.trainer.of(place)
+            try:
+                probe = self.prober.probe(self.trainer.rule, params, state, step, seed, epoch)
+            except Exception as error:  # noqa: BLE001  what cannot be measured is no reason to end the training
+                probe = Probe(step=step, epoch=epoch, reason=in_words(error))
+            self.probes[place].append(probe)
+        self.clock.forget_peak(peak)
+
+    def _mark(self) -> None:
+        """Keep the step at which the loss of a seed was not finite, the first of the epoch under way."""
+        if not self.losses:
+            return
+        finite = torch.stack(self.losses).isfinite().cpu()  # (steps, S)
+        for place in range(len(self.seeds)):
+            if not finite[:, place].all():
+                step = self.trainer.t - len(self.losses) + int(finite[:, place].int().argmin())
+                self.failed.setdefault(place, f"the loss was not finite at step {step} of {self.steps}")
+
+    def _mark_weights(self) -> None:
+        for place, finite in enumerate(self.trainer.finite().tolist()):
+            if not finite:
+                reason = f"the weights were not finite at step {self.trainer.t} of {self.steps}"
+                self.failed.setdefault(place, reason)
+
+    def _note(self, epoch: int) -> None:
+        """Evaluate, add a point to the curve of each seed that has not diverged, and end the epoch."""
+        losses = _mean(self.losses)
+        validation = self._score(self.data.validation)
+        means = {name: _mean(values) for name, values in self.logs.items()}
+        for place, curve in enumerate(self.curves):
+            if place not in self._ended:
+                told = {name: values[place] for name, values in means.items()}
+                curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], told))
+        self.losses, self.logs = [], {}
+
+    def _score(self, split: Split) -> list[float]:
+        """Mean score of every seed; NaN where an output is not finite."""
+        sums = torch.zeros(len(self.seeds), device=split.x.device)
+        for x, y in zip(torch.split(split.x, _CHUNK), torch.split(split.y, _CHUNK), strict=True):
+            outputs = self.trainer.predict(x)
+            with torch.autocast(
+                x.device.type, enabled=False
+            ):  # whatever the outputs' precision, scores are exact
+                for place, output in enumerate(at_least_single(outputs)):
+                    score = self.task.score(output, y).sum()
+                    sums[place] += torch.where(output.isfinite().all(), score, torch.nan)
+        return (sums / len(split.x)).tolist()
+
+    def _outcome(self, place: int, last: list[float]) -> Outcome:
+        curve = tuple(self.curves[place])
+        common = Outcome(
+            "ok",
+            curve=curve,
+            step_seconds=self.clock.rule_seconds,
+            backprop_seconds=self.clock.backprop_seconds,
+            parameters=self.parameters,
+            seeds_together=len(self.seeds),
+            compiled=self.trainer.compiled,
+            peak_bytes=self.clock.peak_bytes(),
+            probes=tuple(self.probes[place]),
+        )
+        if place in self.pruned:
+            return replace(common, status="pruned", reason=self.pruned[place])
+        part = "validation" if self.trial else "test"
+        if math.isnan(last[place]):
+            self.failed.setdefault(place, f"the outputs for the {part} data were not finite")
+        if place in self.failed:
+            return replace(common, status="diverged", reason=self.failed[place])
+        return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
+
+
+def _mean(values: Sequence[Tensor]) -> list[float]:
+    """Mean over the steps, one for each seed."""
+    return at_least_single(torch.stack(list(values))).mean(0).tolist()
