@@ -18,7 +18,7 @@ from rulezoo.results.provenance import answered
 from rulezoo.results.records import Plugin, Record
 from rulezoo.results.store import Store, StoreError
 from rulezoo.task import DataMissing
-from rulezoo.training.runner import Evaluation, Outcome
+from rulezoo.training.outcome import Evaluation, Outcome
 
 PLUGIN = """
     from dataclasses import dataclass
@@ -85,9 +85,9 @@ def cells(rules=("backprop", "frozen"), tasks=("tiny",), seeds=(0, 1), options=N
     return plan(discover(), rules, tasks, seeds, "cpu", options or {}, epochs)
 
 
-def compare(store, *args, allowed=True, data=None, download=False, **words):
+def compare(store, *args, allowed=True, data=None, download=False, together=None, **words):
     watch = Watch(allowed=allowed)
-    execute(cells(*args, **words), store, watch, watch, data=data, download=download)
+    execute(cells(*args, **words), store, watch, watch, data=data, download=download, together=together)
     return watch
 
 
@@ -120,6 +120,16 @@ def test_only_what_is_missing_is_run(store):
     assert {path for path in after if after[path] != before[path]} == {gone}
     more = compare(store, rules=["backprop", "slower"], seeds=range(3))
     assert (more.told, more.work) == ((6, 2), [("backprop", (2,)), ("slower", (0, 1, 2))])
+
+
+def test_as_many_seeds_are_trained_together_as_were_asked_for(store):
+    first = compare(store, rules=["frozen"], seeds=range(5), together=2)
+    assert first.work == [("frozen", (0, 1)), ("frozen", (2, 3)), ("frozen", (4,))]
+    assert [record.answered.seeds_together for record in first.records] == [2, 2, 2, 2, 1]
+    for record in first.records[1:3]:
+        store.path(record.asked).unlink()
+    again = compare(store, rules=["frozen"], seeds=range(5), together=2)
+    assert again.work == [("frozen", (1,)), ("frozen", (2,))], "each with those that it was with"
 
 
 def test_a_result_does_not_depend_on_what_else_was_run(store, tmp_path):

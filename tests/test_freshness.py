@@ -1,5 +1,6 @@
 """A result whose code has changed is stale; a comment does not make it so, and what it does not use neither."""
 
+import importlib.util
 import sys
 import textwrap
 
@@ -38,6 +39,24 @@ FILES = {
 def forget():
     for cached in (fingerprint, module._read, module._source):
         cached.cache_clear()
+
+
+def test_a_module_beside_a_plugin_that_is_a_file_is_of_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    path, helper = tmp_path / "my_file.py", tmp_path / "beside_it.py"
+    path.write_text("import json, numpy\nfrom beside_it import K\n", encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("rulezoo_file_my_file_0", path)
+    monkeypatch.setitem(sys.modules, "rulezoo_file_my_file_0", importlib.util.module_from_spec(spec))
+
+    def of(text):
+        helper.write_text(text, encoding="utf-8")
+        forget()
+        return fingerprint("rulezoo_file_my_file_0")
+
+    assert of("K = 1\n") == of("K = 1  # a remark\n") != of("K = 0\n")
+    path.write_text("import json, numpy\n", encoding="utf-8")
+    assert of("K = 1\n") == of("K = 0\n"), "what it does not import is not"
+    forget()
 
 
 @pytest.fixture

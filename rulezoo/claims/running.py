@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rulezoo.claims.design import Arm, Claim, Profile, Study
+from rulezoo.claims.design import Arm, Claim, Profile
 from rulezoo.claims.evidence import Evidence, gather
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.plan import plan
@@ -73,11 +73,11 @@ def run(
     study, store = claim.studies[profile], store_of(root, claim, profile)
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
     provisional = {tuning.name: tuning.values[0] for tuning in study.tunings}
-    _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], study, registry, device))
+    _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], registry, device))
 
     def go(arms: Sequence[Arm]) -> Evidence:
         for probes, group in _by_probes(arms).items():
-            todo = cells(group, study, registry, device)
+            todo = cells(group, registry, device)
             with progress() as listener:
                 execute(
                     todo,
@@ -88,6 +88,7 @@ def run(
                     download=download,
                     threads=threads,
                     probes=probes,
+                    together=None if study.together or device != "cpu" else 1,
                 )
         return stored(root, claim, profile, device)
 
@@ -101,18 +102,16 @@ def run(
     return go(study.resolved(chosen))
 
 
-def cells(arms: Iterable[Arm], study: Study, registry: Registry, device: Device) -> list[Cell]:
-    """The arms as cells, each question once; cell by cell for every seed if seeds are not to be trained together."""
+def cells(arms: Iterable[Arm], registry: Registry, device: Device) -> list[Cell]:
+    """The arms as cells, each question once."""
     made: list[Cell] = []
     known: set[str] = set()
     for arm in arms:
-        groups = [arm.seeds] if study.together or device != "cpu" else [(seed,) for seed in arm.seeds]
-        for seeds in groups:
-            options = {arm.rule: arm.options, arm.task: arm.task_options}
-            (cell,) = plan(registry, [arm.rule], [arm.task], seeds, device, options, arm.epochs)
-            asked = tuple(one for one in cell.asked if one.key not in known)
-            known |= {one.key for one in asked}
-            made += [replace(cell, asked=asked)] if asked else []
+        options = {arm.rule: arm.options, arm.task: arm.task_options}
+        (cell,) = plan(registry, [arm.rule], [arm.task], arm.seeds, device, options, arm.epochs)
+        asked = tuple(one for one in cell.asked if one.key not in known)
+        known |= {one.key for one in asked}
+        made += [replace(cell, asked=asked)] if asked else []
     return made
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rulezoo.cli.common import name_failed, print_table, registry, say
+from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.errors import unknown
 
@@ -78,7 +78,7 @@ def run(
     by = workers(wanted, "cpu" if profile == "quick" and device == "auto" else device)
     study = claim.studies[profile]
     say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
-    try:
+    with going_on_later():
         evidence = running.run(
             claim,
             profile,
@@ -91,9 +91,6 @@ def run(
             download=download,
             threads=by.threads,
         )
-    except KeyboardInterrupt:
-        say("interrupted; what is finished is stored, and the same command goes on from there")
-        sys.exit(130)  # as shells say it: 128 + the number of the signal
     _tell(Finding(claim, profile, evidence))
     if name_failed(evidence.records):
         sys.exit(1)

@@ -30,6 +30,7 @@ def execute(
     checkpoint: float = CHECKPOINT,
     again: Callable[[Record], bool] = lambda record: False,
     compiled: bool = False,
+    together: int | None = None,
 ) -> None:
     """Run what is missing.
 
@@ -45,12 +46,17 @@ def execute(
         checkpoint: seconds between two checkpoints of a training; 0 = none.
         again: which records are to be replaced: they are set aside, and their runs are done like those that are missing.
         compiled: let `torch.compile` take the steps.
+        together: how many seeds of a cell to train together, at most; ``None`` = all of them.
 
     Raises:
         StoreError: if the store cannot be written; before the first training where that can be known.
         DataMissing: if a task's data are not there; before the first training.
     """
-    missing = [(cell, seeds) for cell in cells if (seeds := outstanding(cell, store, probes, again))]
+    missing = [
+        (cell, group)
+        for cell in cells
+        for group in _groups(cell, outstanding(cell, store, probes, again), together)
+    ]
     runs = sum(len(cell.asked) for cell in cells)
     tidy(store, [asked for cell in cells for asked in cell.asked], probes)
     listener.planned(runs, runs - sum(len(seeds) for _, seeds in missing))
@@ -83,6 +89,15 @@ def execute(
     ]
     with journal.comparison(store, [asked for cell in cells for asked in cell.asked]):
         executor.run(jobs, listener)
+
+
+def _groups(cell: Cell, seeds: Sequence[int], together: int | None) -> list[tuple[int, ...]]:
+    """These seeds of a cell in groups; who is with whom does not depend on which others are done."""
+    every = [asked.seed for asked in cell.asked]
+    size = together or len(every)
+    groups = (every[begin : begin + size] for begin in range(0, len(every), size))
+    chosen = (tuple(seed for seed in group if seed in seeds) for group in groups)
+    return [group for group in chosen if group]
 
 
 def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) -> None:

@@ -1,7 +1,7 @@
 """What a rule's or a task's code says, in 16 digits: when they change, its results may no longer be what it gives.
 
-Hashed are the module that holds the class, and every module of a package of plugins that it imports, and those that
-these import. What is not: comments, blanks and docstrings; packages that are not rulezoo's or a plugin's, for which
+Hashed are the module that holds the class, and every module of a package of plugins, or of the folder of a plugin that
+is a file, that it imports, and those that these import. What is not: comments, blanks and docstrings; packages that are not rulezoo's or a plugin's, for which
 the record holds versions; and rulezoo's own core, for which the number of the protocol stands. Imports are read and
 not carried out, so that a table of results needs no torch; an import that is worked out while running is not seen.
 """
@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from rulezoo.discovery import hookspecs
+from rulezoo.discovery.plugins import FILE_MODULE
 
 CORE = Path(__file__).resolve().parents[1]
 
@@ -29,12 +30,14 @@ def fingerprint(module: str) -> str:
     Raises:
         LookupError: if its source cannot be had.
     """
+    file = _source(module) if module.startswith(FILE_MODULE) else None
+    beside = file and file.parent
     shapes: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         if name not in shapes:
-            shapes[name], found = _read(name)
+            shapes[name], found = _read(name, beside)
             waiting += found
     # The name of a plugin that is a file holds a hash of its text, comments included.
     ordered = [shapes[module], *(shape for name, shape in sorted(shapes.items()) if name != module)]
@@ -56,18 +59,24 @@ def _packages() -> frozenset[str]:
     return frozenset(point.module.split(".")[0] for point in entry_points(group=hookspecs.GROUP))
 
 
-def _counts(module: str) -> bool:
-    return module.split(".")[0] in _packages()
+def _counts(module: str, beside: Path | None) -> bool:
+    """Whether it is of a package of plugins, or lies in the folder of the plugin that is a file."""
+    top = module.split(".")[0]
+    if top in _packages():
+        return True
+    source = _source(top) if top and beside else None
+    return source is not None and beside in (source.parent, source.parent.parent)
 
 
 @functools.cache
-def _read(module: str) -> tuple[str, tuple[str, ...]]:
+def _read(module: str, beside: Path | None) -> tuple[str, tuple[str, ...]]:
     """What a module says, and the modules of plugins that it imports."""
     path = _source(module)
     if path is None:
         raise LookupError(f"the source of {module} is not there")
     tree = ast.parse(path.read_bytes())
-    return _shape(tree), tuple(found for found in _imports(tree, module, path) if _counts(found))
+    imports = _imports(tree, module, path, beside)
+    return _shape(tree), tuple(found for found in imports if _counts(found, beside))
 
 
 @functools.cache
@@ -87,7 +96,7 @@ def _source(module: str) -> Path | None:
     return next((path for path in files if path.is_file()), None)
 
 
-def _imports(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
+def _imports(tree: ast.Module, module: str, path: Path, beside: Path | None) -> Iterator[str]:
     """Names of the modules that a module imports from; ``from a import b`` is of ``a.b`` where that is a module."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
@@ -96,7 +105,7 @@ def _imports(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
-            if not _counts(source):
+            if not _counts(source, beside):
                 continue
             for alias in node.names:
                 inner = f"{source}.{alias.name}"

@@ -29,6 +29,7 @@ from rulezoo.errors import PluginError, UserError, did_you_mean
 from rulezoo.specs import RuleSpec, TaskSpec
 
 #: Environment variable with plugin files, joined like those of ``PATH``; child processes see them, too.
+FILE_MODULE = "rulezoo_file_"  #: how the name of the module of a plugin that is a file begins
 FILES = "RULEZOO_PLUGINS"
 
 S = TypeVar("S", RuleSpec, TaskSpec)
@@ -123,7 +124,7 @@ def _load_file(path: Path, digest: str) -> ModuleType:
     A changed file is thus another module, and every process that reads the same file gives it the same name,
     so that ``f"{__name__}:MyRule"`` and pickles resolve.
     """
-    name = f"rulezoo_file_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
+    name = f"{FILE_MODULE}{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     loader = _FreshLoader(name, str(path))

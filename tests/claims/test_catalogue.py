@@ -21,7 +21,7 @@ def test_every_study_can_be_planned(claim, profile):
     study = claim.studies[profile]
     provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
-    made = cells([*candidates, *provisional], study, discover(), "cpu")
+    made = cells([*candidates, *provisional], discover(), "cpu")
     assert sum(len(cell.asked) for cell in made) == study.runs  # nothing is asked twice
 
 
