@@ -12,6 +12,12 @@ def clean(text: object) -> str:
     return _printable(" ".join(str(text).split()))
 
 
+def brief(text: object, most: int = 400) -> str:
+    """Like `clean`, and cut where it is too long to be read in one line."""
+    whole = clean(text)
+    return whole if len(whole) <= most else whole[: most - 1] + "…"
+
+
 def clean_lines(text: str) -> str:
     """Like `clean`, for text whose lines and indentation matter, such as a traceback."""
     return "\n".join(_printable(line.expandtabs()) for line in text.split("\n"))

@@ -64,6 +64,8 @@ def test_what_limits_a_gpu_is_read_from_how_busy_it_is_and_how_a_step_grows():
     def limit(busy, growth):
         return scale.limit([scale.Point(4, 1.0, 0.1, None), scale.Point(16, growth, busy, None)])
 
+    told = scale.told([scale.Point(1, 1.0, None, None), scale.Point(16, 1.5, None, None)])
+    assert "| 16 | 1500.00 | 11 | 10.7× | ≥ 10× met |" in told
     assert "its arithmetic or memory limits" in limit(0.9, 1.1)
     assert "the host, which launches kernels one by one, limits" in limit(0.3, 1.1)
     assert "grows with the seeds" in limit(0.3, 3.9)

@@ -49,6 +49,8 @@ def plain():
         (6, 0, "6 of 6 runs to do"),
         (6, 4, "2 of 6 runs to do, 4 stored already"),
         (6, 6, "all 6 runs are stored already"),
+        (1, 0, "1 of 1 run to do"),
+        (1, 1, "the run is stored already"),
     ],
 )
 def test_it_begins_with_what_there_is_to_do(plain, runs, stored, said):
@@ -96,6 +98,12 @@ def test_a_line_says_what_failed_and_how_often():
     assert summary(job(), [record(s, "skipped", "no sites") for s in range(3)]) == (
         "my-task  my-rule  seeds 0-2  skipped: no sites"
     )
+
+
+def test_a_long_reason_is_cut_where_it_is_one_line():
+    line = summary(job(), [record(0, "error", "x" * 2000)])
+    assert len(line) < 500
+    assert line.endswith("xxx…")
 
 
 def test_a_line_names_the_options_and_holds_no_control_characters():
@@ -165,6 +173,20 @@ def test_on_a_terminal_there_is_nothing_live_about_what_is_stored(terminal):
         listener.planned(6, 6)
     assert "all 6 runs are stored already" in written()
     assert "all runs" not in written()
+
+
+def test_on_a_terminal_half_a_training_is_half_of_its_runs(terminal):
+    """So the time that is left for all is known before the first one ends."""
+    stream, written = terminal
+    with progress(stream) as listener:
+        listener.planned(12, 4)
+        listener.started(job())
+        listener.progressed(job(), 40, 60)
+        listener.live.refresh()
+        assert re.search(r"all runs .*6/12", written())
+        listener.finished(job(), [record(seed) for seed in range(3)])
+        listener.live.refresh()
+        assert re.search(r"all runs .*7/12", written())
 
 
 def test_on_a_terminal_the_time_that_is_left_is_told(terminal):

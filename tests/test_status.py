@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -9,11 +10,11 @@ from click.testing import CliRunner
 
 from rulezoo.cli import cli
 from rulezoo.comparison.execution import execute
-from rulezoo.comparison.jobs import work
+from rulezoo.comparison.jobs import CHECKPOINTS, Job, failures, work
 from rulezoo.comparison.plan import plan
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
-from rulezoo.results import groups, journal
+from rulezoo.results import groups, journal, leases
 from rulezoo.results.freshness import wanted_again
 from rulezoo.results.status import overview
 from rulezoo.results.store import Store
@@ -92,7 +93,7 @@ def test_a_comparison_under_way_is_told_of_from_elsewhere(store):
     assert (over.alive, over.planned, over.finished, over.running, over.waiting) == (False, 4, 4, [], 0)
     code, said = rulezoo("status", "--out", store.root)
     assert code == 0
-    assert re.search(r"comparison begun 20.* UTC, over\n", said)
+    assert re.search(r"comparison begun 20.* UTC, done\n", said)
     assert re.search(r"finished +4 +of 4 runs", said)
 
 
@@ -189,6 +190,128 @@ def test_what_failed_is_run_again_when_that_is_wanted_and_the_old_record_is_kept
     assert {record.asked.key for record in store.read().records} == before
     assert len(list((store.root / ".replaced").iterdir())) == 2
     assert compare(store, "bad", "frozen", retry=["all"]) == [("bad", (0, 1)), ("frozen", (0, 1))]
+
+
+def test_an_old_record_stays_until_there_is_a_new_one(store):
+    """However the comparison that was to make it ends: here its executor does nothing."""
+    compare(store, "frozen")
+    before = store.read().records
+
+    class Dead(Here):
+        def run(self, jobs, listener):
+            pass
+
+    dead, zoo = Dead(), discover()
+    cells = plan(zoo, ["frozen"], ["tiny"], range(2), "cpu", {}, 1)
+    execute(cells, store, dead, dead, again=wanted_again(["all"], zoo))
+    assert [store.get(record.asked) for record in before] == [None, None]
+    assert sorted(store.read().records, key=lambda r: r.asked.seed) == before
+    assert overview(store, zoo).waiting == 2
+    assert rulezoo("status", "--out", store.root)[1].splitlines()[0].endswith("UTC, broken off")
+    assert compare(store, "frozen") == [("frozen", (0, 1))], "the same command goes on"
+
+
+def test_an_interrupted_retry_leaves_the_old_records_as_they_were(store):
+    compare(store, "frozen")
+    before = store.read().records
+
+    class Interrupted(Here):
+        def run(self, jobs, listener):
+            for job in jobs:
+                failures(job, "interrupted", "for a test", datetime.now(UTC))
+
+    here, zoo = Interrupted(), discover()
+    cells = plan(zoo, ["frozen"], ["tiny"], range(2), "cpu", {}, 1)
+    execute(cells, store, here, here, again=wanted_again(["all"], zoo))
+    assert store.read().records == before
+    assert [store.get(record.asked) for record in before] == before
+
+
+def test_a_process_that_died_leaves_no_note_and_no_lock_and_one_that_was_broken_off_its_checkpoint(store):
+    compare(store, "frozen")
+    records = store.read().records
+    asked = [record.asked for record in records]
+    (job,) = (Job("frozen", "tiny", (0, 1), "cpu", store.root, epochs=1),)
+    name = groups.name(asked[0], (0, 1))
+    for status, kept in [("timeout", True), ("error", False)]:
+        for one in asked:
+            store.path(one).unlink()
+        with leases.leases(store, [one.key for one in asked]):
+            journal.Teller(store.root / journal.FOLDER / f"{name}.json", asked)
+        checkpoint = store.folder(CHECKPOINTS) / f"{name}.pt"
+        checkpoint.write_bytes(b"a state")
+        failures(job, status, "for a test", datetime.now(UTC))
+        assert [store.get(one).status for one in asked] == [status] * 2
+        assert journal.trainings(store) == []
+        assert not list((store.root / journal.FOLDER).glob(f"{name}*"))
+        assert not list((store.root / leases.FOLDER).glob("[0-9a-f]*.lock"))
+        assert checkpoint.exists() is kept
+
+
+def test_trials_of_a_tuning_are_told_of_and_no_results(tmp_path):
+    out = tmp_path / "results"
+    words = [
+        "--rules",
+        "frozen,bad",
+        "--tasks",
+        "tiny",
+        "--trials",
+        "2",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "--jobs",
+        "1",
+    ]
+    code, said = rulezoo("tune", *words, "--out", out)
+    assert code == 1, "no trial of a rule ended well"
+    assert "tuning: trials 1 to 2 of 2 of each rule on each task, with 2 seeds\n" in said
+    code, said = rulezoo("status", "--out", out)
+    assert re.match(
+        r"tuning: comparison begun .* UTC, done\nfinished +4 +of 8 runs\nfailed +4 +of 8 runs\n", said
+    )
+    assert re.search(r"tiny +bad lr=\S+ +seed 1001 +\w+ +error: RuntimeError", said), "trials are told apart"
+    code, said = rulezoo("logs", "frozen", "1000", "--out", out)
+    assert code == 2, "two trials have that seed"
+    key = re.search(r"(\w{8}) \(tiny frozen", said)[1]
+    code, said = rulezoo("logs", key, "--out", out)
+    assert code == 0
+    assert re.search(r"validation +0\.\d+", said)
+    code, said = rulezoo("leaderboard", "--out", out / "tuning")
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"`rulezoo leaderboard --out {out}` shows what came of it" in said
+
+
+def test_logs_of_a_run_that_is_under_way_say_how_far_it_is(store):
+    seen = []
+    compare(store, "frozen", look=lambda: seen.append(rulezoo("logs", "frozen", "1", "--out", store.root)))
+    assert seen[1][0] == 0
+    assert "under way: step 1 of 6" in seen[1][1]
+
+
+def test_a_comparison_says_what_may_be_run_again(store):
+    words = ["compare", "--rules", "frozen,bad", "--tasks", "tiny", "--epochs", "1", "--seeds", "1",
+             "--device", "cpu", "--jobs", "1", "--out", store.root]  # fmt: skip
+    code, said = rulezoo(*words)
+    assert code == 1
+    assert "the same command with --retry failed runs it again" in said
+    record = next(one for one in store.read().records if one.asked.rule == "frozen")
+    answered = msgspec.structs.replace(record.answered, rule_code="0" * 16, compiled=True)
+    store.put(msgspec.structs.replace(record, answered=answered))
+    code, said = rulezoo(*words)
+    assert "the same command with --retry stale runs them again" in said
+    assert "compiled by torch.compile (1 of 1)" in said
+    code, said = rulezoo(*words, "--retry", "stale")
+    assert "--retry" not in said
+    code, said = rulezoo(*words, "--compile")
+    assert "1 of 2 runs were not compiled: torch.compile cannot, or they were stored before" in said
+
+
+def test_an_unset_variable_of_the_shell_is_no_choice(store):
+    code, said = rulezoo("compare", "--rules", "", "--out", store.root)
+    assert code == 2
+    assert "'' names nothing; leave it out, or name some: A,B" in said
 
 
 def test_a_retry_that_nobody_knows_is_refused(store):

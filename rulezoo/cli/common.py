@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import click
 
 from rulezoo.cli.lazy import GIVEN
 from rulezoo.discovery.registry import PluginInfo, Registry, discover
-from rulezoo.text import clean
+from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
     from rulezoo.results.records import Record
@@ -31,7 +33,10 @@ out_option = click.option(
 
 def names(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
     """Callback of an option that may be repeated and hold several names, ``A,B``: each once, in order."""
-    return list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
+    found = list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
+    if values and not found:  # as an unset variable of the shell comes to
+        raise click.BadParameter(f"{values[0]!r} names nothing; leave it out, or name some: A,B")
+    return found
 
 
 def registry() -> Registry:
@@ -47,12 +52,13 @@ def registry() -> Registry:
 def _not_in_order(plugins: Sequence[PluginInfo]) -> str:
     failed = sum(bool(plugin.traceback) for plugin in plugins)
     clashing = len(plugins) - failed
-    parts = [f"{_count(failed, 'plugin')} failed to load"] if failed else []
-    parts += [f"{_count(clashing, 'plugin')} with a clash of names"] if clashing else []
+    parts = [f"{count(failed, 'plugin')} failed to load"] if failed else []
+    parts += [f"{count(clashing, 'plugin')} with a clash of names"] if clashing else []
     return ", ".join(parts)
 
 
-def _count(n: int, thing: str) -> str:
+def count(n: int, thing: str) -> str:
+    """``1 run``, ``2 runs``."""
     return f"{n} {thing}{'s' * (n != 1)}"
 
 
@@ -66,8 +72,25 @@ def name_failed(records: Iterable[Record]) -> bool:
     failed = [record for record in records if record.status not in ("ok", "skipped")]
     for record in failed:
         asked = record.asked
-        say(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}")
+        say(brief(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}"))
     return bool(failed)
+
+
+@contextmanager
+def going_on_later() -> Iterator[None]:
+    """A block that Ctrl-C ends, or SIGTERM, with a sentence and the status that shells give."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; what is finished is stored, and the same command goes on from there")
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def print_table(rows: Sequence[Sequence[object]], head: Sequence[str] | None = None) -> None:

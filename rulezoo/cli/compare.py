@@ -6,12 +6,21 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from rulezoo.cli.common import name_failed, names, out_option, print_table, registry, say
+from rulezoo.cli.common import (
+    count,
+    going_on_later,
+    name_failed,
+    names,
+    out_option,
+    print_table,
+    registry,
+    say,
+)
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
 from rulezoo.comparison.execution import execute
@@ -21,7 +30,7 @@ from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
 from rulezoo.leaderboard import board, formats
 from rulezoo.leaderboard import tuned as report
-from rulezoo.results.freshness import RETRY, stale, wanted_again
+from rulezoo.results.freshness import FAILED, RETRY, stale, wanted_again
 from rulezoo.results.records import Precision, Record
 from rulezoo.results.store import Store
 from rulezoo.tuning import study
@@ -67,14 +76,17 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
               help="Of the arithmetic; bfloat16 is torch's autocast, and another run than float32.")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True,
               help="Let torch.compile take the training step: minutes at first, then faster steps.")  # fmt: skip
+@click.option("--together", type=click.IntRange(min=1), metavar="N",
+              help="Train so many seeds of a rule on a task together, at most; 1 = one by one.  "
+              "[default: all that the memory holds]")  # fmt: skip
 @executor_options
 @click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="Measure angles to backprop, alignment and dimensions at N points of training; not timed.")  # fmt: skip
 @click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True, metavar="SECONDS",
               help="Keep the state of a training so often, to go on from when it is broken off; 0 = never.")  # fmt: skip
 @click.option("--retry", metavar="WHICH", multiple=True, callback=_retry,
-              help="Run again what is stored: failed, stale (its code has changed), all, or a status such as "
-              "timeout.")  # fmt: skip
+              help="Run again what is stored: failed, stale (its code has changed), all, or statuses such as "
+              "timeout,killed. Old records stay until there are new ones.")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
@@ -91,6 +103,7 @@ def compare(
     device: str,
     precision: Precision,
     compiled: bool,
+    together: int | None,
     probes: int,
     checkpoint: float,
     retry: list[str],
@@ -107,7 +120,7 @@ def compare(
     """
     # `evaluate` is no option: `rulezoo tune` leaves the comparison out.
     found, store = registry(), Store(out)
-    try:
+    with going_on_later():
         by = workers(wanted, device)
         if compiled and wanted.executor == "local":  # elsewhere, only those machines know
             check_compiler(by.device)
@@ -121,8 +134,6 @@ def compare(
             epochs,
             precision,
         )
-        if trials:
-            say(f"tuning: {trials} trials of each rule on each task, in rounds")
 
         def go(cells: Sequence[Cell], store: Store, probes: int = 0) -> None:
             with progress(sys.stderr) as listener:
@@ -138,22 +149,42 @@ def compare(
                     checkpoint=checkpoint,
                     again=wanted_again(retry, found),
                     compiled=compiled,
+                    together=together,
                 )
 
-        tuned = study.tune(cells, trials, found, store, go) if trials else []
+        def begin(first: int, last: int) -> None:
+            say(
+                f"tuning: trials {first} to {last} of {trials} of each rule on each task, with {len(study.SEEDS)} seeds"
+            )
+
+        tuned = study.tune(cells, trials, found, store, go, begin) if trials else []
         if not evaluate:
             _show_trials(tuned)
-            return
+            sys.exit(any(one.winner.status != "ok" for one in tuned))
+        if trials:
+            say("comparison: the defaults and the winners")
         won = study.winners(cells, tuned, found) if tuned else []
         cells = study.distinct([*cells, *won])
         go(cells, store, probes)
-    except KeyboardInterrupt:
-        say("interrupted; what is finished is stored, and the same command goes on from there")
-        sys.exit(130)  # as shells say it: 128 + the number of the signal
     records = [record for cell in cells for asked in cell.asked if (record := store.get(asked))]
     _show(records, found, cells, tuned, out)
-    if name_failed(records):
+    failed = name_failed(records)
+    for hint in _hints(records, found, retried=bool(retry), compiled=compiled):
+        say(hint)
+    if failed:
         sys.exit(1)
+
+
+def _hints(records: Sequence[Record], found: Registry, *, retried: bool, compiled: bool) -> Iterator[str]:
+    """What may be wanted beside what was asked for: runs that are stored are not run again, whatever their record."""
+    if not retried and any(record.status in FAILED for record in records):
+        yield "what failed is stored, too; the same command with --retry failed runs it again"
+    if not retried and any(stale(record, found) for record in records):
+        yield "some results are of older code; the same command with --retry stale runs them again"
+    if compiled and (
+        plain := sum(not record.answered.compiled for record in records if record.status == "ok")
+    ):
+        yield f"{plain} of {len(records)} runs were not compiled: torch.compile cannot, or they were stored before"
 
 
 def _show_trials(tuned: Sequence[Tuned]) -> None:
@@ -190,4 +221,4 @@ def _show(
     for one in tuned:
         click.echo(report.summary(one))
     again = shlex.join(["rulezoo", "leaderboard", "--out", str(out)])
-    click.echo(f"\nResults: {out.resolve()}  ({len(records)} runs; `{again}` shows them again)")
+    click.echo(f"\nResults: {out.resolve()}  ({count(len(records), 'run')}; `{again}` shows them again)")

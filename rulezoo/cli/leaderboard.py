@@ -113,6 +113,11 @@ def read(out: Path) -> Sequence[Record]:
     """
     if not out.is_dir():
         raise UserError(f"no results in {out}: run `rulezoo compare`, or name their folder with --out")
+    if out.resolve() == tunings.trials_of(Store(out.parent)).root.resolve() and (out / "studies").is_dir():
+        raise UserError(
+            f"{out} holds the trials of a tuning, which have no test score; `rulezoo leaderboard --out {out.parent}` "
+            "shows what came of it"
+        )
     reading = Store(out).read()
     for damage in reading.damaged:
         say(f"left out: {damage.path} {damage.reason}")

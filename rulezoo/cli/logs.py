@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from rulezoo.results import journal
 from rulezoo.results import logs as printed
 from rulezoo.results.store import Store
 from rulezoo.text import clean, clean_lines
+from rulezoo.tuning.records import trials_of
 
 if TYPE_CHECKING:
     from rulezoo.results.records import Asked, Record
@@ -30,19 +32,33 @@ def logs(run: Sequence[str], out: Path) -> None:
 
     RUN is the beginning of its key (`rulezoo status` shows it), or words that single it out: rule, task, seed.
     """
-    store = Store(out)
-    records = {record.asked.key: record for record in store.read().records}
-    known = {key: record.asked for key, record in records.items()}
-    known |= {asked.key: asked for one in journal.trainings(store) for asked in one.asked}
-    asked = _the_one(run, known.values(), out)
+    if not out.is_dir():
+        raise UserError(f"no results in {out}: run `rulezoo compare`, or name their folder with --out")
+    found = [_Found(store) for store in (Store(out), trials_of(Store(out)))]  # no run is in both
+    asked = _the_one(run, [asked for one in found for asked in one.asked.values()], out)
+    (here,) = (one for one in found if asked.key in one.asked)
     print_table([("run", f"{asked.task} {asked.rule} seed {asked.seed}"), ("key", asked.key)])
-    if record := records.get(asked.key):
+    if record := here.records.get(asked.key):
         _show(record)
-    else:
-        click.echo("It is under way, or was until its process ended.")
-    for path in printed.of(store, asked):
+    elif note := here.underway.get(asked.key):
+        left = f", {timedelta(seconds=round(note.left))} left" if note.left is not None else ""
+        click.echo(
+            f"under way: step {note.step} of {note.total}{left}" if note.total else "under way: starting"
+        )
+    for path in printed.of(here.store, asked):
         click.echo(f"\nprinted ({path.name}, all seeds of the group)")
         click.echo(clean_lines(path.read_text(encoding="utf-8", errors="replace").rstrip("\n")))
+
+
+class _Found:
+    """The runs of a store, and how far those are that are under way."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.records = {record.asked.key: record for record in store.read().records}
+        self.underway = {asked.key: note for note in journal.trainings(store) for asked in note.asked}
+        self.asked = {key: record.asked for key, record in self.records.items()}
+        self.asked |= {asked.key: asked for note in self.underway.values() for asked in note.asked}
 
 
 def _the_one(words: Sequence[str], known: Iterable[Asked], out: Path) -> Asked:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from rulezoo.text import clean
+from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -50,7 +50,7 @@ def summary(job: Job, records: Sequence[Record]) -> str:
     if costs and scores:
         parts.append(f"cost {sorted(costs)[len(costs) // 2]:.2f}× backprop")
     for reason, n in Counter(
-        f"{r.status}: {clean(r.reason or '')}" for r in records if r.status != "ok"
+        f"{r.status}: {brief(r.reason or '')}" for r in records if r.status != "ok"
     ).items():
         parts.append(f"{reason} ({n} of {len(records)})" if n < len(records) else reason)
     return "  ".join([head, *parts])
@@ -69,8 +69,10 @@ def _seeds(numbers: Sequence[int]) -> str:
 
 def _greeting(runs: int, stored: int) -> str:
     if stored == runs:
-        return f"all {runs} runs are stored already"
-    return f"{runs - stored} of {runs} runs to do" + (f", {stored} stored already" if stored else "")
+        return f"all {runs} runs are stored already" if runs > 1 else "the run is stored already"
+    return f"{runs - stored} of {runs} run{'s' * (runs > 1)} to do" + (
+        f", {stored} stored already" if stored else ""
+    )
 
 
 class _Plain:
@@ -105,9 +107,12 @@ class _Live:
         self.live = live
         self.all: TaskID
         self.bars: dict[Job, TaskID] = {}
+        self.stored = 0
+        self.shares: dict[Job, float] = {}  # of its runs that each training under way has done
 
     def planned(self, runs: int, stored: int) -> None:
         self.live.console.print(_greeting(runs, stored), markup=False, highlight=False)
+        self.stored = stored
         self.all = self.live.add_task(
             "all runs", total=runs, completed=stored, unit="runs", visible=stored < runs
         )
@@ -119,8 +124,16 @@ class _Live:
 
     def progressed(self, job: Job, done: int, total: int) -> None:
         self.live.update(self.bars[job], completed=done, total=total)
+        self.shares[job] = len(job.seeds) * done / total if total else 0.0
+        self._count()
 
     def finished(self, job: Job, records: Sequence[Record]) -> None:
         self.live.console.print(summary(job, records), markup=False, highlight=False)
         self.live.remove_task(self.bars.pop(job))
-        self.live.advance(self.all, len(records))
+        self.shares.pop(job, None)
+        self.stored += len(records)
+        self._count()
+
+    def _count(self) -> None:
+        """Runs that are half done count as half, so that the time that is left is known before the first one ends."""
+        self.live.update(self.all, completed=self.stored + sum(self.shares.values()))

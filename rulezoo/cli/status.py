@@ -10,8 +10,11 @@ import click
 
 from rulezoo.cli.common import out_option, print_table, registry
 from rulezoo.errors import UserError
+from rulezoo.options import as_text
 from rulezoo.results.status import Overview, overview
 from rulezoo.results.store import Store
+from rulezoo.text import brief
+from rulezoo.tuning.records import trials_of
 
 if TYPE_CHECKING:
     from rulezoo.results.journal import Training
@@ -24,7 +27,16 @@ def status(out: Path) -> None:
     """Show how far a comparison is; from any shell."""
     if not out.is_dir():
         raise UserError(f"no results in {out}: run `rulezoo compare`, or name their folder with --out")
-    seen = overview(Store(out), registry())
+    found = registry()
+    trials = trials_of(Store(out))
+    if trials.root.is_dir():
+        click.echo("tuning: ", nl=False)
+        _show(overview(trials, found))
+        click.echo()
+    _show(overview(Store(out), found))
+
+
+def _show(seen: Overview) -> None:
     click.echo(_head(seen))
     counts = [
         ("finished", seen.finished),
@@ -38,13 +50,16 @@ def status(out: Path) -> None:
     _list("stale", [_record(record, reason) for record, reason in seen.stale])
     if seen.failed:
         click.echo("\n`rulezoo logs KEY` tells more; `rulezoo compare … --retry failed` runs them again.")
+    if seen.stale:
+        click.echo("\n`rulezoo compare … --retry stale` runs again what is stale.")
 
 
 def _head(seen: Overview) -> str:
     if seen.began is None:
         return "no comparison is known to have been here; of what is stored:"
     when = seen.began[:19].replace("T", " ")
-    return f"comparison begun {when} UTC, {'under way' if seen.alive else 'over'}"
+    state = "under way" if seen.alive else "broken off" if seen.waiting or seen.running else "done"
+    return f"comparison begun {when} UTC, {state}"
 
 
 def _list(head: str, rows: list[tuple[str, ...]]) -> None:
@@ -63,4 +78,5 @@ def _training(one: Training) -> tuple[str, ...]:
 
 def _record(record: Record, words: str) -> tuple[str, ...]:
     asked = record.asked
-    return asked.task, asked.rule, f"seed {asked.seed}", asked.key[:8], words
+    rule = " ".join([asked.rule, *(f"{name}={as_text(asked.rule_options[name])}" for name in record.changed)])
+    return asked.task, rule, f"seed {asked.seed}", asked.key[:8], brief(words)

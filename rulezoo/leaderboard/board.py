@@ -192,7 +192,7 @@ def _columns(grid: Grid) -> Iterator[Column]:
 def _cell(latest: list[Record], old: int) -> Cell:
     """A cell of some runs, one for each seed, ``old`` others being left out."""
     counted = [r for r in latest if r.status != "interrupted"]
-    notes = _notes(latest)
+    notes = _notes(latest) + _compiled_notes(counted)
     if old:
         notes += (f"left out: {old} older runs of the same seeds, under another lr or weight decay",)
     if counted and all(r.status == "skipped" for r in counted):
@@ -201,7 +201,7 @@ def _cell(latest: list[Record], old: int) -> Cell:
         return Cell(n=0, notes=notes)
     scores = [r.chance if (s := test_score(r)) is None else s for r in counted]
     ratios = [r.cost.ratio for r in counted if r.cost]
-    mixed = len({r.answered.hardware for r in counted if r.cost}) > 1
+    mixed = len({(r.answered.hardware, r.answered.compiled) for r in counted if r.cost}) > 1
     return Cell(
         n=len(counted),
         failed=sum(test_score(r) is None for r in counted),
@@ -218,6 +218,12 @@ def _notes(runs: list[Record]) -> tuple[str, ...]:
     if len(said) == 1 and all(r.status == "skipped" for r in runs):
         return tuple(said)  # every seed says the same
     return tuple(f"{words} ({k} of {len(runs)})" for words, k in sorted(said.items()))
+
+
+def _compiled_notes(runs: list[Record]) -> tuple[str, ...]:
+    """Of costs that are not those of the others: the rule's steps were compiled, and backprop's beside them."""
+    compiled = sum(r.answered.compiled for r in runs)
+    return (f"compiled by torch.compile ({compiled} of {len(runs)})",) if compiled else ()
 
 
 def _stale_notes(runs: list[Record], stale: Callable[[Record], str | None]) -> tuple[str, ...]:

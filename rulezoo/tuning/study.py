@@ -89,7 +89,14 @@ class Study:
         )
 
 
-def tune(cells: Sequence[Cell], n: int, registry: Registry, store: Store, run: Run) -> list[Tuned]:
+def tune(
+    cells: Sequence[Cell],
+    n: int,
+    registry: Registry,
+    store: Store,
+    run: Run,
+    begin: Callable[[int, int], None] = lambda first, last: None,
+) -> list[Tuned]:
     """Tune every rule on every task of a plan with ``n`` trials each, and keep the conclusions.
 
     Args:
@@ -98,6 +105,7 @@ def tune(cells: Sequence[Cell], n: int, registry: Registry, store: Store, run: R
         registry: the rules and tasks there are.
         store: of results.
         run: carries out the trials.
+        begin: told of each round the first and the last of its trials, counted from 1.
 
     Raises:
         UserError: if a seed of the plan is one of the trials', or a trial has no result.
@@ -105,7 +113,8 @@ def tune(cells: Sequence[Cell], n: int, registry: Registry, store: Store, run: R
     """
     _check_seeds(cells)
     studies, trials = [Study(cell) for cell in cells], records.trials_of(store)
-    for _ in range(0, n, ROUND):
+    for done in range(0, n, ROUND):
+        begin(done + 1, min(done + ROUND, n))
         rounds = [study.next_round(registry, n) for study in studies]
         run(distinct(cell for one in rounds for cell in one), trials)
         studies = [
