@@ -6,8 +6,9 @@ that updates its feedback every tenth step is charged a tenth of it. A step is t
 optimiser's part is the same for all and left out.
 
 ``--seeds S`` takes the steps of S seeds in one vmap, and tells them per seed. ``--compile`` lets torch.compile take
-them (minutes at first). ``--memory`` measures, in place of times, the most memory that a step needs above what is held
-between two steps: on a CPU each variant in a process of its own, on a GPU by torch's own counter.
+them (minutes at first); what it cannot take is said to be not compiled. ``--memory`` measures, in place of times, the
+most memory that a step needs above what is held between two steps: on a CPU each variant in a process of its own, on a
+GPU by torch's own counter.
 
     python benchmarks/step_cost.py [--threads 2] [--samples 9] [--markdown FILE]
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -105,21 +107,19 @@ def setting(make: Callable[[], nn.Module], device: torch.device) -> tuple[nn.Mod
     return make().to(device), Net(make().to(device), batch.x), batch
 
 
-def cycle_of(
-    label: str, module: nn.Module, net: Net, batch: Batch, seeds: int, compiled: bool
-) -> Callable[[], None]:
-    if label == PLAIN:
-        return plain(module, batch)
+def stepper(label: str, net: Net, batch: Batch, seeds: int, compiled: bool) -> Stepper:
     name, options, _ = VARIANTS[label]
-    return Stepper(discover().make_rule(name, options), net, batch, seeds, compiled).cycle
+    return Stepper(discover().make_rule(name, options), net, batch, seeds, compiled)
 
 
 def measure(
     make: Callable[[], nn.Module], samples: int, device: torch.device, seeds: int, compiled: bool
 ) -> dict[str, float]:
-    """Median seconds of a step of one seed: ``plain autograd`` and every variant."""
+    """Median seconds of a step of one seed: ``plain autograd`` and every variant; NaN if it was to be compiled in vain."""
     module, net, batch = setting(make, device)
-    cycles = {label: cycle_of(label, module, net, batch, seeds, compiled) for label in (PLAIN, *VARIANTS)}
+    cycles = {PLAIN: plain(module, batch)}
+    steppers = {label: stepper(label, net, batch, seeds, compiled) for label in VARIANTS}
+    cycles |= {label: one.cycle for label, one in steppers.items()}
     taken: dict[str, list[float]] = {label: [] for label in cycles}
     clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     for sample in range(samples + 1):
@@ -130,12 +130,16 @@ def measure(
                 torch.cuda.synchronize()
             if sample:  # the first is a warm-up
                 taken[label].append((clock() - started) / CYCLE / (1 if label == PLAIN else seeds))
-    return {label: statistics.median(times) for label, times in taken.items()}
+    found = {label: statistics.median(times) for label, times in taken.items()}
+    if compiled:
+        found |= {label: math.nan for label, one in steppers.items() if not one.trainer.compiled}
+    return found
 
 
 def memory(network: str, label: str, device: torch.device, seeds: int) -> float:
     """MB above what is held between two steps, at the worst moment of one cycle in this process."""
-    cycle = cycle_of(label, *setting(NETWORKS[network], device), seeds, compiled=False)
+    module, net, batch = setting(NETWORKS[network], device)
+    cycle = plain(module, batch) if label == PLAIN else stepper(label, net, batch, seeds, False).cycle
     cycle()  # a warm-up: libraries are loaded, kernels are made
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -180,7 +184,8 @@ def table(network: str, found: dict[str, float], seeds: int, what: str) -> str:
     for label, value in found.items():
         target = VARIANTS[label][2] if label in VARIANTS and timed and seeds == 1 else None
         mark = "" if target is None else f"≤ {target:.2f} {'met' if value / unit <= target else 'MISSED'}"
-        lines.append(f"| {label} | {'' if timed else f'{value:.0f} | '}{value / unit:.2f} | {mark} |")
+        ratio = "not compiled" if math.isnan(value) else f"{value / unit:.2f}"
+        lines.append(f"| {label} | {'' if timed else f'{value:.0f} | '}{ratio} | {mark} |")
     return "\n".join([*lines, "", f"plain autograd: {1e3 * unit:.1f} ms"] if timed else lines)
 
 
@@ -205,6 +210,10 @@ def main() -> None:
         return
     torch.set_num_threads(chosen.threads)
     allocator.prepare()
+    if (
+        chosen.compile
+    ):  # all variants are in one process, and have a graph for each kind of step in their schedules
+        torch._dynamo.config.recompile_limit = 256
     device = torch.device(chosen.device)
     head = f"torch {torch.__version__}, Python {platform.python_version()}, {device.type}, {chosen.threads} threads"
     compiled = ", compiled where torch.compile can" if chosen.compile else ""
