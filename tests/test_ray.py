@@ -58,6 +58,7 @@ PLUGIN = """
         def step(self, *args):
             if len(held) > 1:
                 time.sleep(30)  # until it is ended
+            held.clear()  # the next seed may be trained in the same process
             return super().step(*args)
 
     held = []
