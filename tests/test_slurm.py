@@ -426,6 +426,7 @@ def test_a_refusal_of_slurm_is_told_in_its_own_words(cluster, tmp_path, monkeypa
         slurm(partition="nowhere").run(jobs(tmp_path, "backprop"), Words())
     text = Path(os.environ["SLURM_CONF"]).read_text(encoding="utf-8")
     dead = tmp_path / "slurm.conf"
+    text = text.replace("MessageTimeout=60", "MessageTimeout=5")  # in which SLURM's commands give up
     dead.write_text(re.sub("SlurmctldPort=.*", f"SlurmctldPort={free_ports(1)[0]}", text), encoding="utf-8")
     monkeypatch.setenv("SLURM_CONF", str(dead))
     with pytest.raises(Unreachable, match=r"did not take the jobs; `sbatch` said: .*Unable to contact"):
