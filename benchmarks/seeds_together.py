@@ -71,7 +71,7 @@ def trainings(
 
     def train() -> None:
         for seeds in groups:
-            for outcome in runner.run(rule, task, seeds, task.budget, data, data.train.x.device):
+            for _, outcome in runner.run(rule, task, seeds, task.budget, data, data.train.x.device):
                 if (outcome.status, outcome.seeds_together) != ("ok", len(seeds)):
                     raise RuntimeError(f"seeds {seeds}: {outcome.status} {outcome.reason}")
 

@@ -62,7 +62,8 @@ def train(rule, seeds, checkpoints=None, budget=ADAM, task=None, probes=0, told=
     rule = rule if not isinstance(rule, str) else discover().make_rule(rule, {})
     tell = (lambda done, total: None) if told is None else (lambda done, total: told.append((done, total)))
     cpu, data = torch.device("cpu"), task.data()
-    return list(runner.run(rule, task, seeds, budget, data, cpu, tell, probes, trial, checkpoints))
+    outcomes = dict(runner.run(rule, task, seeds, budget, data, cpu, tell, probes, trial, checkpoints))
+    return [outcomes.pop(seed) for seed in seeds]
 
 
 def broken_off(folder, lives, *args, **words):
@@ -129,6 +130,17 @@ def test_what_a_group_ended_with_is_kept_until_its_records_are_stored(tmp_path):
     clear(tmp_path, ASKED, lambda seed: seed < 2)
     assert kept.whole([1]) == (1,)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_outcome_is_its_seed_s_whatever_their_order(tmp_path):
+    first, second, third = numbers(train("frozen", (1, 5, 3), files(tmp_path)))
+    assert first != second != third != first, "they can be told apart"
+    told = []
+    assert numbers(train("frozen", (5, 3), files(tmp_path), told=told)) == [second, third]
+    assert told == [(STEPS, STEPS)], "from the state of the group"
+    for seed, numbers_of_it in ((1, first), (5, second), (3, third)):
+        (alone,) = train("frozen", (seed,))
+        assert alone.curve[0].train_loss == pytest.approx(numbers_of_it[3][0].train_loss, rel=1e-4)
 
 
 def test_a_state_that_cannot_be_used_brings_no_seeds_with_it(tmp_path):

@@ -114,7 +114,7 @@ def test_scores_are_exact_whatever_the_precision_of_the_outputs():
 
     task, rule = Counted(), discover().make_rule("frozen", {})
     with torch.autocast("cpu", torch.bfloat16):
-        (outcome,) = runner.run(rule, task, [0], BUDGET, task.data(), torch.device("cpu"))
+        ((_, outcome),) = runner.run(rule, task, [0], BUDGET, task.data(), torch.device("cpu"))
     assert outcome.scores == {"validation": pytest.approx(1001 / 1024, rel=1e-7)} | {
         "test": pytest.approx(1001 / 1024, rel=1e-7)
     }
@@ -123,7 +123,7 @@ def test_scores_are_exact_whatever_the_precision_of_the_outputs():
 def test_probes_measure_under_autocast_too():
     task, rule = TinyTask("cnn"), discover().make_rule("direct-feedback-alignment", {})
     with torch.autocast("cpu", torch.bfloat16):
-        (outcome,) = runner.run(rule, task, [0], BUDGET, task.data(), torch.device("cpu"), probes=1)
+        ((_, outcome),) = runner.run(rule, task, [0], BUDGET, task.data(), torch.device("cpu"), probes=1)
     assert [probe.reason for probe in outcome.probes] == [None] * len(outcome.probes)
     assert all(probe.sites for probe in outcome.probes)
 

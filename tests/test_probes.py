@@ -302,7 +302,8 @@ def test_a_silent_site_has_no_dimensions_and_no_manifold():
 def trained(rule, seeds, probes):
     task = TinyTask("cnn")
     budget = Budget(epochs=2, batch=16, lr=0.01)
-    return list(runner.run(rule, task, seeds, budget, task.data(), torch.device("cpu"), probes=probes))
+    found = runner.run(rule, task, seeds, budget, task.data(), torch.device("cpu"), probes=probes)
+    return [outcome for _, outcome in found]
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["alone", "together"])

@@ -21,7 +21,9 @@ CPU = torch.device("cpu")
 
 def run(rule, seeds=(0,), task=None, budget=BUDGET, **options):
     task = task or TinyTask()
-    return list(runner.run(rule, task, seeds, budget, task.data(), CPU, **options))
+    found = list(runner.run(rule, task, seeds, budget, task.data(), CPU, **options))
+    assert [seed for seed, _ in found] == list(seeds)
+    return [outcome for _, outcome in found]
 
 
 class Exact(LearningRule):
@@ -200,7 +202,7 @@ def test_seeds_one_by_one_are_told_as_soon_as_they_are_known():
 
     task = TinyTask()
     outcomes = runner.run(Slow(), task, (0, 1), BUDGET, task.data(), CPU)
-    assert next(outcomes).status == "ok"
+    assert next(outcomes)[1].status == "ok"
     assert begun == [number(0, "Slow", "init")]
     assert len(list(outcomes)) == 1
 

@@ -209,6 +209,8 @@ def test_an_old_record_stays_until_there_is_a_new_one(store):
     assert overview(store, zoo).waiting == 2
     assert rulezoo("status", "--out", store.root)[1].splitlines()[0].endswith("UTC, broken off")
     assert compare(store, "frozen") == [("frozen", (0, 1))], "the same command goes on"
+    store.path(before[0].asked).unlink()
+    assert len(store.read().records) == 1, "what was replaced does not come back"
 
 
 def test_an_interrupted_retry_leaves_the_old_records_as_they_were(store):

@@ -101,7 +101,8 @@ class Alone(Exact):
 def train(trial, rule=None, seeds=(1000, 1001), *, task=None, data=None):
     task = task or TinyTask()
     budget = Budget(epochs=4, batch=16, lr=0.01)
-    return list(runner.run(rule or Exact(), task, seeds, budget, data or task.data(), CPU, trial=trial))
+    found = runner.run(rule or Exact(), task, seeds, budget, data or task.data(), CPU, trial=trial)
+    return [outcome for _, outcome in found]
 
 
 def test_a_trial_does_not_read_the_test_data():
@@ -146,7 +147,7 @@ def test_a_group_of_which_nothing_more_is_wanted_ends():
     outcomes = runner.run(
         Exact(), task, (0, 1), budget, task.data(), CPU, lambda t, of: steps.append(t), trial=Trial(1, 2.0)
     )
-    assert [outcome.status for outcome in outcomes] == ["pruned"] * 2
+    assert [outcome.status for _, outcome in outcomes] == ["pruned"] * 2
     assert max(steps) == 96 / 16
 
 

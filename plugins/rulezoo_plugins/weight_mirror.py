@@ -92,9 +92,8 @@ class WeightMirror(LearningRule):
         buffers = dict(state.buffers)
         for name, z in noise.items():
             feedback = buffers[f"feedback.{name}"]
-            estimate = _mirrored(params[name], z, self.basis(state, name)).to(
-                feedback.dtype
-            )  # under autocast
+            # Under autocast the estimate is of lower precision than what is remembered.
+            estimate = _mirrored(params[name], z, self.basis(state, name)).to(feedback.dtype)
             buffers[f"feedback.{name}"] = torch.lerp(feedback, estimate, rate)
         state = State(state.params, buffers)
         grads, mean = credit.through_feedback(net, loss, params, _feedback(state), batch.x, batch.y)

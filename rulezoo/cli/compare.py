@@ -160,7 +160,9 @@ def compare(
         tuned = study.tune(cells, trials, found, store, go, begin) if trials else []
         if not evaluate:
             _show_trials(tuned)
-            sys.exit(any(one.winner.status != "ok" for one in tuned))
+            if any(one.winner.status != "ok" for one in tuned):
+                sys.exit(1)
+            return
         if trials:
             say("comparison: the defaults and the winners")
         won = study.winners(cells, tuned, found) if tuned else []

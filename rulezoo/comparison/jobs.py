@@ -131,11 +131,10 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
     from rulezoo.training import allocator, runner
 
     allocator.prepare()
-    torch.backends.cudnn.allow_tf32 = (
-        False  # or convolutions on a GPU would have ten bits, and be called float32
-    )
-    started, seeds = datetime.now(UTC), [asked.seed for asked in todo]
-    with journal.training(store, groups.name(todo[0], seeds), todo) as note:
+    # Or convolutions on a GPU would have ten bits, and be called float32.
+    torch.backends.cudnn.allow_tf32 = False
+    started, missing = datetime.now(UTC), {asked.seed: asked for asked in todo}
+    with journal.training(store, groups.name(todo[0], list(missing)), todo) as note:
 
         def told(done: int, total: int) -> None:
             note(done, total)
@@ -146,7 +145,7 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
         outcomes = runner.run(
             cell.rule,
             cell.task,
-            seeds,
+            list(missing),
             cell.budget,
             data,
             device,
@@ -157,8 +156,8 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
             job.compiled,
         )
         with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16"):
-            for asked, outcome in zip(todo, outcomes, strict=True):
-                store.put(of_outcome(cell, asked, outcome, started))
+            for seed, outcome in outcomes:
+                store.put(of_outcome(cell, missing[seed], outcome, started))
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:

@@ -1,9 +1,10 @@
 """What a rule's or a task's code says, in 16 digits: when they change, its results may no longer be what it gives.
 
 Hashed are the module that holds the class, and every module of a package of plugins, or of the folder of a plugin that
-is a file, that it imports, and those that these import. What is not: comments, blanks and docstrings; packages that are not rulezoo's or a plugin's, for which
-the record holds versions; and rulezoo's own core, for which the number of the protocol stands. Imports are read and
-not carried out, so that a table of results needs no torch; an import that is worked out while running is not seen.
+is a file, that it imports, and those that these import. What is not: comments, blanks and docstrings; packages that are
+not rulezoo's or a plugin's, for which the record holds versions; and rulezoo's own core, for which the number of the
+protocol stands. Imports are read and not carried out, so that a table of results needs no torch; an import that is
+worked out while running is not seen.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from rulezoo.errors import PluginError, UserError, did_you_mean
 from rulezoo.specs import RuleSpec, TaskSpec
 
 #: Environment variable with plugin files, joined like those of ``PATH``; child processes see them, too.
-FILE_MODULE = "rulezoo_file_"  #: how the name of the module of a plugin that is a file begins
 FILES = "RULEZOO_PLUGINS"
+FILE_MODULE = "rulezoo_file_"  #: how the name of the module of a plugin that is a file begins
 
 S = TypeVar("S", RuleSpec, TaskSpec)
 

@@ -24,7 +24,8 @@ from rulezoo.results.provenance import without_paths
 from rulezoo.results.records import SCHEMA, Asked, Record, RecordError
 
 STALE = 3600.0  # seconds after which a temporary file cannot belong to a living writer
-_REPLACED = ".replaced"  # folder of the records whose runs were asked for again
+_AGAIN = ".again"  # folder of the records whose runs were asked for again, until there are others
+_REPLACED = ".replaced"  # folder of those that others have replaced
 PROBE = bytes(1 << 16)  # more than a record usually takes, so that a full disk is seen before training
 
 
@@ -80,16 +81,16 @@ class Store:
         return folder
 
     def set_aside(self, asked: Asked) -> None:
-        """Move the record of a run that is to be run again to ``.replaced``.
+        """Put the record of a run aside that is to be run again.
 
-        `get` finds none then, so it will be run; `read` finds it there until there is another.
+        `get` finds none then, so it will be run; `read` finds it until there is another, which `put` stores.
 
         Raises:
             StoreError: if it cannot be moved.
         """
         path = self.path(asked)
         try:
-            path.replace(self.folder(_REPLACED) / path.name)
+            path.replace(self.folder(_AGAIN) / path.name)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -100,11 +101,13 @@ class Store:
         path = self.path(asked)
         with suppress(OSError):
             if not path.exists():
-                (self.root / _REPLACED / path.name).replace(path)
+                (self.root / _AGAIN / path.name).replace(path)
         return self.get(asked)
 
     def put(self, record: Record) -> Path:
         """Write a record in the place of an older one of the same run. Paths are taken out of its messages.
+
+        One that was set aside goes to ``.replaced``.
 
         Raises:
             RecordError: if the record would not be readable.
@@ -112,6 +115,9 @@ class Store:
         """
         path = self.path(record.asked)
         write_whole(self.root, path, _encode(record))
+        if (old := self.root / _AGAIN / path.name).exists():
+            with suppress(OSError, StoreError):  # the new record is there: that is what matters
+                old.replace(self.folder(_REPLACED) / path.name)
         return path
 
     def get(self, asked: Asked) -> Record | None:
@@ -144,7 +150,7 @@ class Store:
     def _without_successor(self, keys: set[str]) -> list[Record]:
         """What was set aside to be run again and was not, for the comparison was broken off."""
         found = []
-        for path in sorted((self.root / _REPLACED).glob("[!.]*.json")):
+        for path in sorted((self.root / _AGAIN).glob("[!.]*.json")):
             with suppress(_Unreadable, FileNotFoundError):
                 record, _ = _decode(path.read_bytes())
                 if record.asked.key not in keys and path.name == self.path(record.asked).name:

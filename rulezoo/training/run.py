@@ -254,9 +254,8 @@ class Run:
         sums = torch.zeros(len(self.seeds), device=split.x.device)
         for x, y in zip(torch.split(split.x, _CHUNK), torch.split(split.y, _CHUNK), strict=True):
             outputs = self.trainer.predict(x)
-            with torch.autocast(
-                x.device.type, enabled=False
-            ):  # whatever the outputs' precision, scores are exact
+            # Whatever the precision of the outputs, scores are exact.
+            with torch.autocast(x.device.type, enabled=False):
                 for place, output in enumerate(at_least_single(outputs)):
                     score = self.task.score(output, y).sum()
                     sums[place] += torch.where(output.isfinite().all(), score, torch.nan)

@@ -31,7 +31,7 @@ def run(
     trial: Trial | None = None,
     checkpoints: Checkpoints | None = None,
     compiled: bool = False,
-) -> Iterator[Outcome]:
+) -> Iterator[tuple[int, Outcome]]:
     """Train ``rule`` on ``task``, all seeds together where the rule and the memory allow it.
 
     No exception of a rule or a task leaves this function: what fails is an `Outcome`. When a group runs out of memory,
@@ -53,8 +53,9 @@ def run(
         compiled: let `torch.compile` take the step, and that of the pace-maker.
 
     Yields:
-        the outcome of each seed, in their order, as soon as it is known.
+        each seed and its outcome, as soon as it is known.
     """
+    seeds = sorted(seeds)  # a group has one name and one state, in whatever order its seeds are asked for
     order = Order(
         rule,
         task,
@@ -68,8 +69,7 @@ def run(
         checkpoints or Checkpoints(),
         compiled,
     )
-    for _, outcome in _outcomes(order, tuple(seeds)):
-        yield outcome
+    yield from _outcomes(order, tuple(seeds))
 
 
 def _outcomes(order: Order, wanted: tuple[int, ...], before: int = 0) -> Iterator[tuple[int, Outcome]]:
