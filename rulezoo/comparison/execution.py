@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.comparison.jobs import CHECKPOINT, Job, is_done, tidy
 from rulezoo.errors import UserError
-from rulezoo.results import journal
+from rulezoo.results import journal, leases
 
 if TYPE_CHECKING:
     from rulezoo.comparison.executor import Executor, Listener
@@ -63,6 +63,7 @@ def execute(
     if not missing:
         return
     store.check_writable()
+    leases.check(store)
     _look_for_data([cell for cell, _ in missing], data, download=download)
     for asked in [asked for cell in cells for asked in cell.asked]:
         if (record := store.get(asked)) and again(record):
