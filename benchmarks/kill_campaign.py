@@ -1,9 +1,9 @@
 """SIGKILL at random moments of a comparison, hundreds of times; then its store must be that of an undisturbed one.
 
 The comparison tunes its rules and keeps checkpoints all the time. The same command is given again whenever it has ended;
-it trains again what was killed (`--retry`). The victim is drawn from those that are there at a random moment: the runner
-(the command itself), the server that processes are forked from, the supervisor of a training, its worker. After some
-kills a round is left alone until it has finished, and is compared record by record: the same runs, with the same numbers
+it trains again what was killed (`--retry`). At random moments each of those that are there may be a victim: the runner (the
+command itself), the server that processes are forked from, the supervisors of trainings, their workers. Most of these
+moments are such that a training is under way; the others hit what starts or ends. After some kills a round is left alone until it has finished, and is compared record by record: the same runs, with the same numbers
 bit for bit, but for times. A trial that was killed counts as failed for as long as its command goes on, so that rules may
 be trained with another winner, too: these records are more than were asked for, and are counted.
 
@@ -42,13 +42,19 @@ def rulezoo_tasks():
 """
 RULES = ("backprop", "nmnc")
 WORDS = (
-    "--tasks", "tiny", "--seeds", "2", "--tune", "5", "--epochs", "80", "--jobs", "2", "--device", "cpu",
+    "--tasks", "tiny", "--seeds", "2", "--tune", "5", "--epochs", "60", "--jobs", "3", "--device", "cpu",
     "--checkpoint", "0.02",
 )  # fmt: skip
 RETRY = ("--retry", "killed,crashed,error")
-KINDS = {"runner": 1, "server": 2, "supervisor": 3, "worker": 6}  # and how likely each is, where it is there
+KINDS = {
+    "runner": 0.12,
+    "server": 0.2,
+    "supervisor": 0.3,
+    "worker": 0.6,
+}  # and how likely each is to be a victim
+ANY = 0.15  # of the moments may be such that no training is under way
 PAUSE = (0.05, 1.5)  # seconds between two kills
-ROUND = 40  # kills of one comparison
+ROUND = 50  # kills of one comparison
 LIMIT = 240.0  # seconds for a command that nobody disturbs
 LEGEND = """Columns runner to worker: SIGKILLs of that kind of process. Records more: of trials that followed a killed one,
 and of winners that were none in the end. Equal: every record of the undisturbed comparison is there with the same
@@ -142,8 +148,7 @@ class Campaign:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(self.rng.uniform(*PAUSE))
                     continue
-                if kind := self._kill(process):
-                    one.kills[kind] += 1
+                one.kills.update(self._kill(process))
             else:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(1.0)
@@ -153,18 +158,24 @@ class Campaign:
         return process.returncode, log.read_text(errors="replace"), one.kills.total() > before
 
     def _kill(self, process):
-        """Kill somebody who is there; what it was."""
+        """Kill some of those who are there, in any order; what they were."""
+        killed = []
         with suppress(psutil.Error):
             runner = psutil.Process(process.pid)
             servers = [one for one in runner.children() if "forkserver" in " ".join(one.cmdline())]
             supervisors = [one for server in servers for one in server.children()]
             workers = [one for supervisor in supervisors for one in supervisor.children()]
-            there = {"runner": [runner], "server": servers, "supervisor": supervisors, "worker": workers}
-            (kind,) = self.rng.choices(list(KINDS), list(KINDS.values()))
-            if there[kind]:
-                self.rng.choice(there[kind]).kill()
-                return kind
-        return None
+            if not workers and self.rng.random() > ANY:
+                return killed
+            there = zip(KINDS, ([runner], servers, supervisors, workers), strict=True)
+            victims = [
+                (kind, one) for kind, all_of in there for one in all_of if self.rng.random() < KINDS[kind]
+            ]
+            for kind, one in self.rng.sample(victims, len(victims)):
+                with suppress(psutil.Error):
+                    one.kill()
+                    killed.append(kind)
+        return killed
 
     def _family(self, patience):
         """The processes of the campaign that are still there after so many seconds."""
