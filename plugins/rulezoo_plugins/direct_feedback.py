@@ -44,7 +44,8 @@ class DirectFeedbackAlignment(LearningRule):
         buffers = {}
         for site in dict.fromkeys(net.visits[key].site for key in net.keys("post")):
             shape = len(_heard_by(net, site, torch.zeros(1, *net.output_shape))[0][0]), _width(net, site)
-            drawn = torch.randn(shape, generator=gen, dtype=batch.x.dtype, device=gen.device)
+            dtype = net.memory_dtype(*_visits(net, site))
+            drawn = torch.randn(shape, generator=gen, dtype=dtype, device=gen.device)
             buffers[f"feedback.{site}"] = self.scale / shape[1] ** 0.5 * drawn.to(batch.x.device)
         return State(buffers=buffers)
 

@@ -57,9 +57,10 @@ class RFLO(LearningRule):
         """The ``leak`` ``(n,)``, and ``feedback`` ``(o, n)``, drawn."""
         trial = course(net)
         shape = trial.outputs, net.visits[trial.visits[0]].width
-        drawn = torch.randn(shape, generator=gen, dtype=batch.x.dtype, device=gen.device)
-        feedback = self.scale / shape[1] ** 0.5 * drawn.to(batch.x)
-        return State(buffers={"leak": _leak(net).to(batch.x), "feedback": feedback})
+        dtype, device = net.memory_dtype(*trial.visits), batch.x.device
+        drawn = torch.randn(shape, generator=gen, dtype=dtype, device=gen.device)
+        feedback = self.scale / shape[1] ** 0.5 * drawn.to(device)
+        return State(buffers={"leak": _leak(net).to(device, dtype), "feedback": feedback})
 
     def feedback(self, net: Net, params: Tensors, state: State) -> Tensor:
         """B, ``(o, n)``."""
@@ -116,7 +117,8 @@ class LearntRFLO(KickedNoiseCorrelation):
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Adds the ``leak`` ``(n,)``."""
         state = super().init(net, params, batch, gen)
-        return State(state.params, {**state.buffers, "leak": _leak(net).to(batch.x)})
+        dtype = net.memory_dtype(*course(net).visits)
+        return State(state.params, {**state.buffers, "leak": _leak(net).to(batch.x.device, dtype)})
 
     def signals(self, net: Net, error: Tensor, state: State) -> Tensors:
         """See `KickedNoiseCorrelation.signals`."""
@@ -176,7 +178,7 @@ def _own_memory(net: Net, params: Tensors, sign: int) -> Tensor:
         sign: of every second neuron in the probe. Two signs give one answer only where neurons do not mix.
     """
     visits = net.keys("post")
-    probe = torch.ones(net.visits[visits[0]].width, dtype=net.example.dtype, device=net.example.device)
+    probe = torch.ones_like(net.zeros(visits[0], 1)[0].flatten())
     probe[1::2] = sign
 
     def states(offsets: Tensors) -> Tensors:
@@ -188,10 +190,10 @@ def _own_memory(net: Net, params: Tensors, sign: int) -> Tensor:
             seen[key] = activity.flatten(1)
             return activity.detach() + offsets[key].view_as(activity)
 
-        net.run(params, net.example, tap)
+        net.run(params, net.example[:1], tap)
         return seen
 
-    silent = {key: net.example.new_zeros(1, len(probe)) for key in visits}
+    silent = {key: net.zeros(key, 1).flatten(1) for key in visits}
     seen, pull = torch.func.vjp(states, silent)[:2]
     (remains,) = pull({key: probe.expand_as(state) for key, state in seen.items()})
     return torch.cat([remains[key] for key in visits[:-1]]) * probe

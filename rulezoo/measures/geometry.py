@@ -63,7 +63,7 @@ def jacobians(net: Net, params: Tensors, x: Tensor, sites: Mapping[str, Sequence
     def outputs(offsets: Tensors) -> Tensor:
         return net.run(params, x, lambda key, h: h + offsets[key] if key in offsets else h).flatten(1)
 
-    zeros = {key: x.new_zeros(len(x), *net.visits[key].shape) for key in keys}
+    zeros = {key: net.zeros(key, len(x)) for key in keys}
     result = torch.func.vjp(outputs, zeros)
     y, pull = result[0], result[1]
     rows = [pull(_one_hot(y, j))[0] for j in range(y.shape[1])]

@@ -74,7 +74,8 @@ class TaskCase:
 
     def built(self, *seeds: int) -> tuple[Net, list[Tensors]]:
         """A network, and its initial parameters for each seed, as the runner makes them."""
-        return build(self.task, seeds, self.data.train.x[:1], torch.device("cpu"))
+        net, values = build(self.task, seeds, self.data.train.x[:2], torch.device("cpu"))
+        return net, [v.params for v in values]
 
     def batch(self, size: int = BATCH, start: int = 0) -> Batch:
         """Training examples."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from rulezoo import credit
 from rulezoo.measures.precision import at_least_single
 from rulezoo.measures.probes import Prober, points
-from rulezoo.net import Net, Tensors
+from rulezoo.net import Net, Tensors, Values
 from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.task import Budget, Data, Split, Task
@@ -73,7 +73,7 @@ class _PlainBackprop(LearningRule):
 class Run:
     """One training; `outcomes` carries it out."""
 
-    def __init__(self, order: Order, net: Net, params: list[Tensors], seeds: tuple[int, ...]) -> None:
+    def __init__(self, order: Order, net: Net, values: list[Values], seeds: tuple[int, ...]) -> None:
         self.trial = order.trial
         self.task, self.net, self.seeds = order.task, net, seeds
         self.budget, self.data, self.checkpoints = order.budget, order.data, order.checkpoints
@@ -83,10 +83,10 @@ class Run:
         # A GPU is waited for at both ends of what is timed, which a single step would feel and a stretch hardly does.
         self.stretch = min(self.every, _STRETCH) if self.data.train.x.is_cuda else 1
         first = self.batches.take(self.batches.epoch(0)[:, 0])
-        self.parameters = sum(p.numel() for p in params[0].values())
+        self.parameters = sum(p.numel() for p in values[0].params.values())
         self.trainer, self.pace = (
             Trainer(
-                r, net, self.task.loss, params, first, seeds, self.budget, self.steps, compiled=order.compiled
+                r, net, self.task.loss, values, first, seeds, self.budget, self.steps, compiled=order.compiled
             )
             for r in (order.rule, _PlainBackprop())
         )
@@ -215,8 +215,9 @@ class Run:
         step, epoch = self.trainer.t, self.trainer.t / self.batches.per_epoch
         for place, seed in enumerate(self.seeds):
             params, state = self.trainer.of(place)
+            prober = self.prober.of(self.trainer.network(place, self.batches.size))
             try:
-                probe = self.prober.probe(self.trainer.rule, params, state, step, seed, epoch)
+                probe = prober.probe(self.trainer.rule, params, state, step, seed, epoch)
             except Exception as error:  # noqa: BLE001  what cannot be measured is no reason to end the training
                 probe = Probe(step=step, epoch=epoch, reason=in_words(error))
             self.probes[place].append(probe)
@@ -252,7 +253,10 @@ class Run:
     def _score(self, split: Split) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
         sums = torch.zeros(len(self.seeds), device=split.x.device)
-        for x, y in zip(torch.split(split.x, _CHUNK), torch.split(split.y, _CHUNK), strict=True):
+        chunks = -(
+            -len(split.x) // _CHUNK
+        )  # of equal size: a network that normalises over the batch needs two rows
+        for x, y in zip(split.x.tensor_split(chunks), split.y.tensor_split(chunks), strict=True):
             outputs = self.trainer.predict(x)
             # Whatever the precision of the outputs, scores are exact.
             with torch.autocast(x.device.type, enabled=False):
