@@ -24,7 +24,7 @@ from torch.func import functional_call
 from rulezoo.net.calls import COMPOSITE, Calls, Function, Place
 from rulezoo.net.errors import NetError
 from rulezoo.net.layers import Layer, layer_calls, read_layers
-from rulezoo.net.placement import Key, Pass, place
+from rulezoo.net.placement import Key, Pass, place, shapes_of
 from rulezoo.net.purity import check_pulled_outside, check_repeats, refusing_side_effects
 from rulezoo.net.sites import Kind, Request, Site, Tap, Visit, request_of
 from rulezoo.net.tracing import Graph, Held, Recorder, leaves_behind, watching_modules
@@ -355,7 +355,18 @@ class _Reading:
                     f"dropout acts on an activity of shape {shape}, whose first axis is not the batch of {len(x)}; "
                     "use batch_first=True, or set its p to 0"
                 )
-        return Pass(recorder, layer_calls(recorder.calls), exits)
+        return Pass(recorder, layer_calls(recorder.calls), exits, self._larger_shapes())
+
+    def _larger_shapes(self) -> dict[Place, tuple[int, ...]]:
+        """The shapes in a pass with one example more: the axes that have grown are those of the batch."""
+        if request_of(self.module) is None:
+            return {}
+        x = self.net.example.detach()
+        recorder = Recorder(self.named, torch.cat([x, x[:1]]), lambda: "")
+        given = {name: t.detach().clone() for name, t in self.named.items()}
+        with torch.no_grad(), torch.random.fork_rng(devices=_gpus(x)), recorder:
+            functional_call(self.module, given, (recorder.x,))
+        return shapes_of(recorder)
 
     def _given(self) -> Tensors:
         """A copy of everything, of which parameters can be differentiated by."""
@@ -398,6 +409,11 @@ class _Reading:
                 raise NetError(
                     f"site {key!r} was given a {type(activity).__name__}; a site holds one tensor, so put it behind "
                     "the part of it that is meant"
+                )
+            if activity.shape[:1] != (len(x),):
+                raise NetError(
+                    f"the activity at site {key!r} has shape {tuple(activity.shape)} for {len(x)} examples; its first "
+                    "axis must be the batch, so put the site where it is (batch_first=True)"
                 )
             site = self._site(key)
             visits[key] = Visit(site.site, site.kind, tuple(activity.shape[1:]), activity.dtype)

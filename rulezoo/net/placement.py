@@ -1,6 +1,8 @@
 """Where the sites go that `add_sites` asks for: from a recorded pass to places in it.
 
-By itself, a hidden layer gets
+A site holds activity whose first axis is the batch, and is placed nowhere else: where attention folds batch and time
+into one axis, the site goes to the last tensor in front that has not been folded, and a drive gets none. By itself, a
+hidden layer gets
 
 - ``<layer>.post`` on every tensor that feeds a layer and that a layer lies in front of: all that read it see the site,
   a skip connection, too. It is called after the deepest layer in front of it.
@@ -59,16 +61,49 @@ class Pass:
         recorder: what was recorded.
         layers: its layers.
         exits: name of a module → what it returned, call by call; a tensor as it was then.
+        larger: shapes in a pass with one example more.
     """
 
     recorder: Recorder
     layers: Sequence[LayerCall]
     exits: Mapping[str, Sequence[object]]
+    larger: Mapping[Place, tuple[int, ...]]
 
     @cached_property
     def graph(self) -> Graph:
         """Autograd's graph, with the outputs of layers as labels."""
         return Graph({node: one.label for one in self.layers for node in one.call.nodes})
+
+    @cached_property
+    def shapes(self) -> dict[Place, tuple[int, ...]]:
+        """The shape of the tensor in every place."""
+        return shapes_of(self.recorder)
+
+    def in_rows(self, where: Place) -> bool:
+        """Whether a tensor has an example in each row: whether its first axis alone grows with the batch."""
+        shape, larger = self.shapes.get(where, ()), self.larger.get(where, ())
+        return bool(shape) and shape[1:] == larger[1:] and shape[0] + 1 == larger[0] == self.rows + 1
+
+    @property
+    def rows(self) -> int:
+        """Examples in the pass."""
+        return len(self.recorder.x)
+
+    def last_in_rows(self, where: Place) -> Place | None:
+        """The place itself, or the last one in front of it, on a way without branches, that has examples in rows."""
+        calls = self._calls
+        layers = {(one.call.function, one.call.number) for one in self.layers}
+        while not self.in_rows(where):
+            call = calls[where.function, where.number]
+            before = [one.place for one in call.arguments if one.node is not None]
+            if (call.function, call.number) in layers or len(before) != 1 or before[0] is None:
+                return None
+            where = before[0]
+        return where
+
+    @cached_property
+    def _calls(self) -> dict[tuple[Function, int], Call]:
+        return {(call.function, call.number): call for call in self.recorder.calls}
 
     @cached_property
     def depth(self) -> dict[str, int]:
@@ -81,6 +116,18 @@ class Pass:
         return sorted(
             (one for one in self.layers if one.label in found), key=lambda one: self.depth[one.label]
         )
+
+
+def shapes_of(recorder: Recorder) -> dict[Place, tuple[int, ...]]:
+    """The shape of the tensor in every place of a recorded pass."""
+    found: dict[Place, tuple[int, ...]] = {}
+    for call in recorder.calls:
+        for one in call.arguments:
+            if one.at >= 0:
+                found[Place(call.function, call.number, "in", one.at)] = tuple(one.tensor.shape)
+        if len(call.made) == 1:
+            found[Place(call.function, call.number, "out")] = call.made[0]
+    return found
 
 
 def place(request: Request, seen: Pass, module: nn.Module) -> dict[Place, Key]:
@@ -126,8 +173,11 @@ def _posts(seen: Pass) -> list[Placed]:
         where = held.place
         if where is None or _in_place(where.function):
             where = Place(one.call.function, one.call.number, "in", one.call.activity or 0)
-        deepest = front[-1]
-        shape = tuple(held.tensor.shape[1:])
+        found = seen.last_in_rows(where)
+        if found is None:
+            continue
+        where, deepest = found, front[-1]
+        shape = seen.shapes[where][1:]
         placed.setdefault(where, Placed(where, f"{deepest.name}.post", "post", shape, deepest.call.weights))
     return list(placed.values())
 
@@ -142,10 +192,12 @@ def _pres(seen: Pass, posts: Sequence[Placed]) -> list[Placed]:
     placed: dict[str, Placed] = {}
     for call in seen.recorder.calls:
         held = next((one for one in call.arguments if one.at == 0), None)
-        if call.function not in ACTIVATIONS or held is None or not (front := seen.in_front(held)):
+        where = Place(call.function, call.number, "in")
+        if call.function not in ACTIVATIONS or held is None or not seen.in_rows(where):
+            continue
+        if not (front := seen.in_front(held)):
             continue
         deepest = front[-1]
-        where = Place(call.function, call.number, "in")
         found = Placed(
             where, f"{deepest.name}.pre", "pre", tuple(held.tensor.shape[1:]), deepest.call.weights
         )
@@ -155,21 +207,11 @@ def _pres(seen: Pass, posts: Sequence[Placed]) -> list[Placed]:
     taken = {post.place for post in posts}
     for one in seen.layers:
         where = Place(one.call.function, one.call.number, "out")
-        if (
-            one.label in hidden
-            and one.label not in placed
-            and one.operation != "recurrent"
-            and where not in taken
-        ):
-            shape = _output_shape(one.call)
-            if shape is not None:
-                placed[one.label] = Placed(where, f"{one.name}.pre", "pre", shape, one.call.weights)
+        if one.label in hidden and one.label not in placed and seen.in_rows(where) and where not in taken:
+            shape = seen.shapes[where][1:]
+            placed[one.label] = Placed(where, f"{one.name}.pre", "pre", shape, one.call.weights)
     order = {one.label: number for number, one in enumerate(seen.layers)}
     return [placed[label] for label in sorted(placed, key=order.__getitem__)]
-
-
-def _output_shape(call: Call) -> tuple[int, ...] | None:
-    return call.made[0][1:] if len(call.made) == 1 else None
 
 
 def _recurrent(seen: Pass) -> list[Placed]:
@@ -187,8 +229,9 @@ def _recurrent(seen: Pass) -> list[Placed]:
             continue
         for one in uses:
             where = Place(one.call.function, one.call.number, "in", one.call.activity or 0)
-            shape = tuple(one.call.input.tensor.shape[1:]) if one.call.input is not None else ()
-            placed.append(Placed(where, f"{one.name}.recurrent", "recurrent", shape, weights))
+            if seen.in_rows(where):
+                shape = seen.shapes[where][1:]
+                placed.append(Placed(where, f"{one.name}.recurrent", "recurrent", shape, weights))
     return placed
 
 

@@ -88,6 +88,7 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, named: Mapping[str, Tensor], x: Tensor, module: Callable[[], str]) -> None:
         super().__init__()
+        self.x = x
         self.calls: list[Call] = []
         self.drops: list[tuple[int, ...]] = []  # shape of the mask of every call that drops out
         self.used: set[str] = set()  # names of parameters and buffers that were an argument of a call
@@ -120,11 +121,22 @@ class Recorder(TorchFunctionMode):
         self.used |= {self._named[id(one.tensor)] for one in given if id(one.tensor) in self._named}
         number = self.counts[func]
         self.counts[func] += 1
-        result = func(*args, **kwargs)
+        result = self.carry_out(func, args, kwargs, number, given)
         made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
         if made:
             self._note(func, number, given, result, made)
         return result
+
+    def carry_out(
+        self,
+        func: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        number: int,
+        given: tuple[Held, ...],
+    ) -> Any:  # noqa: ANN401
+        """Make the call; here as it is."""
+        return func(*args, **kwargs)
 
     def held(self, tensor: Tensor, at: int = -1) -> Held:
         """A tensor as it is now."""
@@ -138,23 +150,8 @@ class Recorder(TorchFunctionMode):
         result: object,
         made: list[Tensor],
     ) -> None:
-        roots = [t for t, *_ in given if id(t) not in self._activity and self._roots.get(id(t))]
-        weighs = bool(roots) and func not in ELEMENTWISE
-        active = [one.at for one in given if id(one.tensor) in self._activity]
-        if weighs and not active and func in MIXING:  # e.g. a state of zeros at the first step
-            active = [one.at for one in given if self._roots.get(id(one.tensor)) is None]
-        nodes = tuple(t.grad_fn for t in made if t.grad_fn is not None)
-        call = Call(func, number, given, nodes, tuple(tuple(t.shape) for t in made), self._module())
-        if weighs and active and active[0] >= 0:
-            matrices = [t for t in roots if t.ndim > 1]
-            call = replace(
-                call,
-                activity=active[0],
-                weights=self._names(matrices),
-                plain=len(matrices) == 1 and id(matrices[0]) in self._named,
-                parameters=self._names(roots),
-            )
-        self.calls.append(call)
+        roots, active = self._sides(func, given)
+        self.calls.append(self._call(func, number, given, made))
         self._alive.append((given, result))
         for tensor in made:
             if id(tensor) in self._named:
@@ -165,6 +162,29 @@ class Recorder(TorchFunctionMode):
                 self._activity.add(id(tensor))
             elif roots:
                 self._roots[id(tensor)] = frozenset(self._names(roots))
+
+    def _sides(self, func: Function, given: tuple[Held, ...]) -> tuple[list[Tensor], list[int]]:
+        """What a call is given that is made of parameters alone, and the positions of what holds activity."""
+        roots = [t for t, *_ in given if id(t) not in self._activity and self._roots.get(id(t))]
+        active = [one.at for one in given if id(one.tensor) in self._activity]
+        if roots and not active and func in MIXING:  # e.g. a state of zeros at the first step
+            active = [one.at for one in given if self._roots.get(id(one.tensor)) is None]
+        return roots, active
+
+    def _call(self, func: Function, number: int, given: tuple[Held, ...], made: Sequence[Tensor]) -> Call:
+        roots, active = self._sides(func, given)
+        nodes = tuple(t.grad_fn for t in made if t.grad_fn is not None)
+        call = Call(func, number, given, nodes, tuple(tuple(t.shape) for t in made), self._module())
+        if not roots or func in ELEMENTWISE or not active or active[0] < 0:
+            return call
+        matrices = [t for t in roots if t.ndim > 1]
+        return replace(
+            call,
+            activity=active[0],
+            weights=self._names(matrices),
+            plain=len(matrices) == 1 and id(matrices[0]) in self._named,
+            parameters=self._names(roots),
+        )
 
     def _names(self, tensors: Sequence[Tensor]) -> tuple[str, ...]:
         return tuple(sorted({name for t in tensors for name in self._roots[id(t)]}))
