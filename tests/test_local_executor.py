@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from rulezoo.cli import main
+from rulezoo.comparison import processes
 from rulezoo.comparison.jobs import Job
 from rulezoo.discovery.plugins import FILES
-from rulezoo.executors.local import Local, _context
+from rulezoo.executors.local import Local
 from rulezoo.results.store import Store, StoreError
 
 LIMIT = 12.0  # seconds for a training that takes less than one when the machine is free
@@ -387,7 +388,7 @@ def test_a_process_starts_with_torch_imported_and_deaf_to_the_interrupt():
         deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
         os._exit(40 + ("torch._dynamo" in sys.modules) + 2 * deaf)
     """
-    process = _context().Process(target=exec, args=(look,))
+    process = processes.context().Process(target=exec, args=(look,))
     process.start()
     process.join()
     assert process.exitcode == 43

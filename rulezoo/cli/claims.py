@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
+from rulezoo.cli.common import checking, going_on_later, name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.errors import unknown
 
@@ -73,12 +73,14 @@ def run(
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
     from rulezoo.cli.progress import progress
+    from rulezoo.comparison.inspection import load
 
     claim = _claim(name)
     by = workers(wanted, "cpu" if profile == "quick" and device == "auto" else device)
     study = claim.studies[profile]
     say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
     with going_on_later():
+        load([], [], {})
         evidence = running.run(
             claim,
             profile,
@@ -90,6 +92,7 @@ def run(
             data=data_root,
             download=download,
             threads=by.threads,
+            report=checking,
         )
     _tell(Finding(claim, profile, evidence))
     if name_failed(evidence.records):

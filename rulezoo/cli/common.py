@@ -67,6 +67,12 @@ def say(sentence: str) -> None:
     click.echo(f"rulezoo: {clean(sentence)}", err=True)
 
 
+def checking() -> None:
+    """One line on a terminal, before tasks are checked."""
+    if sys.stderr.isatty():
+        say("checking tasks…")
+
+
 def name_failed(records: Iterable[Record]) -> bool:
     """One line on stderr for each run that did not end well; whether there were any."""
     failed = [record for record in records if record.status not in ("ok", "skipped")]

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from rulezoo.cli.common import (
+    checking,
     count,
     going_on_later,
     name_failed,
@@ -24,6 +25,7 @@ from rulezoo.cli.common import (
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
 from rulezoo.comparison.execution import execute
+from rulezoo.comparison.inspection import Inspector, load
 from rulezoo.comparison.jobs import CHECKPOINT
 from rulezoo.comparison.plan import Cell, check_compiler, plan
 from rulezoo.discovery.registry import Registry
@@ -119,8 +121,9 @@ def compare(
     command goes on where it was stopped. Exits with 1 when a run failed or diverged.
     """
     # `evaluate` is no option: `rulezoo tune` leaves the comparison out.
-    found, store = registry(), Store(out)
     with going_on_later():
+        load(rules, tasks, options)
+        found, store = registry(), Store(out)
         by = workers(wanted, device)
         if compiled and wanted.executor == "local":  # elsewhere, only those machines know
             check_compiler(by.device)
@@ -134,6 +137,8 @@ def compare(
             epochs,
             precision,
         )
+
+        inspector = Inspector(data_root, download=download, report=checking)
 
         def go(cells: Sequence[Cell], store: Store, probes: int = 0) -> None:
             with progress(sys.stderr) as listener:
@@ -150,6 +155,7 @@ def compare(
                     again=wanted_again(retry, found),
                     compiled=compiled,
                     together=together,
+                    inspector=inspector,
                 )
 
         def begin(first: int, last: int) -> None:
