@@ -32,7 +32,7 @@ from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
 from rulezoo.leaderboard import board, formats
 from rulezoo.leaderboard import tuned as report
-from rulezoo.results.freshness import FAILED, RETRY, stale, wanted_again
+from rulezoo.results.freshness import FAILED, RETRY, mixed_data, stale, wanted_again
 from rulezoo.results.records import Precision, Record
 from rulezoo.results.store import Store
 from rulezoo.tuning import study
@@ -189,6 +189,11 @@ def _hints(records: Sequence[Record], found: Registry, *, retried: bool, compile
         yield "what failed is stored, too; the same command with --retry failed runs it again"
     if not retried and any(stale(record, found) for record in records):
         yield "some results are of older code; the same command with --retry stale runs them again"
+    if mixed_data(records):
+        yield (
+            "results of one task come from different data, as the table says; if the task's data were changed, the same "
+            "command with --retry all runs all of them again"
+        )
     if compiled and (
         plain := sum(not record.answered.compiled for record in records if record.status == "ok")
     ):
