@@ -68,10 +68,15 @@ def budget_problem(budget: object) -> str | None:
 
 def data_problems(data: object) -> list[str]:
     """What is wrong with the three parts of the data."""
-    if problems := list(_structure(data)):
+    if problems := structure_problems(data):
         return problems
     assert isinstance(data, Data)
     return list(_sizes(data)) or [*_alike(data), *_not_finite(data)]
+
+
+def structure_problems(data: object) -> list[str]:
+    """What is wrong with the kinds of the three parts, whatever they contain."""
+    return list(_structure(data))
 
 
 def digests(data: Data) -> dict[tuple[str, str], str]:
@@ -85,6 +90,11 @@ def digest(data: Data) -> str | None:
         each = digests(data)
     except (AttributeError, TypeError, RuntimeError):  # not three parts of tensors; the training says so
         return None
+    return joined(each)
+
+
+def joined(each: Mapping[tuple[str, str], str]) -> str:
+    """One digest of `digests`."""
     text = " ".join(f"{part} {what} {value}" for (part, what), value in each.items())
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -252,9 +262,9 @@ def _alike(data: Data) -> Iterator[str]:
 
 def _not_finite(data: Data) -> Iterator[str]:
     for (part, what), tensor in _tensors(data).items():
-        if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
+        if not tensor.is_floating_point() or bool((finite := tensor.isfinite()).all()):
             continue
-        wrong = ~tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else ~tensor.isfinite()
+        wrong = ~(finite.flatten(1).all(1) if finite.ndim > 1 else finite)
         kinds = [
             word for word, found in (("NaN", tensor.isnan()), ("infinity", tensor.isinf())) if found.any()
         ]

@@ -108,17 +108,15 @@ def examine(
         download: whether data sets may be downloaded into it.
         report: told of each step before it begins.
     """
-    from rulezoo.comparison import contract
-
     try:
-        data = _data(task, root, download, report)
+        data, digest = _data(task, root, download, report)
         parameters, output_shape = _check_functions(task, data, report)
     except DataMissing as error:
         return Examination(missing=str(error))
     except _Refused as refusal:
         return Examination(problems=refusal.problems)
     return Examination(
-        data=contract.digest(data),
+        data=digest,
         sizes={part: len(split.x) for part, split in data._asdict().items()},
         output_shape=output_shape,
         parameters=parameters,
@@ -147,31 +145,32 @@ def _named(registry: Registry, kind: str, wanted: Sequence[str]) -> list[str]:
     return list(known) if list(wanted) == ["all"] else [name for name in wanted if name in known]
 
 
-def _data(task: Task, root: Path | None, download: bool, report: Report) -> Data:
-    """The data, after they were found to be in order and the same twice; never held twice."""
+def _data(task: Task, root: Path | None, download: bool, report: Report) -> tuple[Data, str]:
+    """The data and their digest, after they were found to be in order and the same twice; never held twice."""
     from rulezoo.comparison import contract
 
-    before: dict[tuple[str, str], str] = {}
-    for call in ("data()", "the second call of data()"):
-        report(call)
+    def called(words: str) -> Data:
+        report(words)
         with _refusing("data()"):
             data = task.data(root, download=download)
         report("the check of the data")
-        if problems := contract.data_problems(data):
-            raise _Refused(*problems)
-        now = contract.digests(data)
-        if before and now != before:
-            differ = ", ".join(
-                f"{part} {what}" for (part, what), value in now.items() if before[part, what] != value
-            )
-            raise _Refused(
-                f"data() returned other data when it was called a second time ({differ}); draw from a generator with "
-                "a fixed seed: torch.Generator().manual_seed(0), numpy.random.default_rng(0), random_state=0"
-            )
-        before = now
-        if call == "data()":
-            del data
-    return data
+        return data
+
+    first = called("data()")
+    if problems := contract.data_problems(first):
+        raise _Refused(*problems)
+    before = contract.digests(first)
+    del first
+    second = called("the second call of data()")
+    if problems := contract.structure_problems(second):
+        raise _Refused(*problems)
+    now = contract.digests(second)
+    if differ := [f"{part} {what}" for (part, what), value in now.items() if before[part, what] != value]:
+        raise _Refused(
+            f"data() returned other data when it was called a second time ({', '.join(differ)}); draw from a generator "
+            "with a fixed seed: torch.Generator().manual_seed(0), numpy.random.default_rng(0), random_state=0"
+        )
+    return second, contract.joined(now)
 
 
 def _check_functions(task: Task, data: Data, report: Report) -> tuple[int, list[int]]:
