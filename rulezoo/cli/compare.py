@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import (
     checking,
     count,
@@ -46,7 +47,9 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
         name, dot, option = left.rpartition(".")
         if not (equals and dot and name and option):
             raise click.BadParameter(f"{value!r} must read NAME.OPTION=VALUE, like nmnc.rank=64")
-        options.setdefault(name, {})[option] = text
+        before = options.setdefault(name, {}).setdefault(option, text)
+        if before != text:
+            raise click.BadParameter(f"{left} is given twice, as {before!r} and as {text!r}; give it once")
     return options
 
 
@@ -90,7 +93,7 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
               help="Run again what is stored: failed, stale (its code has changed), all, or statuses such as "
               "timeout,killed. Old records stay until there are new ones.")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
-              type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
+              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
     "--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets."
 )

@@ -5,7 +5,7 @@ Nothing here imports torch; the classes of plugins are imported by `Registry.mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -98,15 +98,14 @@ class Registry:
             return known[name]
         if rivals := self.clashes.get((kind, name)):
             raise AmbiguousName(f"{_claim(kind, name, rivals)}; uninstall or rename one of them")
-        error = unknown(kind, name, known, f"rulezoo list {kind}s")
-        raise UnknownName(f"{error}{self._failed()}")
+        raise self.unknown(kind, name, known, f"rulezoo list {kind}s")
 
-    def _failed(self) -> str:
-        """The plugins that failed to load: what was asked for may be one of theirs."""
+    def unknown(self, kind: str, name: str, known: Iterable[str], listing: str) -> UnknownName:
+        """The error of `rulezoo.errors.unknown`, with the plugins that failed to load: one may offer what was asked for."""
         reasons = [
             f"plugin {p.name!r} failed to load: {brief(p.reason)}" for p in self.plugins if p.traceback
         ]
-        return "".join(f"; {reason}" for reason in reasons)
+        return UnknownName("; ".join([str(unknown(kind, name, known, listing)), *reasons]))
 
     def rule_class(self, name: str) -> type[LearningRule]:
         """The class of a rule, imported.
