@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from rulezoo.cli import main
+from rulezoo.comparison import processes
 from rulezoo.comparison.jobs import Job
 from rulezoo.discovery.plugins import FILES
-from rulezoo.executors.local import Local, _context
+from rulezoo.executors.local import Local
 from rulezoo.results.store import Store, StoreError
 
 LIMIT = 12.0  # seconds for a training that takes less than one when the machine is free
@@ -342,18 +343,14 @@ def test_a_plugin_named_after_the_server_of_processes_was_started_reaches_them(w
     assert stored(tmp_path / "out")["nan", 0].answered.rule_plugin.distribution == "other.py"
 
 
-def test_a_task_whose_data_cannot_be_made_fails_alone(wild, plugin, tmp_path):
+def test_a_task_whose_data_cannot_be_made_is_named_before_anything_is_trained(wild, plugin, tmp_path):
     out = tmp_path / "out"
     words = ["--tasks", "no-data,tiny", "--rules", "frozen", "--seeds", "1", "--device", "cpu", "--out", out]
     code, table, err = here("--plugin", plugin, "compare", *words)
-    assert code == 1
-    records = Store(out).read().records
-    assert {(one.asked.task, one.status, one.reason) for one in records} == {
-        ("no-data", "error", "ZeroDivisionError: a bug in a task"),
-        ("tiny", "ok", None),
-    }
-    assert "no-data frozen seed 0 error: ZeroDivisionError" in err
-    assert "frozen" in table
+    assert (code, table) == (2, "")
+    assert Store(out).read().records == []
+    said = "task 'no-data' cannot be trained on: data() raised ZeroDivisionError: a bug in a task; nothing was trained"
+    assert said in err.splitlines()[-1]
 
 
 def test_a_store_that_breaks_stops_everything_and_leaves_no_process(tmp_path, monkeypatch, plugin):
@@ -387,7 +384,7 @@ def test_a_process_starts_with_torch_imported_and_deaf_to_the_interrupt():
         deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
         os._exit(40 + ("torch._dynamo" in sys.modules) + 2 * deaf)
     """
-    process = _context().Process(target=exec, args=(look,))
+    process = processes.context().Process(target=exec, args=(look,))
     process.start()
     process.join()
     assert process.exitcode == 43

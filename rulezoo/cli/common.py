@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.lazy import GIVEN
 from rulezoo.discovery.registry import PluginInfo, Registry, discover
 from rulezoo.text import brief, clean
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 out_option = click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False, path_type=Path),
     default=Path("rulezoo-results"),
     show_default=True,
     envvar="RULEZOO_RESULTS",
@@ -65,6 +66,12 @@ def count(n: int, thing: str) -> str:
 def say(sentence: str) -> None:
     """One line on stderr: a warning, or a note beside the output."""
     click.echo(f"rulezoo: {clean(sentence)}", err=True)
+
+
+def checking() -> None:
+    """One line on a terminal, before tasks are checked."""
+    if sys.stderr.isatty():
+        say("checking tasks…")
 
 
 def name_failed(records: Iterable[Record]) -> bool:

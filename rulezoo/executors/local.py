@@ -7,7 +7,6 @@ killed takes nothing with it. When this process dies, its jobs notice and end.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from rulezoo.comparison import processes
 from rulezoo.comparison.jobs import Job, failures, halve
 from rulezoo.discovery.plugins import FILES
 from rulezoo.executors.attempt import attempt
@@ -67,7 +67,7 @@ class Local:
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """See `rulezoo.comparison.executor.Executor`."""
-        context = _context()
+        context = processes.context()
         memory_limit = self.memory_limit or share(min(self.jobs, len(jobs)) or 1)
         waiting = list(reversed(jobs))
         running: list[_Running] = []
@@ -146,24 +146,6 @@ def _to_divide(running: list[_Running], memory_limit: int) -> list[_Running]:
             one.pipe.close()
             divided.append(one)
     return divided
-
-
-def _context() -> Any:  # noqa: ANN401
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver, resource_tracker
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rulezoo.executors.preload"])
-    # Ctrl-C reaches every process of the terminal; a server that is still importing would die of it with a traceback.
-    # The mask is inherited by it and by all that it forks; in this process, what came meanwhile is delivered now.
-    resource_tracker.ensure_running()  # which would lift the mask on its own account
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return context
 
 
 def _messages(pipe: Connection) -> Iterator[Any]:
