@@ -50,6 +50,18 @@ def registry() -> Registry:
     return found
 
 
+def tell_of_blocks(zoo: Registry, task: str, rules: Sequence[str], depth: int) -> None:
+    """Say before training which rules will send errors through several layers although they declare not to."""
+    declared = {name: zoo.rules[name].spec.plausibility for name in rules if name in zoo.rules}
+    concerned = [name for name, one in declared.items() if one is not None and not one.backward_pass]
+    if concerned:
+        say(
+            f"note: on {task} up to {depth} layers lie in series between two sites, and errors of "
+            f"{', '.join(concerned)} will travel back through their forward weights: the leaderboard will say "
+            f"'within blocks of {depth}'; rulezoo.add_sites(model) puts sites between all layers"
+        )
+
+
 def _not_in_order(plugins: Sequence[PluginInfo]) -> str:
     failed = sum(bool(plugin.traceback) for plugin in plugins)
     clashing = len(plugins) - failed

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from rulezoo.cli.common import (
     print_table,
     registry,
     say,
+    tell_of_blocks,
 )
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
@@ -141,7 +143,9 @@ def compare(
             precision,
         )
 
-        inspector = Inspector(data_root, download=download, report=checking)
+        inspector = Inspector(
+            data_root, download=download, report=checking, note=partial(tell_of_blocks, found)
+        )
 
         def go(cells: Sequence[Cell], store: Store, probes: int = 0) -> None:
             with progress(sys.stderr) as listener:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rulezoo.comparison.guard import Report
+    from rulezoo.net import Net
     from rulezoo.task import Data, Task
 
 
@@ -32,6 +33,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
         sizes: name of a part → number of its examples.
         output_shape: shape of the network's output for one example.
         parameters: number of the network's parameters.
+        depth: layers in series in its deepest block, where every ``post`` site is cut.
     """
 
     problems: list[str] = []
@@ -40,6 +42,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     sizes: dict[str, int] = {}
     output_shape: list[int] = []
     parameters: int | None = None
+    depth: int = 1
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -110,7 +113,7 @@ def examine(
     """
     try:
         data, digest = _data(task, root, download, report)
-        parameters, output_shape = _check_functions(task, data, report)
+        net, parameters = _check_functions(task, data, report)
     except DataMissing as error:
         return Examination(missing=str(error))
     except _Refused as refusal:
@@ -118,8 +121,9 @@ def examine(
     return Examination(
         data=digest,
         sizes={part: len(split.x) for part, split in data._asdict().items()},
-        output_shape=output_shape,
+        output_shape=list(net.output_shape),
         parameters=parameters,
+        depth=net.depth,
     )
 
 
@@ -173,8 +177,8 @@ def _data(task: Task, root: Path | None, download: bool, report: Report) -> tupl
     return second, contract.joined(now)
 
 
-def _check_functions(task: Task, data: Data, report: Report) -> tuple[int, list[int]]:
-    """Number of parameters and the output's shape of the network that goes with the data."""
+def _check_functions(task: Task, data: Data, report: Report) -> tuple[Net, int]:
+    """The network that goes with the data, and its number of trainable parameters."""
     import torch
 
     from rulezoo.comparison import contract
@@ -189,11 +193,12 @@ def _check_functions(task: Task, data: Data, report: Report) -> tuple[int, list[
     if problem:
         raise _Refused(problem)
     with _refusing("network()"):
-        net, (params,) = build(task, [0], data.train.x[:1], torch.device("cpu"))
+        net, (values,) = build(task, [0], data.train.x[:2], torch.device("cpu"))
+    evaluated = net.bind(values.fixed, values.statistics, training=False)
 
     def outputs(x: Tensor) -> Tensor:
         with torch.no_grad(), _refusing("the network"):
-            return net.run(params, x)
+            return evaluated.run(values.params, x)
 
     shapes = (net.output_shape, tuple(data.train.y.shape[1:]))
     problems: list[str] = []
@@ -205,7 +210,7 @@ def _check_functions(task: Task, data: Data, report: Report) -> tuple[int, list[
         problems += [one for one in found if one not in problems]
     if problems:
         raise _Refused(*problems)
-    return sum(p.numel() for p in params.values()), list(net.output_shape)
+    return net, sum(p.numel() for p in values.params.values())
 
 
 @contextmanager

@@ -40,15 +40,22 @@ class Inspector:
         data: folder of data sets.
         download: whether data sets may be downloaded into it.
         report: called when an examination begins.
+        note: called with a task, the rules that are to be trained on it, and the depth of its deepest block, where
+            that is more than one layer.
 
     Attributes:
         found: task and options → what was found, of the tasks that passed.
     """
 
     def __init__(
-        self, data: Path | None = None, *, download: bool = False, report: Callable[[], None] = lambda: None
+        self,
+        data: Path | None = None,
+        *,
+        download: bool = False,
+        report: Callable[[], None] = lambda: None,
+        note: Callable[[str, Sequence[str], int], None] = lambda task, rules, depth: None,
     ) -> None:
-        self.data, self.download, self.report = data, download, report
+        self.data, self.download, self.report, self.note = data, download, report, note
         self.found: dict[tuple[str, str], Examination] = {}
 
     def check(self, cells: Iterable[Cell]) -> None:
@@ -58,6 +65,7 @@ class Inspector:
             TaskError: if a task cannot be trained on; the message names all of them.
             DataMissing: if nothing is wrong but that data are not there.
         """
+        cells = list(cells)
         tasks = {_key(cell): cell for cell in cells}
         tasks = {key: cell for key, cell in tasks.items() if key not in self.found}
         if not tasks:
@@ -89,6 +97,10 @@ class Inspector:
             else:
                 self.found[key] = found
         _refuse(problems, missing)
+        for key in tasks:
+            if self.found[key].depth > 1:
+                rules = sorted({cell.rule_name for cell in cells if _key(cell) == key})
+                self.note(tasks[key].task_name, rules, self.found[key].depth)
 
 
 def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:

@@ -48,6 +48,7 @@ def of_outcome(
         cost=_cost(outcome),
         logs=_logs(outcome),
         parameters=outcome.parameters,
+        block_depth=outcome.block_depth,
         probes=list(outcome.probes),
     )
 

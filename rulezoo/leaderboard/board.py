@@ -267,16 +267,56 @@ def _row(
         version=asked.rule_version,
         options=group.options,
         label=standing.rule,
-        cells=tuple(_cell_at(grid, standing.rule, column, stale, mixed) for column in grid.columns),
+        cells=tuple(_cell_at(grid, standing.rule, column, marks, stale, mixed) for column in grid.columns),
         score=standing.score,
         gap=standing.gap,
-        plausibility={clean(name): clean(mark) for name, mark in marks.get(asked.rule, {}).items()},
+        plausibility={
+            clean(name): clean(mark)
+            for name, mark in _measured(
+                marks.get(asked.rule, {}), [run for c in grid.columns for run in grid.runs(standing.rule, c)]
+            ).items()
+        },
         ruleset=group.ruleset,
     )
 
 
+def _measured(marks: dict[str, str], runs: Iterable[Record]) -> dict[str, str]:
+    """The declared marks, with what was measured in place of a "no" that holds between blocks only."""
+    deepest = _deepest(marks, runs)
+    return marks | {"backward_pass": within_blocks(deepest)} if deepest > 1 else marks
+
+
+def _deepest(marks: Mapping[str, str], runs: Iterable[Record]) -> int:
+    """Layers in series that the errors of a rule without a backward pass travelled through; 1 for other rules."""
+    if marks.get("backward_pass") != "no":
+        return 1
+    return max((run.block_depth or 1 for run in runs), default=1)
+
+
+def within_blocks(depth: int) -> str:
+    """The mark of a rule whose errors travel through blocks of so many layers, and no further."""
+    return f"within blocks of {depth}"
+
+
+def _block_notes(marks: Mapping[str, str], runs: Iterable[Record]) -> tuple[str, ...]:
+    deepest = _deepest(marks, runs)
+    if deepest < 2:
+        return ()
+    sentence = (
+        f"{within_blocks(deepest)}: up to {deepest} layers lie in series between two sites of this network, and errors "
+        "travelled back through their forward weights, although the rule declares no backward pass; sites between all "
+        "layers (rulezoo.add_sites) would stop them"
+    )
+    return (sentence,)
+
+
 def _cell_at(
-    grid: Grid, row: str, column: str, stale: Callable[[Record], str | None], mixed: Mapping[str, str]
+    grid: Grid,
+    row: str,
+    column: str,
+    marks: Mapping[str, dict[str, str]],
+    stale: Callable[[Record], str | None],
+    mixed: Mapping[str, str],
 ) -> Cell | None:
     latest = grid.runs(row, column)
     old = len(grid.cells.get((row, column), ())) - len(latest)
@@ -284,5 +324,10 @@ def _cell_at(
         return None
     cell = _cell(latest, old)
     setting = grid.settings.get((row, column), "")
-    notes = (*cell.notes, *_stale_notes(latest, stale), *_data_notes(row, latest, mixed))
+    notes = (
+        *cell.notes,
+        *_block_notes(marks.get(latest[0].asked.rule, {}), latest),
+        *_stale_notes(latest, stale),
+        *_data_notes(row, latest, mixed),
+    )
     return replace(cell, setting=setting, notes=notes)

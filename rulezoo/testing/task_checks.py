@@ -176,7 +176,12 @@ def check_network(case: TaskCase) -> str:
     hidden = [name for name in net.shapes if name not in net.readout]
     expect(bool(hidden), "no parameter lies in front of a site: there is nothing hidden to be taught")
     count = sum(math.prod(shape) for shape in net.shapes.values())
-    return f"{count:,} parameters; {len(net.keys('post'))} visits of 'post' sites"
+    within = (
+        f"; errors of rules without a backward pass travel within blocks of {net.depth}"
+        if net.depth > 1
+        else ""
+    )
+    return f"{count:,} parameters; {len(net.keys('post'))} visits of 'post' sites{within}"
 
 
 def check_seeds_together(case: TaskCase) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit
+from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
 from rulezoo.measures.probes import Prober, points
 from rulezoo.net import Net, Tensors, Values
@@ -33,6 +34,7 @@ from rulezoo.training.trainer import Batches, Trainer
 _SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
 _STRETCH = 8  # steps of it each time, on a GPU
 _CHUNK = 1024  # examples that are evaluated at once
+_FEW, _LOOKED_AT = 4, 2  # examples and steps on which the depth of blocks is measured
 
 Progress = Callable[[int, int], None]
 """``progress(steps done, steps in all)``, called now and then."""
@@ -90,6 +92,7 @@ class Run:
             )
             for r in (order.rule, _PlainBackprop())
         )
+        self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
         self.losses: list[Tensor] = []  # of each step of the epoch under way, (S,)
         self.logs: dict[str, list[Tensor]] = {}  # name → of each of these steps at which it was logged, (S,)
@@ -273,6 +276,7 @@ class Run:
             step_seconds=self.clock.rule_seconds,
             backprop_seconds=self.clock.backprop_seconds,
             parameters=self.parameters,
+            block_depth=self.block_depth,
             seeds_together=len(self.seeds),
             compiled=self.trainer.compiled,
             peak_bytes=self.clock.peak_bytes(),
@@ -286,6 +290,17 @@ class Run:
         if place in self.failed:
             return replace(common, status="diverged", reason=self.failed[place])
         return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
+
+
+def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first: Batch) -> int | None:
+    """How many layers in series the rule's errors travel through, on a few examples of the first batch."""
+    few = Batch(first.x[0][:_FEW], first.y[0][:_FEW])
+    params, _ = trainer.of(0)
+    try:
+        found = travel(rule, trainer.network(0, len(few.x)), loss, params, few, steps=_LOOKED_AT)
+    except Exception:  # noqa: BLE001  what cannot be measured is no reason not to train; the training will tell
+        return None
+    return found.depth or None
 
 
 def _mean(values: Sequence[Tensor]) -> list[float]:
