@@ -24,7 +24,7 @@ from rulezoo import Batch, Budget, Net, State
 from rulezoo.measures import theory
 from rulezoo.measures.geometry import jacobians, visits_of_sites
 from rulezoo.measures.probes import Prober
-from rulezoo.net import Tensors
+from rulezoo.net import Tensors, Values
 from rulezoo.seeding import generator
 from rulezoo.task import Data, Split
 from rulezoo.training.trainer import Batches, Trainer, build

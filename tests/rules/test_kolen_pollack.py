@@ -85,7 +85,9 @@ def trained(optimizer, steps, weight_decay=DECAY, schedule="constant"):
     budget = Budget(1, 8, LR, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule)
     batches = [tiny.batch(8, seed=t) for t in range(steps)]
     first = Batch(batches[0].x[None], batches[0].y[None])
-    trainer = Trainer(RULE, tiny.net, tiny.task.loss, [Values(tiny.params(), {}, {})], first, [0], budget, steps)
+    trainer = Trainer(
+        RULE, tiny.net, tiny.task.loss, [Values(tiny.params(), {}, {})], first, [0], budget, steps
+    )
     start = {name: p.clone() for name, p in trainer.params.items()}
     layers = [name.removeprefix("feedback.") for name in trainer.state.params]
     seen = {name: [trainer.params[name] - trainer.state.params[f"feedback.{name}"]] for name in layers}
