@@ -29,6 +29,11 @@ from rulezoo.net.calls import CONVOLUTIONS, PRODUCTS
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+def rows(activity: Tensor) -> Tensor:
+    """Activity, outputs or errors as ``(batch, numbers of one example)``, also where an example is one number."""
+    return activity.reshape(len(activity), -1)
+
+
 def output_error(loss: Loss, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The error at the output, and the mean loss.
 

@@ -76,4 +76,4 @@ def _heard_by(net: Net, site: str, error: Tensor) -> list[Tensor]:
     visits = _visits(net, site)
     if error.ndim == 3 and error.shape[1] == len(visits):  # (batch, time, out), one visit a step
         return list(error.unbind(1))
-    return [error.flatten(1)] * len(visits)
+    return [credit.rows(error)] * len(visits)

@@ -157,5 +157,5 @@ def _by_site(net: Net, sites: Tensors) -> Tensors:
     """Activity pooled over the visits of each site: site → ``(rows, n)``."""
     pooled: dict[str, list[Tensor]] = {}
     for key, activity in sites.items():
-        pooled.setdefault(net.visits[key].site, []).append(activity.flatten(1))
+        pooled.setdefault(net.visits[key].site, []).append(credit.rows(activity))
     return {site: torch.cat(rows) for site, rows in pooled.items()}

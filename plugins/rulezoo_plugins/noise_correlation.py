@@ -152,7 +152,7 @@ class NoiseCorrelation(LearningRule):
         if t % self.every == 0:
             state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
         signals = {
-            key: (error.flatten(1) @ state.buffers[f"feedback.{key}"]).view_as(activity)
+            key: (credit.rows(error) @ state.buffers[f"feedback.{key}"]).view_as(activity)
             for key, activity in cut.sites.items()
         }
         return Step(cut.pull(error, signals), state, mean)
@@ -205,7 +205,7 @@ class NoiseCorrelation(LearningRule):
             change = (output(1.0) - output(-1.0)) / 2
         else:
             change = output(1.0) - (clean if rows == len(x) else clean[which])
-        change = change.flatten(1)
+        change = credit.rows(change)
         return {
             k: change if self.together else change[i * examples : (i + 1) * examples]
             for i, k in enumerate(keys)
@@ -382,5 +382,5 @@ def _by_site(net: Net, sites: Tensors) -> Tensors:
     """Activity pooled over the visits of each site: site → ``(rows, n)``."""
     pooled: dict[str, list[Tensor]] = {site: [] for site in _sites(net)}
     for key, activity in sites.items():
-        pooled[net.visits[key].site].append(activity.flatten(1))
+        pooled[net.visits[key].site].append(credit.rows(activity))
     return {site: visits[0] if len(visits) == 1 else torch.cat(visits) for site, visits in pooled.items()}

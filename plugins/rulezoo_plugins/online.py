@@ -218,13 +218,13 @@ def _own_memory(net: Net, params: Tensors, sign: int) -> Tensor:
         def tap(key: str, activity: Tensor) -> Tensor:
             if key not in offsets:
                 return activity.detach() if net.visits[key].kind == "recurrent" else activity
-            seen[key] = activity.flatten(1)
+            seen[key] = credit.rows(activity)
             return activity.detach() + offsets[key].view_as(activity)
 
         net.run(params, net.example[:1], tap)
         return seen
 
-    silent = {key: net.zeros(key, 1).flatten(1) for key in visits}
+    silent = {key: credit.rows(net.zeros(key, 1)) for key in visits}
     seen, pull = torch.func.vjp(states, silent)[:2]
     (remains,) = pull({key: probe.expand_as(state) for key, state in seen.items()})
     return torch.cat([remains[key] for key in visits[:-1]]) * probe

@@ -190,7 +190,7 @@ class Prober:
             return {}
 
         def rows(grads: Tensors) -> Tensor:
-            return torch.cat([grads[key].flatten(1) for key in keys], 1)
+            return torch.cat([credit.rows(grads[key]) for key in keys], 1)
 
         return _against_backprop([rows(one.grads) for one in taken], [rows(one.truth) for one in taken])
 
@@ -225,7 +225,7 @@ class Prober:
         width = sum(self.net.visits[key].width for visits in self.sites.values() for key in visits)
         chunk = max(1, _CHUNK // (width * torch.Size(self.net.output_shape).numel()))
         for x, y in zip(*(torch.split(part, chunk) for part in self.examples), strict=True):
-            error = credit.output_error(self.loss, net.run(params, x), y)[0].flatten(1) * len(x)
+            error = credit.rows(credit.output_error(self.loss, net.run(params, x), y)[0]) * len(x)
             for site, jacobian in jacobians(net, params, x, self.sites).items():
                 alignments[site].add(jacobian, error)
         return {
@@ -243,7 +243,7 @@ class Prober:
 
             def note(key: str, h: Tensor) -> Tensor:
                 if self.net.visits[key].site in seen:
-                    seen[self.net.visits[key].site].append(h.detach().flatten(1).to(device))
+                    seen[self.net.visits[key].site].append(credit.rows(h.detach()).to(device))
                 return h
 
             with torch.no_grad():
