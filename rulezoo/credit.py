@@ -21,11 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from rulezoo.net import Net, Tensors
+from rulezoo.net import Layer, Net, Tensors
+from rulezoo.net.calls import CONVOLUTIONS, PRODUCTS
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def rows(activity: Tensor) -> Tensor:
+    """Activity, outputs or errors as ``(batch, numbers of one example)``, also where an example is one number."""
+    return activity.reshape(len(activity), -1)
 
 
 def output_error(loss: Loss, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,11 +43,12 @@ def output_error(loss: Loss, output: Tensor, target: Tensor) -> tuple[Tensor, Te
         target: ``(batch, ...)``.
 
     Returns:
-        The gradient of the mean loss with respect to the output, ``(batch, *out)``; the mean loss, a scalar.
+        The gradient of the mean loss with respect to the output, ``(batch, *out)``, in float32 or more precise; the
+        mean loss, a scalar.
     """
     mean, pull = _differentiated(lambda y: loss(y, target).mean(), output)
     error: Tensor = pull(torch.ones_like(mean))[0]
-    return error, mean
+    return error.to(torch.promote_types(error.dtype, torch.float32)), mean
 
 
 def backprop(
@@ -108,9 +115,10 @@ def cut(net: Net, params: Tensors, x: Tensor, keys: Collection[str]) -> Cut:
 
     def pull(error: Tensor, signals: Tensors) -> Tensors:
         every = {
-            key: signals[key] if key in signals else torch.zeros_like(site) for key, site in sites.items()
+            key: signals[key].to(site.dtype) if key in signals else torch.zeros_like(site)
+            for key, site in sites.items()
         }
-        grads: Tensors = vjp((error, every))[0]
+        grads: Tensors = vjp((error.to(output.dtype), every))[0]
         return grads
 
     return Cut(output, sites, pull)
@@ -129,7 +137,7 @@ def site_gradients(
         output = net.run(params, x, lambda key, h: h + offsets[key] if key in offsets else h)
         return loss(output, y).mean()
 
-    zeros = {key: x.new_zeros(len(x), *net.visits[key].shape) for key in keys}
+    zeros = {key: net.zeros(key, len(x)) for key in keys}
     mean, pull = _differentiated(with_offsets, zeros)
     gradients: Tensors = pull(torch.ones_like(mean))[0]
     return gradients
@@ -186,12 +194,15 @@ def through_feedback(
 ) -> tuple[Tensors, Tensor]:
     """Backprop in which errors travel back through feedback weights.
 
+    Whatever a layer makes of its weight before it uses it (a transpose, a part, a norm of it) is made of the feedback
+    weight, too, so a weight that is tied to another layer's is replaced in both.
+
     Args:
         net: the network.
         loss: per example.
         params: its parameters.
-        feedback: name of a weight of a linear or convolution layer → feedback weight of the *same* shape, which
-            takes the weight's place in the backward pass only.
+        feedback: name of a tensor that linear or convolution layers have as weights → feedback weight of the *same*
+            shape, which takes the weight's place in the backward pass only.
         x: inputs.
         y: targets.
 
@@ -200,7 +211,8 @@ def through_feedback(
     """
 
     def mean_loss(p: Tensors) -> Tensor:
-        with _Feedback({id(p[name]): weight for name, weight in feedback.items()}):
+        every = net.tensors(p)
+        with _Feedback({id(every[name]): weight for name, weight in feedback.items()}, every):
             return loss(net.run(p, x), y).mean()
 
     mean, pull = _differentiated(mean_loss, params)
@@ -209,29 +221,42 @@ def through_feedback(
 
 
 def feedback_layers(net: Net, params: Tensors) -> frozenset[str]:
-    """Names of the weights that `through_feedback` can replace: those that enter a linear or convolution layer."""
-    seen: set[int] = set()
-    with _Feedback({}, lambda _, weight, __: seen.add(id(weight))):
-        net.run(params, net.example)
-    return frozenset(name for name, p in params.items() if id(p) in seen)
+    """Names of the tensors that `through_feedback` can replace: the weights of linear and convolution layers."""
+    return frozenset(n for layer in net.layers if _replaceable(net, params, layer) for n in layer.weights)
 
 
-@torch.enable_grad()
 def backward_layers(net: Net, params: Tensors) -> frozenset[str]:
-    """Names of the `feedback_layers` through whose weight an error really travels.
+    """Names of the `feedback_layers` through whose weight an error has to travel.
 
-    A layer that is fed by the network's input alone sends no error on, so its feedback weight would never be read.
+    A layer that is fed by the network's input alone, or by frozen layers, sends no error on, so its feedback weight
+    would never be read.
     """
-    seen: set[int] = set()
+    behind = [layer for layer in net.layers if layer.passes_error]
+    return frozenset(name for layer in behind if _replaceable(net, params, layer) for name in layer.weights)
 
-    def note(x: Tensor, weight: Tensor, _: object) -> None:
-        if x.requires_grad:
-            seen.add(id(weight))
 
-    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    with _Feedback({}, note):
-        net.run(leaves, net.example)
-    return frozenset(name for name, p in leaves.items() if id(p) in seen)
+def true_weights(net: Net, params: Tensors) -> tuple[str, ...]:
+    """Names of the weights that an error would have to travel through and that no feedback weight can replace.
+
+    Empty for most networks. A rule that must not use forward weights in its backward pass cannot serve the others.
+    """
+    layers = [one for one in net.layers if one.passes_error and not _replaceable(net, params, one)]
+    return (
+        *dict.fromkeys(name for layer in layers for name in layer.weights or (layer.name,)),
+        *sorted(net.unseen),
+    )
+
+
+def _replaceable(net: Net, params: Tensors, layer: Layer) -> bool:
+    if layer.operation not in ("linear", "convolution"):
+        return False
+    if layer.plain:
+        return True
+    every = net.tensors(params)  # its weight is computed: see whether the computation can be followed
+    mode = _Feedback({id(every[n]): every[n] for n in layer.weights if n in every}, every)
+    with torch.no_grad(), mode:
+        net.run(params, net.example)
+    return mode.replaced == len(layer.uses)
 
 
 def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -> Tensors:
@@ -241,13 +266,14 @@ def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -
         net: the network.
         params: its parameters.
         x: inputs, ``(batch, ...)``.
-        names: names of weights, from `feedback_layers`.
+        names: names of weights, from `feedback_layers`, of layers that are `rulezoo.net.Layer.plain`.
 
     Returns:
         Name of a weight → ``(rows, weight[0].numel())``: the inputs of a linear layer, the patches of a convolution
         (of each of its groups). ``rows @ weight.flatten(1).T`` is the layer's response without its bias.
     """
-    wanted = {id(params[name]): name for name in names}
+    every = net.tensors(params)
+    wanted = {id(every[name]): name for name in names}
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def note(inputs: Tensor, weight: Tensor, geometry: _Geometry | None) -> None:
@@ -255,18 +281,29 @@ def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -
             seen = inputs.flatten(0, -2) if geometry is None else _patches(inputs, weight.shape[2:], geometry)
             rows[wanted[id(weight)]].append(seen)
 
-    with _Feedback({}, note):
+    with _Feedback({}, every, note):
         net.run(params, x)
     return {name: torch.cat(visits) for name, visits in rows.items()}
 
 
 class _Feedback(TorchFunctionMode):
-    """Sends linear and convolution layers whose weight has a feedback weight through an autograd function of ours."""
+    """Sends linear and convolution layers whose weight has a feedback weight through an autograd function of ours.
 
-    def __init__(self, feedback: Mapping[int, Tensor], note: _Note | None = None) -> None:
+    Args:
+        feedback: id of a weight → its feedback weight.
+        weights: every tensor that weights are made of.
+        note: is shown every layer, with its input.
+    """
+
+    def __init__(
+        self, feedback: Mapping[int, Tensor], weights: Mapping[str, Tensor], note: _Note | None = None
+    ) -> None:
         super().__init__()
-        self.feedback = feedback  # id of a weight → its feedback weight
-        self.note = note  # is shown every layer
+        self.feedback = dict(feedback)
+        self.note = note
+        self.weights = {id(tensor) for tensor in weights.values()}
+        self.replaced = 0  # calls so far whose weight had a feedback weight
+        self.alive: list[object] = []  # what was made of weights, or its id could be given to another tensor
 
     def __torch_function__(
         self,
@@ -277,22 +314,78 @@ class _Feedback(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
         if func is F.linear:
-            x, weight, bias = _linear_arguments(*args, **kwargs)
-            if self.note is not None:
-                self.note(x, weight, None)
-            if id(weight) in self.feedback:
-                return _Linear.apply(*_in_precision(x, weight, bias, self.feedback[id(weight)]))
-        elif func in _CONVOLUTIONS:
-            x, weight, bias, geometry = _convolution_arguments(
-                weight_dims=_CONVOLUTIONS[func], args=args, kwargs=kwargs
-            )
+            return self._linear(func, args, kwargs, *_linear_arguments(*args, **kwargs))
+        if func in PRODUCTS and len(args) == 2:
+            x, matrix = reversed(args) if func is Tensor.__rmatmul__ else args
+            if isinstance(matrix, Tensor) and matrix.ndim == 2 and x.ndim > 1 and id(x) not in self.weights:
+                return self._product(func, args, x, matrix)
+        if func in CONVOLUTIONS:
+            x, weight, bias, geometry = _convolution_arguments(CONVOLUTIONS[func], args, kwargs)
             if self.note is not None:
                 self.note(x, weight, geometry)
             if id(weight) in self.feedback:
+                self.replaced += 1
                 return _Convolution.apply(
                     *_in_precision(x, weight, bias, self.feedback[id(weight)]), geometry
                 )
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if self.feedback:
+            self._follow(func, args, kwargs, result)
+        return result
+
+    def _linear(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        if self.note is not None:
+            self.note(x, weight, None)
+        if id(weight) in self.feedback:
+            self.replaced += 1
+            linear: Tensor = _Linear.apply(*_in_precision(x, weight, bias, self.feedback[id(weight)]))
+            return linear
+        result: Tensor = func(*args, **kwargs)
+        return result
+
+    def _product(self, func: Any, args: tuple[Any, ...], x: Tensor, matrix: Tensor) -> Tensor:  # noqa: ANN401
+        """``x @ matrix`` is a linear layer whose weight is the transposed matrix."""
+        if self.note is not None:
+            self.note(x, matrix, None)
+        if id(matrix) in self.feedback:
+            self.replaced += 1
+            feedback = self.feedback[id(matrix)]
+            product: Tensor = _Linear.apply(*_in_precision(x, matrix.mT, None, feedback.mT))
+            return product
+        result: Tensor = func(*args)
+        if self.feedback:
+            self._follow(func, args, {}, result)
+        return result
+
+    def _follow(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: object,
+    ) -> None:
+        """What is made of weights alone is made of the feedback weights, too."""
+        leaves, structure = tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if not any(id(t) in self.feedback for t in tensors) or not all(
+            id(t) in self.weights for t in tensors
+        ):
+            return
+        theirs = [self.feedback.get(id(leaf), leaf) for leaf in leaves]
+        args, kwargs = tree_unflatten(theirs, structure)
+        for made, of_feedback in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
+            if isinstance(made, Tensor) and id(made) not in self.weights:
+                self.weights.add(id(made))
+                self.feedback[id(made)] = of_feedback.detach()
+                self.alive.append(made)
 
 
 def _in_precision(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -302,9 +395,6 @@ def _in_precision(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(None if t is None else t.to(dtype) for t in tensors)
-
-
-_CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 
 
 def _linear_arguments(

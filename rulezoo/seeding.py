@@ -1,7 +1,7 @@
 """Random generators as a function of (seed, purpose), so that nothing depends on the order of runs.
 
-The purposes ``init`` (initial weights) and ``order`` (order of the training examples) do not include the rule's name:
-every rule meets the same networks and the same batches, and comparisons between rules are paired.
+The purposes ``init`` (initial weights), ``order`` (order of the training examples) and ``dropout`` (its masks) do not
+include the rule's name: every rule meets the same networks, batches and masks, and comparisons between rules are paired.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from rulezoo.errors import UserError
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+EVERY = "all"  #: on the command line, every rule or task; no name of one
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 Signal = Literal["none", "scalar", "vector", "local"]
 
@@ -84,6 +85,10 @@ class _Spec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise SpecError(f"name {self.name!r} must be lower-case words joined by hyphens, like 'my-rule'")
+        if self.name == EVERY:
+            raise SpecError(
+                f"name {self.name!r} is reserved: on the command line it stands for every rule or task"
+            )
         for field in ("target", "summary", "reference"):
             self._expect(field, "a text", isinstance(getattr(self, field), str))
         self._expect("target", "'package.module:Class'", bool(_TARGET.fullmatch(self.target)))

@@ -414,3 +414,72 @@ def test_a_terminal_that_cannot_write_greek_is_no_reason_to_fail(file):
     arguments = [sys.executable, "-m", "rulezoo", "list", "rules"]
     done = subprocess.run(arguments, env=environ, capture_output=True, check=True)
     assert b"\\u03c3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "--out", "a", "--out=b"], "'--out' (env var: 'RULEZOO_RESULTS'): is given 2 values, 'a' and 'b'; give one"),
+        (["leaderboard", "--format", "csv", "--format", "md"], "'--format': is given 2 values, 'csv' and 'md'; give one"),
+        (["claims", "run", "x", "--profile", "quick", "--profile", "full"], "is given 2 values, 'quick' and 'full'"),
+        (["compare", "-o", "nmnc.rank=1", "-o", "nmnc.rank=2"], "nmnc.rank is given twice, as '1' and as '2'"),
+        (["tune", "--trials", "2", "--trials", "3"], "is given 2 values, '2' and '3'"),
+    ],
+)  # fmt: skip
+def test_an_option_with_two_values_is_refused(run, words, said):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_option_that_is_given_the_same_value_twice_or_may_be_repeated_is_fine(run):
+    _, _, err = run("leaderboard", "--out", "a", "--out", "a")
+    assert "is given" not in err
+    _, _, err = run("compare", "--rules", "nope", "--rules", "neither", "-o", "nope.a=1", "-o", "nope.a=1")
+    assert "unknown rule 'nope'" in err
+
+
+def test_a_tilde_in_a_variable_is_the_home_folder(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RULEZOO_RESULTS", "~/results")
+    monkeypatch.setenv("RULEZOO_DATA", "~/data")
+    code, _, err = run("compare", "--tasks", "mnist-mlp", "--rules", "frozen", "--device", "cpu")
+    assert code == 2
+    assert f"looked in {tmp_path}/home/data/MNIST/raw" in err
+    assert (tmp_path / "home" / "results").is_dir()
+    assert not (tmp_path / "~").exists()
+
+
+def test_an_unknown_name_comes_with_the_plugins_that_failed(run, file):
+    path = file("import not_installed_anywhere", "mine.py")
+    code, _, err = run("--plugin", path, "show", "my-task")
+    assert code == 2
+    assert (
+        "plugin 'mine.py' failed to load: ModuleNotFoundError: No module named 'not_installed_anywhere'"
+        in err
+    )
+
+
+def test_no_rule_or_task_is_called_all(run, file):
+    path = file("""
+        import rulezoo
+
+        @rulezoo.hookimpl
+        def rulezoo_rules():
+            return [rulezoo.RuleSpec("all", "m:C", "Every one.")]
+    """)
+    code, _, err = run("--plugin", path, "show", "all")
+    assert code == 2
+    assert "SpecError" not in err
+    assert "name 'all' is reserved" in err
+
+
+def test_the_check_of_tasks_is_announced_on_a_terminal_only(monkeypatch, capsys):
+    from rulezoo.cli.common import checking
+
+    checking()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    checking()
+    assert capsys.readouterr().err == "rulezoo: checking tasks…\n"

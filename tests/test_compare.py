@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from rulezoo.comparison.contract import digest
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.jobs import Job, failures, work
 from rulezoo.comparison.plan import plan
@@ -18,6 +19,7 @@ from rulezoo.results.provenance import answered
 from rulezoo.results.records import Plugin, Record
 from rulezoo.results.store import Store, StoreError
 from rulezoo.task import DataMissing
+from rulezoo.testing import TinyTask
 from rulezoo.training.outcome import Evaluation, Outcome
 
 PLUGIN = """
@@ -240,6 +242,16 @@ def test_a_record_tells_what_was_run_and_how(store):
                 "rulezoo" if job is together else "tiny_plugin.py"
             )
             assert record.answered.task_plugin.version.startswith("sha256:")
+
+
+def test_a_record_holds_the_digest_of_the_data_that_it_was_trained_on(store):
+    digests = {}
+    for kind in ("mlp", "cnn"):
+        records = compare(store, seeds=[0], options={"tiny": {"kind": kind}}).records
+        (digests[kind],) = {record.answered.data for record in records}
+        assert digests[kind] == digest(TinyTask(kind=kind).data())
+        assert records[0].block_depth is None
+    assert digests["mlp"] != digests["cnn"]
 
 
 def test_each_seed_is_stored_as_soon_as_it_is_known(store, monkeypatch):

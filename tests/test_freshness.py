@@ -1,9 +1,11 @@
 """A result whose code has changed is stale; a comment does not make it so, and what it does not use neither."""
 
 import importlib.util
+import json
 import sys
 import textwrap
 
+import msgspec
 import pytest
 
 from rulezoo.discovery import fingerprint as module
@@ -11,7 +13,7 @@ from rulezoo.discovery.fingerprint import fingerprint
 from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
-from rulezoo.results.freshness import FAILED, stale, wanted_again
+from rulezoo.results.freshness import FAILED, mixed_data, stale, wanted_again
 from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
 
 FILES = {
@@ -150,6 +152,46 @@ def test_the_board_says_so():
     text = render(build(rows, stale=lambda one: stale(one, zoo)))
     assert "stale: the code of rule backprop changed since (1 of 2)" in text
     assert "stale" not in render(build(rows))
+
+
+ONE, OTHER = "1" * 16, "2" * 16
+
+
+def of_data(digest, **changes):
+    made = record(**changes)
+    return msgspec.structs.replace(made, answered=msgspec.structs.replace(made.answered, data=digest))
+
+
+def test_runs_of_one_task_on_different_data_are_found():
+    same = [of_data(ONE, seed=seed, rule=rule) for seed in (0, 1) for rule in ("backprop", "frozen")]
+    unknown = record(seed=5)
+    elsewhere = of_data(OTHER, task="digits-rnn")
+    assert mixed_data([*same, unknown, elsewhere]) == {}
+    odd = of_data(OTHER, rule="frozen", seed=2)
+    assert mixed_data([odd, *same, unknown, elsewhere]) == {
+        odd.asked.key: f"trained on data with digest {OTHER}, other runs of digits-cnn on data with digest {ONE}"
+    }
+    options = msgspec.structs.replace(odd.asked, task_options={"width": 3})
+    assert mixed_data([*same, msgspec.structs.replace(odd, asked=options)]) == {}, (
+        "another task, by its options"
+    )
+
+
+@pytest.mark.parametrize("form", ["table", "md", "latex", "csv", "json"])
+def test_a_table_says_which_runs_are_of_other_data(form):
+    rows = [of_data(ONE, seed=seed) for seed in (0, 1, 2)]
+    rows += [of_data(digest, rule="frozen", seed=seed) for seed, digest in enumerate([ONE, OTHER, OTHER])]
+    said = (
+        f"mixed data: frozen, seeds 1, 2: trained on data with digest {OTHER}, other runs of digits-cnn on data with "
+        f"digest {ONE}"
+    )
+    text = render(build(rows), form, width=300)
+    if form == "json":
+        notes = [note for row in json.loads(text)["rows"] for cell in row["cells"] for note in cell["notes"]]
+        assert notes == [said]
+    else:
+        assert text.replace("\\", "").count(said) == 1
+    assert "mixed data" not in render(build(rows[:4]), form)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from rulezoo.comparison.jobs import Job
 from rulezoo.discovery.plugins import FILES
 from rulezoo.errors import UserError
 from rulezoo.executors.local import Local
-from rulezoo.processes import child, server
+from rulezoo.processes import server
 from rulezoo.results.store import Store, StoreError
 
 LIMIT = 12.0  # seconds for a training that takes less than one when the machine is free
@@ -406,18 +406,14 @@ def test_a_plugin_named_after_the_server_of_processes_was_started_reaches_them(w
     assert stored(tmp_path / "out")["nan", 0].answered.rule_plugin.distribution == "other.py"
 
 
-def test_a_task_whose_data_cannot_be_made_fails_alone(wild, plugin, tmp_path):
+def test_a_task_whose_data_cannot_be_made_is_named_before_anything_is_trained(wild, plugin, tmp_path):
     out = tmp_path / "out"
     words = ["--tasks", "no-data,tiny", "--rules", "frozen", "--seeds", "1", "--device", "cpu", "--out", out]
     code, table, err = here("--plugin", plugin, "compare", *words)
-    assert code == 1
-    records = Store(out).read().records
-    assert {(one.asked.task, one.status, one.reason) for one in records} == {
-        ("no-data", "error", "ZeroDivisionError: a bug in a task"),
-        ("tiny", "ok", None),
-    }
-    assert "no-data frozen seed 0 error: ZeroDivisionError" in err
-    assert "frozen" in table
+    assert (code, table) == (2, "")
+    assert Store(out).read().records == []
+    said = "task 'no-data' cannot be trained on: data() raised ZeroDivisionError: a bug in a task; nothing was trained"
+    assert said in err.splitlines()[-1]
 
 
 def test_a_store_that_breaks_stops_everything_and_leaves_no_process(tmp_path, monkeypatch, plugin):
@@ -600,7 +596,7 @@ def test_a_server_of_processes_that_dies_takes_no_training_with_it(tmp_path, plu
 
 
 def test_processes_that_cannot_be_started_are_an_error_and_no_traceback(tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "_START", 0.2)
+    monkeypatch.setattr(server, "_START", 0.2)
     monkeypatch.setattr(server, "context", lambda: (_ for _ in ()).throw(ConnectionRefusedError("refused")))
     with pytest.raises(UserError, match=r"no process can be started: .* does not answer .refused.; look for"):
         Local(1).run([Job("frozen", "tiny", (0,), "cpu", tmp_path, epochs=1)], Silent())

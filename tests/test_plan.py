@@ -1,7 +1,8 @@
 """What a comparison asks for: which cells, under which identity, and what is refused before anything runs."""
 
 import itertools
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -194,3 +195,21 @@ def test_the_device_is_the_gpu_when_there_is_one(monkeypatch, cuda, mps, auto, t
                 UserError, match=f"--device {name}: torch finds no such device .* has {', '.join(there)}$"
             ):
                 choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget": replace(TinyTask.budget, schedule="warmup-cosine")},
+         "task 'other': budget.schedule must be 'constant' or 'cosine', got 'warmup-cosine'"),
+        ({"budget": None}, "task 'other': budget must be a rulezoo.Budget, got None"),
+        ({"chance": float("nan")}, "task 'other': chance must be a finite number, the score of guessing, got nan"),
+        ({"chance": "a tenth"}, "task 'other': chance must be a finite number"),
+        ({"metric": 3}, "task 'other': metric must be a text"),
+    ],
+)  # fmt: skip
+def test_what_a_task_declares_is_checked(registry, monkeypatch, changes, said):
+    for name, value in changes.items():
+        monkeypatch.setattr(Other, name, value)
+    with pytest.raises(UserError, match=re.escape(said)):
+        plan(registry, ["first"], ["other"], [0], "cpu", {})

@@ -91,6 +91,8 @@ RUNNER = """if True:
     os.register_at_fork(after_in_child=lambda libc=ctypes.CDLL(None): libc.prctl(1, 9))
     from rulezoo.processes import server
     server.context = lambda m=multiprocessing: m.get_context("fork")
+    from rulezoo.discovery.registry import discover
+    discover()  # what is imported here is not tried in a process of its own first, which would take seconds
     from rulezoo.cli import main
     main()
 """

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rulezoo.results.migrations import STEPS
 from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record, RecordError
 from rulezoo.results.store import Store, StoreError
 
@@ -235,15 +236,15 @@ def rewritten(path, change):
     path.write_bytes(msgspec.json.encode(body | {"digest": _digest(body)}))
 
 
-@pytest.mark.parametrize("schema", [2, "2", True, None])
+@pytest.mark.parametrize("schema", [3, "3", True, None])
 def test_a_newer_schema_is_named_with_what_to_do(store, schema):
     rewritten(store.put(record()), lambda body: body | {"schema": schema})
-    assert f"has schema {schema}, this rulezoo reads 1; update rulezoo" in damage(store)[1]
+    assert f"has schema {schema}, this rulezoo reads 2; update rulezoo" in damage(store)[1]
 
 
 def test_an_older_schema_that_nothing_brings_up_to_date_is_named(store):
     rewritten(store.put(record()), lambda body: body | {"schema": -1})
-    assert "has schema -1, which this rulezoo, of schema 1, cannot bring up to date, or" in damage(store)[1]
+    assert "has schema -1, which this rulezoo, of schema 2, cannot bring up to date, or" in damage(store)[1]
 
 
 def test_older_schemas_are_migrated_step_by_step_and_their_files_left_alone(store, monkeypatch):
@@ -264,10 +265,38 @@ def test_older_schemas_are_migrated_step_by_step_and_their_files_left_alone(stor
     other_key = path.rename(path.with_name("seed0-0123456789abcdef.json"))  # the key was made of other fields
     before = other_key.read_bytes()
     monkeypatch.setattr(
-        "rulezoo.results.migrations.STEPS", {-1: lr_into_the_budget, 0: measure_is_called_metric}
+        "rulezoo.results.migrations.STEPS", {-1: lr_into_the_budget, 0: measure_is_called_metric, **STEPS}
     )
     assert store.read().records == [record()]
     assert other_key.read_bytes() == before
+
+
+def as_schema_1(body):
+    """A record as it was written before the digest of the data and the depth of blocks were known."""
+    answered = {name: value for name, value in body["answered"].items() if name != "data"}
+    rest = {name: value for name, value in body.items() if name != "block_depth"}
+    return rest | {"schema": 1, "answered": answered}
+
+
+def test_records_of_schema_1_are_read_and_their_files_left_alone(store):
+    path = store.put(record())
+    rewritten(path, as_schema_1)
+    before = path.read_bytes()
+    assert b'"schema":1' in before
+    assert b"block_depth" not in before
+    assert store.get(record().asked) == record()
+    (read,) = store.read().records
+    assert (read.schema, read.answered.data, read.block_depth) == (2, None, None)
+    assert path.read_bytes() == before
+
+
+def test_a_copy_of_a_record_of_schema_1_under_another_name_is_no_second_result(store):
+    path = store.put(record())
+    rewritten(path, as_schema_1)
+    path.with_name("seed0-0123456789abcdef.json").write_bytes(path.read_bytes())
+    reading = store.read()
+    assert reading.records == [record()]
+    assert "holds the run that belongs to" in reading.damaged[0].reason
 
 
 def test_a_field_of_a_wrong_type_is_named_even_when_the_digest_is_right(store):
@@ -278,7 +307,7 @@ def test_a_field_of_a_wrong_type_is_named_even_when_the_digest_is_right(store):
     del body["digest"]
     body["metric"] = 7
     path.write_bytes(msgspec.json.encode(body | {"digest": _digest(body)}))
-    assert "does not follow schema 1" in damage(store)[1]
+    assert "does not follow schema 2" in damage(store)[1]
     assert "$.metric" in damage(store)[1]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from rulezoo import Data, DataMissing, Site, Split, TaskSpec, hp
+from rulezoo import Budget, Data, DataMissing, Site, Split, TaskSpec, hp
 from rulezoo.discovery.registry import discover
 from rulezoo.testing import CheckFailed, TinyTask, check_task, parametrize_task_checks
 from rulezoo.testing.task_suite import task_checks_of
@@ -136,6 +136,31 @@ class Undone(Honest):
 
 
 @dataclass(frozen=True)
+class Warm(Honest):
+    """Broken."""
+
+    budget: ClassVar[Budget] = Budget(epochs=1, batch=8, lr=0.1, schedule="warmup-cosine")
+
+
+@dataclass(frozen=True)
+class BadLabels(Honest):
+    """Broken."""
+
+    def data(self, root=None, *, download=False):
+        data = super().data(root)
+        data.test.y[3] = -1
+        return data
+
+
+@dataclass(frozen=True)
+class RightOrWrong(Honest):
+    """Not broken: whether an answer is right, as it is."""
+
+    def score(self, output, target):
+        return output.argmax(-1) == target
+
+
+@dataclass(frozen=True)
 class Terse(Honest):
     """Broken."""
 
@@ -151,9 +176,13 @@ Writable.__setattr__ = object.__setattr__
 
 BROKEN = [
     (with_data(lambda d: d._replace(test=Split(d.test.x[:0], d.test.y))), "data", "0 inputs and 48 targets"),
-    (with_data(lambda d: d._replace(train=Split(d.train.x.double(), d.train.y))), "data", "must be float32"),
-    (with_data(lambda d: d._replace(test=Split(d.test.x / 0, d.test.y))), "data", "is not finite"),
-    (with_data(lambda d: d._replace(test=Split(d.test.x[:, :3], d.test.y))), "data", "must keep shape"),
+    (
+        with_data(lambda d: d._replace(train=Split(d.train.x.double(), d.train.y))),
+        "data",
+        "validation are of type float32",
+    ),
+    (with_data(lambda d: d._replace(test=Split(d.test.x / 0, d.test.y))), "data", "contain infinity"),
+    (with_data(lambda d: d._replace(test=Split(d.test.x[:, :3], d.test.y))), "data", r"have shape \(3,\)"),
     (with_data(other_seed_each_call), "data_deterministic", "asked for again"),
     (with_data(lambda d: (torch.rand(1), d)[1]), "data_deterministic", "draws from torch's global generator"),
     (
@@ -172,13 +201,15 @@ BROKEN = [
     (with_network(lambda: nn.Sequential(Site(), nn.Linear(5, 3))), "network", "nothing hidden"),
     (with_network(lambda: mlp(seed=3)), "network", "the same for two seeds"),
     (with_network(lambda: Branching(*mlp())), "seeds_together", "vmap"),
-    (MeanLoss, "loss", r"loss\(\) must return shape \(32,\), got \(\)"),
-    (LossWithoutGradient, "loss", "no gradient by the output"),
+    (MeanLoss, "loss", r"loss\(\) returned shape \(\) .* expected shape \(32,\)"),
+    (LossWithoutGradient, "loss", "no gradient with respect to the output"),
     (LossInCompany, "loss", "one example alone"),
     (Upside, "score", "right answers score 0, no more than chance"),
     (Modest, "chance", "chance is declared to be 0.01"),
     (Uphill, "learnable", "the loss went from"),
-    (Undone, "budget", "budget must be a"),
+    (Warm, "budget", "schedule must be 'constant' or 'cosine', got 'warmup-cosine'"),
+    (BadLabels, "loss", "1 of 48 examples of test have labels out of range"),
+    (Undone, "budget", "budget must be a rulezoo.Budget"),
     (Terse, "options", "has no doc"),
     (Writable, "frozen_value", "can be written to"),
 ]
@@ -196,6 +227,10 @@ def test_the_honest_task_passes_them_all():
     assert {r.id: r.message for r in check_task(Honest()) if r.outcome != "passed"} == {
         "Honest:task_spec": "a bare task has no spec"
     }
+
+
+def test_a_score_may_be_a_truth_value():
+    assert [r.message for r in check_task(RightOrWrong()) if r.outcome == "failed"] == []
 
 
 def test_every_check_has_a_broken_task_of_its_own():

@@ -19,13 +19,14 @@ class TargetProjection(LearningRule):
     def init(self, net, params, batch, gen):
         outputs, keys = torch.Size(net.output_shape).numel(), net.keys("post")
         draw = {key: torch.rand(outputs, net.visits[key].width, generator=gen) * 2 - 1 for key in keys}
-        return State(buffers={key: (b / b.shape[1] ** 0.5).to(batch.x) for key, b in draw.items()})
+        dtype, device = net.memory_dtype(), batch.x.device
+        return State(buffers={key: b.to(device, dtype) / b.shape[1] ** 0.5 for key, b in draw.items()})
 
     def step(self, net, loss, params, state, batch, noise, t):
         cut = credit.cut(net, params, batch.x, net.keys("post"))
         error, mean = credit.output_error(loss, cut.output, batch.y)
         y = batch.y if batch.y.is_floating_point() else F.one_hot(batch.y, cut.output.shape[-1])
-        told = self.gain * y.flatten(1).to(batch.x) / len(batch.x)
+        told = self.gain * credit.rows(y).to(net.memory_dtype()) / len(y)
         signals = {key: (told @ state.buffers[key]).view_as(h) for key, h in cut.sites.items()}
         return Step(cut.pull(error, signals), state, mean)
 

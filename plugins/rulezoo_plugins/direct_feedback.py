@@ -44,7 +44,8 @@ class DirectFeedbackAlignment(LearningRule):
         buffers = {}
         for site in dict.fromkeys(net.visits[key].site for key in net.keys("post")):
             shape = len(_heard_by(net, site, torch.zeros(1, *net.output_shape))[0][0]), _width(net, site)
-            drawn = torch.randn(shape, generator=gen, dtype=batch.x.dtype, device=gen.device)
+            dtype = net.memory_dtype(*_visits(net, site))
+            drawn = torch.randn(shape, generator=gen, dtype=dtype, device=gen.device)
             buffers[f"feedback.{site}"] = self.scale / shape[1] ** 0.5 * drawn.to(batch.x.device)
         return State(buffers=buffers)
 
@@ -75,4 +76,4 @@ def _heard_by(net: Net, site: str, error: Tensor) -> list[Tensor]:
     visits = _visits(net, site)
     if error.ndim == 3 and error.shape[1] == len(visits):  # (batch, time, out), one visit a step
         return list(error.unbind(1))
-    return [error.flatten(1)] * len(visits)
+    return [credit.rows(error)] * len(visits)

@@ -48,7 +48,7 @@ class FeedbackAlignment(LearningRule):
     def _sizes(self, weight: Tensor) -> Tensor:
         return self.scale * weight.square().mean().sqrt()
 
-    def feedback(self, params: Tensors, state: State, noise: Tensors) -> Tensors:
+    def feedback(self, weights: Tensors, state: State, noise: Tensors) -> Tensors:
         """Name of a weight → the weight that the error sees in its place."""
         return {name.removeprefix("feedback."): b for name, b in state.buffers.items()}
 
@@ -56,7 +56,7 @@ class FeedbackAlignment(LearningRule):
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
     ) -> Step:
         """See `LearningRule.step`."""
-        feedback = self.feedback(params, state, noise)
+        feedback = self.feedback(net.tensors(params), state, noise)
         grads, mean = credit.through_feedback(net, loss, params, feedback, batch.x, batch.y)
         return Step(grads, state, mean)
 
@@ -69,10 +69,10 @@ class UniformSign(FeedbackAlignment):
         """Keep the size of every layer's initial weights, a scalar."""
         return State(buffers={f"size.{name}": self._sizes(p) for name, p in _weights(net, params).items()})
 
-    def feedback(self, params: Tensors, state: State, noise: Tensors) -> Tensors:
+    def feedback(self, weights: Tensors, state: State, noise: Tensors) -> Tensors:
         """sign(W) times the layer's size."""
         sizes = {name.removeprefix("size."): size for name, size in state.buffers.items()}
-        return {name: params[name].sign() * size for name, size in sizes.items()}
+        return {name: weights[name].sign() * size for name, size in sizes.items()}
 
 
 @dataclass(frozen=True)
@@ -81,40 +81,52 @@ class BatchRandomSign(UniformSign):
 
     def noise(self, net: Net, state: State, batch: Batch, gen: torch.Generator, t: int) -> Tensors:
         """|N(0, 1)| of every weight's shape."""
-        names = [name.removeprefix("size.") for name in state.buffers]
-        return {
-            name: torch.randn(net.shapes[name], generator=gen, dtype=batch.x.dtype, device=gen.device).abs()
-            for name in names
-        }
+        drawn = {}
+        for key, size in state.buffers.items():
+            name = key.removeprefix("size.")
+            shape = net.shapes[name] if name in net.shapes else net.fixed[name].shape
+            drawn[name] = torch.randn(shape, generator=gen, dtype=size.dtype, device=gen.device).abs()
+        return drawn
 
-    def feedback(self, params: Tensors, state: State, noise: Tensors) -> Tensors:
+    def feedback(self, weights: Tensors, state: State, noise: Tensors) -> Tensors:
         """sign(W) times the drawn sizes."""
-        return {name: b * noise[name] for name, b in super().feedback(params, state, noise).items()}
+        return {name: b * noise[name] for name, b in super().feedback(weights, state, noise).items()}
 
 
 @dataclass(frozen=True)
 class FixedRandomSign(FeedbackAlignment):
     """frSF: the signs of the forward weights, sizes drawn once."""
 
-    def feedback(self, params: Tensors, state: State, noise: Tensors) -> Tensors:
+    def feedback(self, weights: Tensors, state: State, noise: Tensors) -> Tensors:
         """sign(W) times the size of the fixed random weight."""
-        fixed = super().feedback(params, state, noise)
-        return {name: params[name].sign() * b.abs() for name, b in fixed.items()}
+        fixed = super().feedback(weights, state, noise)
+        return {name: weights[name].sign() * b.abs() for name, b in fixed.items()}
 
 
-def refusal(net: Net) -> str | None:
-    """Why errors cannot travel back through feedback weights alone, in a sentence; ``None`` when they can."""
-    params = net.init_params()
-    replaceable = credit.feedback_layers(net, params)
-    others = [name for name, p in params.items() if p.ndim > 1 and name not in replaceable]
-    if others:
-        return f"feedback weights exist for linear and convolution layers only, which {others[0]!r} does not belong to"
+def refusal(net: Net, *, plain: bool = False) -> str | None:
+    """Why errors cannot travel back through feedback weights alone, in a sentence; ``None`` when they can.
+
+    Args:
+        net: the network.
+        plain: whether the rule needs every weight to be a parameter that is used as it is.
+    """
+    if others := credit.true_weights(net, net.init_params()):
+        return (
+            f"errors would have to travel back through {others[0]!r}, and feedback weights exist for linear and "
+            "convolution layers only"
+        )
+    computed = [layer for layer in net.layers if layer.passes_error and not layer.plain]
+    if plain and computed:
+        return (
+            f"the weight of {computed[0].name!r} is computed from {' and '.join(computed[0].weights)}, and this rule "
+            "needs weights that are parameters"
+        )
     return None
 
 
 def _weights(net: Net, params: Tensors) -> Tensors:
     layers = credit.backward_layers(net, params)
-    return {name: p for name, p in params.items() if name in layers}
+    return {name: weight for name, weight in net.tensors(params).items() if name in layers}
 
 
 def _normal(like: Tensor, gen: torch.Generator) -> Tensor:

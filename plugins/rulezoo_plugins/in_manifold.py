@@ -59,6 +59,7 @@ class InManifold(LearningRule):
         buffers: Tensors = {}
         for name, rows in activity.items():
             thinned = _thinned(rows, self.samples)
+            thinned = thinned.to(torch.promote_types(thinned.dtype, torch.float32))
             for slot in range(min(self.refresh, -(-self.samples // len(thinned)))):
                 buffers[f"recent.{name}.{slot}"] = thinned
             buffers |= self.found(name, [thinned])
@@ -85,7 +86,7 @@ class InManifold(LearningRule):
         activity = look() if slots else {}
         for name, slot in slots.items():
             kept = buffers[f"recent.{name}.{slot}"]
-            rows = _thinned(activity[name], self.samples)[: len(kept)]
+            rows = _thinned(activity[name], self.samples)[: len(kept)].to(kept.dtype)
             buffers[f"recent.{name}.{slot}"] = torch.cat([rows, kept[len(rows) :]])
         return buffers
 

@@ -46,6 +46,11 @@ class KolenPollack(LearningRule):
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Refuse weights that no linear or convolution layer uses: they would silently learn by backprop."""
+        frozen = sorted(credit.backward_layers(net, net.init_params()) - net.shapes.keys())
+        if frozen:
+            return (
+                f"{frozen[0]!r} does not learn, so no increments could make its feedback weight agree with it"
+            )
         return refusal(net)
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:

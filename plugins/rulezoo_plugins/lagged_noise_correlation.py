@@ -63,9 +63,11 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         """Feedback of zeros, ``feedback.<site>`` of shape ``(L, o, n)``."""
         trial = course(net)
         shape = self.lags(trial.steps), trial.outputs, net.visits[trial.visits[0]].width
+        dtype = net.memory_dtype(*trial.visits)
+        zeros = torch.zeros(shape, dtype=dtype, device=batch.x.device)
         whole = super().init(net, params, batch, gen).buffers  # with a feedback for each visit
         buffers = {n: b for n, b in whole.items() if n not in {f"feedback.{key}" for key in trial.visits}}
-        return State(buffers={f"feedback.{trial.site}": batch.x.new_zeros(shape), **buffers})
+        return State(buffers={f"feedback.{trial.site}": zeros, **buffers})
 
     def noise(self, net: Net, state: State, batch: Batch, gen: torch.Generator, t: int) -> Tensors:
         """``kick``, standard normal coordinates ``(K, d)``, and ``when``, uniform in [0, 1) ``(K,)``."""
@@ -74,7 +76,7 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         visit = course(net).visits[0]
         kicks = self._perturbed_examples(len(batch.x), visits=1)
         dimensions = self.subspace(net, state, visit, kicks, t).coordinates
-        dtype, device = batch.x.dtype, gen.device
+        dtype, device = net.memory_dtype(visit), gen.device
         return {
             "kick": torch.randn(kicks, dimensions, generator=gen, dtype=dtype, device=device),
             "when": torch.rand(kicks, generator=gen, dtype=dtype, device=device),
@@ -106,7 +108,7 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         feedback = state.buffers[name]
         after, heard = following(answers, trial.answered(x.device), when, len(feedback))
         estimate = self._lagged_jacobians(space, z, after, heard, energy)
-        rate = self.rate * heard.any(0).to(x.dtype).view(-1, 1, 1)  # (L, 1, 1)
+        rate = self.rate * heard.any(0).to(feedback.dtype).view(-1, 1, 1)  # (L, 1, 1)
         return State(state.params, {**state.buffers, name: feedback + rate * (estimate - feedback)})
 
     def _steps_of(self, when: Tensor, trial: Course) -> Tensor:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, Task, credit, hp, manifold
 from rulezoo_plugins.in_manifold import InManifold
+from rulezoo_plugins.noise_correlation import coarsest_dtype
 
 Tensors = dict[str, Tensor]
 
@@ -60,10 +61,11 @@ class NodePerturbation(LearningRule):
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Nothing to remember; refuses a noise that rounding would drown."""
-        smallest = self._ROUNDING_MARGIN * torch.finfo(batch.x.dtype).eps
+        coarsest = coarsest_dtype(net)
+        smallest = self._ROUNDING_MARGIN * torch.finfo(coarsest).eps
         if self.sigma < smallest:
             raise OptionError(
-                f"sigma={self.sigma:g} drowns in the rounding of {batch.x.dtype}; use at least {smallest:.1g}"
+                f"sigma={self.sigma:g} drowns in the rounding of {coarsest}; use at least {smallest:.1g}"
             )
         return State()
 
@@ -82,7 +84,12 @@ class NodePerturbation(LearningRule):
             basis = self.basis(net, state, key)
             dimensions = net.visits[key].width if basis is None else basis.shape[1]
             drawn[key] = torch.randn(
-                self.draws, len(batch.x), dimensions, generator=gen, dtype=batch.x.dtype, device=gen.device
+                self.draws,
+                len(batch.x),
+                dimensions,
+                generator=gen,
+                dtype=net.memory_dtype(key),
+                device=gen.device,
             )
         return drawn
 
@@ -118,7 +125,9 @@ class NodePerturbation(LearningRule):
 
         def losses(sign: float) -> Tensor:
             def tap(key: str, activity: Tensor) -> Tensor:
-                return activity + sign * xi[key].view_as(activity) if key in xi else activity
+                if key not in xi:
+                    return activity
+                return (activity + sign * xi[key].view_as(activity)).to(activity.dtype)
 
             return loss(net.run(params, x, tap), y).view(self.draws, -1)
 
@@ -148,5 +157,5 @@ def _by_site(net: Net, sites: Tensors) -> Tensors:
     """Activity pooled over the visits of each site: site → ``(rows, n)``."""
     pooled: dict[str, list[Tensor]] = {}
     for key, activity in sites.items():
-        pooled.setdefault(net.visits[key].site, []).append(activity.flatten(1))
+        pooled.setdefault(net.visits[key].site, []).append(credit.rows(activity))
     return {site: torch.cat(rows) for site, rows in pooled.items()}

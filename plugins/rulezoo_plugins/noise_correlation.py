@@ -91,16 +91,19 @@ class NoiseCorrelation(LearningRule):
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Feedback of zeros, ``feedback.<visit>`` of shape ``(o, n)``."""
-        smallest = self._ROUNDING_MARGIN * torch.finfo(batch.x.dtype).eps
+        coarsest = coarsest_dtype(net)
+        smallest = self._ROUNDING_MARGIN * torch.finfo(coarsest).eps
         if self.response == "difference" and self.sigma < smallest:
             raise OptionError(
-                f"sigma={self.sigma:g} drowns in the rounding of {batch.x.dtype}; use at least {smallest:.1g}, or "
+                f"sigma={self.sigma:g} drowns in the rounding of {coarsest}; use at least {smallest:.1g}, or "
                 "response=derivative"
             )
         outputs = torch.Size(net.output_shape).numel()
         return State(
             buffers={
-                f"feedback.{key}": batch.x.new_zeros(outputs, net.visits[key].width)
+                f"feedback.{key}": torch.zeros(
+                    outputs, net.visits[key].width, dtype=net.memory_dtype(key), device=batch.x.device
+                )
                 for key in net.keys("post")
             }
         )
@@ -128,7 +131,7 @@ class NoiseCorrelation(LearningRule):
                 rows,
                 self.subspace(net, state, key, rows, t).coordinates,
                 generator=gen,
-                dtype=batch.x.dtype,
+                dtype=net.memory_dtype(key),
                 device=gen.device,
             )
             for key in net.keys("post")
@@ -149,7 +152,7 @@ class NoiseCorrelation(LearningRule):
         if t % self.every == 0:
             state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
         signals = {
-            key: (error.flatten(1) @ state.buffers[f"feedback.{key}"]).view_as(activity)
+            key: (credit.rows(error) @ state.buffers[f"feedback.{key}"]).view_as(activity)
             for key, activity in cut.sites.items()
         }
         return Step(cut.pull(error, signals), state, mean)
@@ -190,17 +193,19 @@ class NoiseCorrelation(LearningRule):
 
         def output(sign: float | Tensor) -> Tensor:
             def tap(key: str, activity: Tensor) -> Tensor:
-                return activity + sign * shift[key].view_as(activity) if key in shift else activity
+                if key not in shift:
+                    return activity
+                return (activity + sign * shift[key].view_as(activity)).to(activity.dtype)
 
             return net.run(params, x if rows == len(x) else x[which], tap)
 
         if self.response == "derivative":
-            change = _derivative(output, torch.zeros((), dtype=x.dtype, device=x.device))
+            change = _derivative(output, torch.zeros((), dtype=net.memory_dtype(), device=x.device))
         elif self.antithetic:
             change = (output(1.0) - output(-1.0)) / 2
         else:
             change = output(1.0) - (clean if rows == len(x) else clean[which])
-        change = change.flatten(1)
+        change = credit.rows(change)
         return {
             k: change if self.together else change[i * examples : (i + 1) * examples]
             for i, k in enumerate(keys)
@@ -328,7 +333,11 @@ class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
             site, units = net.visits[key].site, net.visits[key].width
             if f"basis.{site}" not in buffers:
                 drawn = torch.randn(
-                    units, min(self.rank, units), generator=gen, dtype=batch.x.dtype, device=gen.device
+                    units,
+                    min(self.rank, units),
+                    generator=gen,
+                    dtype=net.memory_dtype(key),
+                    device=gen.device,
                 )
                 buffers[f"basis.{site}"] = torch.linalg.qr(drawn).Q.to(batch.x.device)
         return State(state.params, buffers)
@@ -352,6 +361,12 @@ def _derivative(f: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     return slope
 
 
+def coarsest_dtype(net: Net) -> torch.dtype:
+    """The type, of those of all post-activation sites and the output, that rounds most."""
+    dtypes = {net.visits[key].dtype for key in net.keys("post")} | {net.output_dtype}
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+
+
 def _block(xi: Tensor, number: int, rows: int) -> Tensor:
     """The noise of one site on its own block of the rows, zero on the others': ``(rows, n)``."""
     before = number * len(xi)
@@ -367,5 +382,5 @@ def _by_site(net: Net, sites: Tensors) -> Tensors:
     """Activity pooled over the visits of each site: site → ``(rows, n)``."""
     pooled: dict[str, list[Tensor]] = {site: [] for site in _sites(net)}
     for key, activity in sites.items():
-        pooled[net.visits[key].site].append(activity.flatten(1))
+        pooled[net.visits[key].site].append(credit.rows(activity))
     return {site: visits[0] if len(visits) == 1 else torch.cat(visits) for site, visits in pooled.items()}

@@ -57,9 +57,10 @@ class RFLO(LearningRule):
         """The ``leak`` ``(n,)``, and ``feedback`` ``(o, n)``, drawn."""
         trial = course(net)
         shape = trial.outputs, net.visits[trial.visits[0]].width
-        drawn = torch.randn(shape, generator=gen, dtype=batch.x.dtype, device=gen.device)
-        feedback = self.scale / shape[1] ** 0.5 * drawn.to(batch.x)
-        return State(buffers={"leak": _leak(net).to(batch.x), "feedback": feedback})
+        dtype, device = net.memory_dtype(*trial.visits), batch.x.device
+        drawn = torch.randn(shape, generator=gen, dtype=dtype, device=gen.device)
+        feedback = self.scale / shape[1] ** 0.5 * drawn.to(device)
+        return State(buffers={"leak": _leak(net).to(device, dtype), "feedback": feedback})
 
     def feedback(self, net: Net, params: Tensors, state: State) -> Tensor:
         """B, ``(o, n)``."""
@@ -116,7 +117,8 @@ class LearntRFLO(KickedNoiseCorrelation):
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Adds the ``leak`` ``(n,)``."""
         state = super().init(net, params, batch, gen)
-        return State(state.params, {**state.buffers, "leak": _leak(net).to(batch.x)})
+        dtype = net.memory_dtype(*course(net).visits)
+        return State(state.params, {**state.buffers, "leak": _leak(net).to(batch.x.device, dtype)})
 
     def signals(self, net: Net, error: Tensor, state: State) -> Tensors:
         """See `KickedNoiseCorrelation.signals`."""
@@ -154,12 +156,43 @@ def why_not_online(net: Net) -> str | None:
         return "nothing recurs: the network has no site of kind 'recurrent', an edge that could be cut"
     if (reason := why_no_course(net)) is not None:
         return reason
+    if _remembers_elsewhere(net):
+        return (
+            "the past must reach a step through the site of kind 'post' alone, and here something else carries it, "
+            "such as the membrane potential of spiking neurons; put the site on that state"
+        )
     params = net.init_params()
     others = {name: 1.5 * p + 0.1 for name, p in params.items()}
     leaks = torch.cat([_own_memory(net, p, sign) for p in (params, others) for sign in (1, -1)])
     if not torch.allclose(leaks, leaks[:1]):
         return "without its recurrent edges a neuron must forget at a constant rate, and here the rate varies"
     return None
+
+
+@torch.no_grad()
+def _remembers_elsewhere(net: Net) -> bool:
+    """Whether the last state depends on the first input even if all states and recurrent edges before it are held.
+
+    Seen where the input's second axis is time, one visit of the state for each step.
+    """
+    visits, x, params = net.keys("post"), net.example, net.init_params()
+    if x.ndim < 2 or x.shape[1] != len(visits):
+        return False
+    held: Tensors = {}
+    net.run(params, x, lambda key, activity: held.setdefault(key, activity))
+
+    def last(first: Tensor) -> Tensor:
+        seen: Tensors = {}
+
+        def hold(key: str, activity: Tensor) -> Tensor:
+            seen[key] = activity
+            return held[key]
+
+        net.run(params, torch.cat([first.unsqueeze(1), x[:, 1:]], 1), hold)
+        return seen[visits[-1]]
+
+    others = (torch.zeros_like(x[:, 0]), 3 * x[:, 0] if x.is_floating_point() else x[:, -1])
+    return any(not torch.allclose(last(first), held[visits[-1]]) for first in others)
 
 
 def _leak(net: Net) -> Tensor:
@@ -176,7 +209,7 @@ def _own_memory(net: Net, params: Tensors, sign: int) -> Tensor:
         sign: of every second neuron in the probe. Two signs give one answer only where neurons do not mix.
     """
     visits = net.keys("post")
-    probe = torch.ones(net.visits[visits[0]].width, dtype=net.example.dtype, device=net.example.device)
+    probe = torch.ones_like(net.zeros(visits[0], 1)[0].flatten())
     probe[1::2] = sign
 
     def states(offsets: Tensors) -> Tensors:
@@ -185,13 +218,13 @@ def _own_memory(net: Net, params: Tensors, sign: int) -> Tensor:
         def tap(key: str, activity: Tensor) -> Tensor:
             if key not in offsets:
                 return activity.detach() if net.visits[key].kind == "recurrent" else activity
-            seen[key] = activity.flatten(1)
+            seen[key] = credit.rows(activity)
             return activity.detach() + offsets[key].view_as(activity)
 
-        net.run(params, net.example, tap)
+        net.run(params, net.example[:1], tap)
         return seen
 
-    silent = {key: net.example.new_zeros(1, len(probe)) for key in visits}
+    silent = {key: credit.rows(net.zeros(key, 1)) for key in visits}
     seen, pull = torch.func.vjp(states, silent)[:2]
     (remains,) = pull({key: probe.expand_as(state) for key, state in seen.items()})
     return torch.cat([remains[key] for key in visits[:-1]]) * probe

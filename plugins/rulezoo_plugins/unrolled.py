@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rulezoo import Net
+from rulezoo import Net, credit
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Course:
         """
         if self.every_step:
             return answers.flatten(2) if answers.ndim > 2 else answers.unsqueeze(-1)
-        return F.pad(answers.flatten(1).unsqueeze(1), (0, 0, self.steps - 1, 0))
+        return F.pad(credit.rows(answers).unsqueeze(1), (0, 0, self.steps - 1, 0))
 
     def answered(self, device: torch.device) -> Tensor:
         """Whether the network answers at a step, ``(T,)``."""

@@ -53,13 +53,13 @@ class WeightMirror(LearningRule):
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Refuse weights that no linear or convolution layer uses: they would silently learn by backprop."""
-        return refusal(net)
+        return refusal(net, plain=True)
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Feedback weights of zeros, ``feedback.<weight>`` of the weight's shape."""
-        layers = credit.backward_layers(net, params)
+        weights, layers = net.tensors(params), credit.backward_layers(net, params)
         return State(
-            buffers={f"feedback.{name}": torch.zeros_like(params[name]) for name in params if name in layers}
+            buffers={f"feedback.{name}": torch.zeros_like(w) for name, w in weights.items() if name in layers}
         )
 
     def basis(self, state: State, name: str) -> Tensor | None:
@@ -89,11 +89,11 @@ class WeightMirror(LearningRule):
         """See `LearningRule.step`."""
         state = self.remember(net, params, batch.x, state, t)
         rate = max(self.rate, 1 / (t // self.every + 1))
-        buffers = dict(state.buffers)
+        buffers, weights = dict(state.buffers), net.tensors(params)
         for name, z in noise.items():
             feedback = buffers[f"feedback.{name}"]
             # Under autocast the estimate is of lower precision than what is remembered.
-            estimate = _mirrored(params[name], z, self.basis(state, name)).to(feedback.dtype)
+            estimate = _mirrored(weights[name], z, self.basis(state, name)).to(feedback.dtype)
             buffers[f"feedback.{name}"] = torch.lerp(feedback, estimate, rate)
         state = State(state.params, buffers)
         grads, mean = credit.through_feedback(net, loss, params, _feedback(state), batch.x, batch.y)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rulezoo.claims.design import Arm, Claim, Profile
 from rulezoo.claims.evidence import Evidence, gather
 from rulezoo.comparison.execution import execute
+from rulezoo.comparison.inspection import Inspector
 from rulezoo.comparison.plan import plan
 from rulezoo.errors import UserError
 from rulezoo.results.store import Store
@@ -49,6 +50,7 @@ def run(
     data: Path | None = None,
     download: bool = False,
     threads: int | None = None,
+    report: Callable[[], None] = lambda: None,
 ) -> Evidence:
     """Run what is missing of a claim's profile, and return all there is.
 
@@ -63,6 +65,7 @@ def run(
         data: folder of data sets.
         download: whether data sets may be downloaded into it.
         threads: torch's threads in each process.
+        report: called when an examination of tasks begins.
 
     Raises:
         UserError: before the first training, if a rule, a task or an option of the study does not exist; later, if a
@@ -74,6 +77,8 @@ def run(
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
     provisional = {tuning.name: tuning.values[0] for tuning in study.tunings}
     _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], registry, device))
+
+    inspector = Inspector(data, download=download, report=report)
 
     def go(arms: Sequence[Arm]) -> Evidence:
         for probes, group in _by_probes(arms).items():
@@ -89,6 +94,7 @@ def run(
                     threads=threads,
                     probes=probes,
                     together=None if study.together or device != "cpu" else 1,
+                    inspector=inspector,
                 )
         return stored(root, claim, profile, device)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from rulezoo import __version__
+from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.lazy import GIVEN, Command, LazyGroup
 from rulezoo.discovery.plugins import FILES
 
@@ -46,7 +47,7 @@ PLUGIN = click.Option(
     ["--plugin"],
     metavar="FILE",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    type=UserPath(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
     callback=_hand_on,
     expose_value=False,
     help=f"Load rules and tasks from a Python file, too; may be repeated.  [also: ${FILES}]",

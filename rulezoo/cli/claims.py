@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
+from rulezoo.cli.arguments import UserPath
+from rulezoo.cli.common import checking, going_on_later, name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.errors import unknown
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 out_option = click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False, path_type=Path),
     default=Path("leaderboard/claims"),
     show_default=True,
     help="The folder of the claims' results; each profile of a claim has a store of its own there.",
@@ -52,7 +53,7 @@ def listing(out: Path) -> None:
               help="Where to compute; auto is the CPU for quick, and for full the GPU when there is one.")  # fmt: skip
 @executor_options
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
-              type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
+              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
     "--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets."
 )
@@ -73,12 +74,14 @@ def run(
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
     from rulezoo.cli.progress import progress
+    from rulezoo.comparison.inspection import load
 
     claim = _claim(name)
     by = workers(wanted, "cpu" if profile == "quick" and device == "auto" else device)
     study = claim.studies[profile]
     say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
     with going_on_later():
+        load([], [], {})
         evidence = running.run(
             claim,
             profile,
@@ -90,6 +93,7 @@ def run(
             data=data_root,
             download=download,
             threads=by.threads,
+            report=checking,
         )
     _tell(Finding(claim, profile, evidence))
     if name_failed(evidence.records):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.lazy import GIVEN
 from rulezoo.discovery.registry import PluginInfo, Registry, discover
 from rulezoo.text import brief, clean
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 out_option = click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=UserPath(file_okay=False, path_type=Path),
     default=Path("rulezoo-results"),
     show_default=True,
     envvar="RULEZOO_RESULTS",
@@ -49,6 +50,18 @@ def registry() -> Registry:
     return found
 
 
+def tell_of_blocks(zoo: Registry, task: str, rules: Sequence[str], depth: int) -> None:
+    """Say before training which rules will send errors through several layers although they declare not to."""
+    declared = {name: zoo.rules[name].spec.plausibility for name in rules if name in zoo.rules}
+    concerned = [name for name, one in declared.items() if one is not None and not one.backward_pass]
+    if concerned:
+        say(
+            f"note: on {task} up to {depth} layers lie in series between two sites, and errors of "
+            f"{', '.join(concerned)} will travel back through their forward weights: the leaderboard will say "
+            f"'within blocks of {depth}'; rulezoo.add_sites(model) puts sites between all layers"
+        )
+
+
 def _not_in_order(plugins: Sequence[PluginInfo]) -> str:
     failed = sum(bool(plugin.traceback) for plugin in plugins)
     clashing = len(plugins) - failed
@@ -65,6 +78,12 @@ def count(n: int, thing: str) -> str:
 def say(sentence: str) -> None:
     """One line on stderr: a warning, or a note beside the output."""
     click.echo(f"rulezoo: {clean(sentence)}", err=True)
+
+
+def checking() -> None:
+    """One line on a terminal, before tasks are checked."""
+    if sys.stderr.isatty():
+        say("checking tasks…")
 
 
 def name_failed(records: Iterable[Record]) -> bool:

@@ -7,11 +7,14 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
+from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import (
+    checking,
     count,
     going_on_later,
     name_failed,
@@ -20,17 +23,19 @@ from rulezoo.cli.common import (
     print_table,
     registry,
     say,
+    tell_of_blocks,
 )
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.progress import progress
 from rulezoo.comparison.execution import execute
+from rulezoo.comparison.inspection import Inspector, load
 from rulezoo.comparison.jobs import CHECKPOINT
 from rulezoo.comparison.plan import Cell, check_compiler, plan
 from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
 from rulezoo.leaderboard import board, formats
 from rulezoo.leaderboard import tuned as report
-from rulezoo.results.freshness import FAILED, RETRY, stale, wanted_again
+from rulezoo.results.freshness import FAILED, RETRY, mixed_data, stale, wanted_again
 from rulezoo.results.records import Precision, Record
 from rulezoo.results.store import Store
 from rulezoo.tuning import study
@@ -44,7 +49,9 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
         name, dot, option = left.rpartition(".")
         if not (equals and dot and name and option):
             raise click.BadParameter(f"{value!r} must read NAME.OPTION=VALUE, like nmnc.rank=64")
-        options.setdefault(name, {})[option] = text
+        before = options.setdefault(name, {}).setdefault(option, text)
+        if before != text:
+            raise click.BadParameter(f"{left} is given twice, as {before!r} and as {text!r}; give it once")
     return options
 
 
@@ -88,7 +95,7 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
               help="Run again what is stored: failed, stale (its code has changed), all, or statuses such as "
               "timeout,killed. Old records stay until there are new ones.")  # fmt: skip
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
-              type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
+              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option(
     "--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets."
 )
@@ -119,8 +126,9 @@ def compare(
     command goes on where it was stopped. Exits with 1 when a run failed or diverged.
     """
     # `evaluate` is no option: `rulezoo tune` leaves the comparison out.
-    found, store = registry(), Store(out)
     with going_on_later():
+        load(rules, tasks, options)
+        found, store = registry(), Store(out)
         by = workers(wanted, device)
         if compiled and wanted.executor == "local":  # elsewhere, only those machines know
             check_compiler(by.device)
@@ -133,6 +141,10 @@ def compare(
             options,
             epochs,
             precision,
+        )
+
+        inspector = Inspector(
+            data_root, download=download, report=checking, note=partial(tell_of_blocks, found)
         )
 
         def go(cells: Sequence[Cell], store: Store, probes: int = 0) -> None:
@@ -150,6 +162,7 @@ def compare(
                     again=wanted_again(retry, found),
                     compiled=compiled,
                     together=together,
+                    inspector=inspector,
                 )
 
         def begin(first: int, last: int) -> None:
@@ -183,6 +196,11 @@ def _hints(records: Sequence[Record], found: Registry, *, retried: bool, compile
         yield "what failed is stored, too; the same command with --retry failed runs it again"
     if not retried and any(stale(record, found) for record in records):
         yield "some results are of older code; the same command with --retry stale runs them again"
+    if mixed_data(records):
+        yield (
+            "results of one task come from different data, as the table says; if the task's data were changed, the same "
+            "command with --retry all runs all of them again"
+        )
     if compiled and (
         plain := sum(not record.answered.compiled for record in records if record.status == "ok")
     ):

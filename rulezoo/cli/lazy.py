@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 
 import click
 
+from rulezoo.cli.arguments import refuse_twice
 from rulezoo.errors import UserError, unknown
 from rulezoo.text import clean
 
@@ -48,6 +49,7 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.table = table
         self.everywhere = everywhere
+        self.ready: list[click.Command] = []
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
@@ -58,6 +60,9 @@ class LazyGroup(click.Group):
         if cmd_name not in self.table:
             return None
         command = self.table[cmd_name].load()
+        if command not in self.ready:  # a command is a value of its module, and may be asked for twice
+            refuse_twice(command)
+            self.ready.append(command)
         command.params += [option for option in self.everywhere if option not in command.params]
         return command
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import names, out_option, registry, say
 from rulezoo.errors import UserError, unknown
 from rulezoo.leaderboard.board import build
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     "--rule", "--rules", "rules", metavar="A,B", multiple=True, callback=names, help="Only these rules."
 )
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="table", show_default=True)
-@click.option("--html", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+@click.option("--html", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
               help="Write a site into a folder instead: it opens from disk, without a network.")  # fmt: skip
-@click.option("--claims", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path),
+@click.option("--claims", metavar="DIR", type=UserPath(exists=True, file_okay=False, path_type=Path),
               help="The folder of the claims' results, to have their page on the site.")  # fmt: skip
 @click.option(
     "--serve", is_flag=True, help="Show the site at an address of this machine, to this machine only."

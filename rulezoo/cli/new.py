@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from rulezoo import scaffold
+from rulezoo.cli.arguments import UserPath
 
 
 @click.command()
@@ -15,7 +16,7 @@ from rulezoo import scaffold
 @click.option(
     "--package", is_flag=True, help="Write a whole distribution, with tests and a workflow, not one file."
 )
-@click.option("--to", "folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), default=Path(),
+@click.option("--to", "folder", metavar="DIR", type=UserPath(file_okay=False, path_type=Path), default=Path(),
               help="Where to write.  [default: here]")  # fmt: skip
 def new(kind: scaffold.Kind, name: str, package: bool, folder: Path) -> None:
     """Write a rule or task of your own to start from.

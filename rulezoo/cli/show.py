@@ -10,7 +10,6 @@ import click
 from rulezoo.cli.common import print_table, registry
 from rulezoo.discovery.plugins import foreign
 from rulezoo.discovery.registry import Found, Registry
-from rulezoo.errors import unknown
 from rulezoo.options import Option, as_text, declared
 from rulezoo.specs import RuleSpec, TaskSpec
 from rulezoo.task import Task
@@ -24,7 +23,7 @@ def show(name: str) -> None:
     rules = {known for kind, known in zoo.clashes if kind == "rule"} | {*zoo.rules}
     tasks = {known for kind, known in zoo.clashes if kind == "task"} | {*zoo.tasks}
     if name not in rules | tasks:
-        raise unknown("rule or task", name, [*zoo.rules, *zoo.tasks], "rulezoo list")
+        raise zoo.unknown("rule or task", name, [*zoo.rules, *zoo.tasks], "rulezoo list")
     if name in rules:
         _show_rule(zoo, name)
     if name in tasks:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from rulezoo.cli.arguments import UserPath
+
 
 def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     options = {}
@@ -24,7 +26,7 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 @click.option("-o", "options", metavar="OPTION=VALUE", multiple=True, callback=_options,
               help="An option of the rule or task, like rank=64; may be repeated.")  # fmt: skip
 @click.option("--data", "root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
-              type=click.Path(file_okay=False, path_type=Path), help="Folder of data sets, for a task.")  # fmt: skip
+              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for a task.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="Text to read, or JSON.")  # fmt: skip
 @click.pass_context

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rulezoo.comparison.inspection import Inspector
 from rulezoo.comparison.jobs import CHECKPOINT, Job, is_done, tidy
-from rulezoo.errors import UserError
 from rulezoo.results import journal, leases
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def execute(
     again: Callable[[Record], bool] = lambda record: False,
     compiled: bool = False,
     together: int | None = None,
+    inspector: Inspector | None = None,
 ) -> None:
     """Run what is missing.
 
@@ -47,9 +48,11 @@ def execute(
         again: which records are to be replaced: they are set aside, and their runs are done like those that are missing.
         compiled: let `torch.compile` take the steps.
         together: how many seeds of a cell to train together, at most; ``None`` = all of them.
+        inspector: examines the tasks; one that is kept does not examine a task again.
 
     Raises:
         StoreError: if the store cannot be written; before the first training where that can be known.
+        TaskError: if a task cannot be trained on; before the first training.
         DataMissing: if a task's data are not there; before the first training.
     """
     missing = [
@@ -64,7 +67,7 @@ def execute(
         return
     store.check_writable()
     leases.check(store)
-    _look_for_data([cell for cell, _ in missing], data, download=download)
+    (inspector or Inspector(data, download=download)).check(cell for cell, _ in missing)
     for asked in [asked for cell in cells for asked in cell.asked]:
         if (record := store.get(asked)) and again(record):
             store.set_aside(asked)
@@ -99,17 +102,6 @@ def _groups(cell: Cell, seeds: Sequence[int], together: int | None) -> list[tupl
     groups = (every[begin : begin + size] for begin in range(0, len(every), size))
     chosen = (tuple(seed for seed in group if seed in seeds) for group in groups)
     return [group for group in chosen if group]
-
-
-def _look_for_data(cells: Sequence[Cell], data: Path | None, *, download: bool) -> None:
-    """Have every task find its data. They are thrown away: the jobs, in other processes, read them again."""
-    for task in {cell.task_name: cell.task for cell in cells}.values():
-        try:
-            task.data(data, download=download)
-        except Exception as error:
-            if isinstance(error, UserError):
-                raise
-            # Foreign code: its jobs will meet it, too, and record it, and the other tasks go on.
 
 
 def outstanding(

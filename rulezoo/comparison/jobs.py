@@ -128,6 +128,7 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
 def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
     import torch
 
+    from rulezoo.comparison import contract
     from rulezoo.training import allocator, runner
 
     allocator.prepare()
@@ -141,6 +142,7 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
             tell(done, total)
 
         data = cell.task.data(job.data)
+        digest = contract.digest(data)  # of the very tensors that are trained on
         device = torch.device(job.device)
         outcomes = runner.run(
             cell.rule,
@@ -157,7 +159,7 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
         )
         with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16"):
             for seed, outcome in outcomes:
-                store.put(of_outcome(cell, missing[seed], outcome, started))
+                store.put(of_outcome(cell, missing[seed], outcome, started, digest))
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:

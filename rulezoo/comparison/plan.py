@@ -92,7 +92,8 @@ def plan(
         precision: of the arithmetic.
 
     Raises:
-        UserError: an unknown name or option, an illegal value, or an option of what is not compared.
+        UserError: an unknown name or option, an illegal value, an option of what is not compared, or a task with a
+            budget that nothing can be trained with.
     """
     rules = rules or [name for name, found in registry.rules.items() if DEFAULT in found.spec.tags]
     tasks = tasks or [name for name, found in registry.tasks.items() if DEFAULT in found.spec.tags]
@@ -107,7 +108,12 @@ def plan(
                 f"{', '.join(tasks)}"
             )
     made_rules = {name: registry.make_rule(name, options.get(name, {})) for name in rules}
+    from rulezoo.comparison.contract import declaration_problem  # brings torch, as the tasks do
+
     made_tasks = {name: registry.make_task(name, options.get(name, {})) for name in tasks}
+    for name, task in made_tasks.items():
+        if problem := declaration_problem(task):
+            raise UserError(f"task {name!r}: {problem}")
     return [
         _cell(registry.rule(r), rule, registry.task(t), task, seeds, device, options, epochs, precision)
         for t, task in made_tasks.items()

@@ -15,11 +15,23 @@ if TYPE_CHECKING:
     from rulezoo.training.outcome import Outcome
 
 
-def of_outcome(cell: Cell, asked: Asked, outcome: Outcome, started: datetime) -> Record:
-    """The record of a run that came to an end in its process, well or not."""
+def of_outcome(
+    cell: Cell, asked: Asked, outcome: Outcome, started: datetime, data: str | None = None
+) -> Record:
+    """The record of a run that came to an end in its process, well or not.
+
+    Args:
+        cell: what was run.
+        asked: the run.
+        outcome: what came of it.
+        started: when it began.
+        data: digest of the data.
+    """
     return Record(
         asked=asked,
-        answered=_answered(cell, asked.device, started, outcome.seeds_together, compiled=outcome.compiled),
+        answered=_answered(
+            cell, asked.device, started, outcome.seeds_together, compiled=outcome.compiled, data=data
+        ),
         status=outcome.status,
         reason=outcome.reason,
         traceback=outcome.traceback,
@@ -36,6 +48,7 @@ def of_outcome(cell: Cell, asked: Asked, outcome: Outcome, started: datetime) ->
         cost=_cost(outcome),
         logs=_logs(outcome),
         parameters=outcome.parameters,
+        block_depth=outcome.block_depth,
         probes=list(outcome.probes),
     )
 
@@ -56,7 +69,13 @@ def of_failure(
 
 
 def _answered(
-    cell: Cell, device: Device, started: datetime, seeds_together: int, *, compiled: bool
+    cell: Cell,
+    device: Device,
+    started: datetime,
+    seeds_together: int,
+    *,
+    compiled: bool,
+    data: str | None = None,
 ) -> Answered:
     return answered(
         device=device,
@@ -69,6 +88,7 @@ def _answered(
         rule_code=code_of(cell.rule_module),
         task_code=code_of(cell.task_module),
         compiled=compiled,
+        data=data,
     )
 
 

@@ -48,12 +48,14 @@ class Source:
         distribution: what it was installed with, or the file's name.
         version: of the distribution, or the hash of the file's text.
         load: imports it.
+        module: the module's name.
     """
 
     name: str
     distribution: str
     version: str
     load: Callable[[], object]
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Answer:
 
 def installed() -> list[Source]:
     """The plugins of installed distributions, in an order that does not depend on the disk."""
-    sources = [Source(e.name, *_about(e.dist), e.load) for e in entry_points(group=hookspecs.GROUP)]
+    sources = [Source(e.name, *_about(e.dist), e.load, e.module) for e in entry_points(group=hookspecs.GROUP)]
     return sorted(sources, key=lambda source: (source.distribution, source.name))
 
 
@@ -105,6 +107,11 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
+def is_loaded(source: Source) -> bool:
+    """Whether this process has imported the module of a plugin."""
+    return source.module in sys.modules
+
+
 def _about(dist: Distribution | None) -> tuple[str, str]:
     try:
         assert dist is not None
@@ -119,7 +126,12 @@ def _file(path: Path) -> Source:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     except OSError:
         digest = "?"  # loading it fails for the same reason, and says so
-    return Source(path.name, path.name, f"sha256:{digest}", partial(_load_file, path, digest))
+    load = partial(_load_file, path, digest)
+    return Source(path.name, path.name, f"sha256:{digest}", load, _module_of(path, digest))
+
+
+def _module_of(path: Path, digest: str) -> str:
+    return f"{FILE_MODULE}{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
 
 
 def _load_file(path: Path, digest: str) -> ModuleType:
@@ -128,7 +140,7 @@ def _load_file(path: Path, digest: str) -> ModuleType:
     A changed file is thus another module, and every process that reads the same file gives it the same name,
     so that ``f"{__name__}:MyRule"`` and pickles resolve.
     """
-    name = f"{FILE_MODULE}{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
+    name = _module_of(path, digest)
     if name in sys.modules:
         return sys.modules[name]
     loader = _FreshLoader(name, str(path))

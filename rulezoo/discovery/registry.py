@@ -5,16 +5,17 @@ Nothing here imports torch; the classes of plugins are imported by `Registry.mak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rulezoo.discovery import plugins
-from rulezoo.discovery.plugins import Answer, foreign
-from rulezoo.errors import AmbiguousName, PluginError, unknown
+from rulezoo.discovery.plugins import Answer, Source, foreign
+from rulezoo.errors import AmbiguousName, PluginError, UnknownName, unknown
 from rulezoo.options import configure
 from rulezoo.specs import RuleSpec, TaskSpec
+from rulezoo.text import brief
 
 if TYPE_CHECKING:
     from rulezoo.rule import LearningRule
@@ -97,7 +98,14 @@ class Registry:
             return known[name]
         if rivals := self.clashes.get((kind, name)):
             raise AmbiguousName(f"{_claim(kind, name, rivals)}; uninstall or rename one of them")
-        raise unknown(kind, name, known, f"rulezoo list {kind}s")
+        raise self.unknown(kind, name, known, f"rulezoo list {kind}s")
+
+    def unknown(self, kind: str, name: str, known: Iterable[str], listing: str) -> UnknownName:
+        """The error of `rulezoo.errors.unknown`, with the plugins that failed to load: one may offer what was asked for."""
+        reasons = [
+            f"plugin {p.name!r} failed to load: {brief(p.reason)}" for p in self.plugins if p.traceback
+        ]
+        return UnknownName("; ".join([str(unknown(kind, name, known, listing)), *reasons]))
 
     def rule_class(self, name: str) -> type[LearningRule]:
         """The class of a rule, imported.
@@ -148,17 +156,22 @@ def _load(what: str, found: Found[S], base: type[C]) -> type[C]:
     return cls
 
 
-def discover(files: Sequence[Path] = ()) -> Registry:
+def discover(files: Sequence[Path] = (), before: Callable[[Source], None] = lambda source: None) -> Registry:
     """Find and ask every plugin.
 
     Args:
-        files: single-file plugins, beside those of ``$RULEZOO_PLUGINS``.
+        files: single-file plugins, in addition to those of ``$RULEZOO_PLUGINS``.
+        before: called with each plugin before it is imported.
 
     Returns:
         the registry; a plugin that fails is in `Registry.plugins` with its reason and nowhere else.
     """
     sources = (*plugins.installed(), *plugins.single_files(files))
-    return _assemble([plugins.ask(source) for source in sources])
+    answers = []
+    for source in sources:
+        before(source)
+        answers.append(plugins.ask(source))
+    return _assemble(answers)
 
 
 def _assemble(answers: Sequence[Answer]) -> Registry:

@@ -17,13 +17,14 @@ What a tuning chose may differ from task to task: see `rulezoo.leaderboard.rows`
 from __future__ import annotations
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import names
 from rulezoo.leaderboard.grid import Grid, arrange, test_score
+from rulezoo.results.freshness import mixed_data
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -167,7 +168,9 @@ def of(
     from rulezoo.leaderboard.scores import standings
 
     marks = {name: declared.marks() for name, declared in (plausibility or {}).items() if declared}
-    rows = [_row(grid, standing, marks, stale) for standing in standings(grid.scores())]
+    shown = [run for row, column in grid.cells for run in grid.runs(row, column)]
+    mixed = mixed_data(shown)
+    rows = [_row(grid, standing, marks, stale, mixed) for standing in standings(grid.scores())]
     sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
     return Board(
         columns=tuple(_columns(grid)),
@@ -231,6 +234,18 @@ def _stale_notes(runs: list[Record], stale: Callable[[Record], str | None]) -> t
     return tuple(f"stale: {words} ({k} of {len(runs)})" for words, k in sorted(said.items()))
 
 
+def _data_notes(row: str, runs: list[Record], mixed: Mapping[str, str]) -> tuple[str, ...]:
+    """Which seeds were trained on other data than the rest of the table."""
+    seeds: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        if sentence := mixed.get(run.asked.key):
+            seeds[sentence].append(str(run.asked.seed))
+    return tuple(
+        f"mixed data: {row}, seed{'s' * (len(which) > 1)} {', '.join(which)}: {sentence}"
+        for sentence, which in sorted(seeds.items())
+    )
+
+
 def _said(record: Record) -> str:
     status = "no test score" if record.status == "ok" else record.status.replace("_", " ")
     reason = clean(record.reason or "")
@@ -243,6 +258,7 @@ def _row(
     standing: Standing,
     marks: Mapping[str, dict[str, str]],
     stale: Callable[[Record], str | None],
+    mixed: Mapping[str, str],
 ) -> Row:
     group = grid.rows[standing.rule]
     asked = group.runs[0].asked
@@ -251,19 +267,67 @@ def _row(
         version=asked.rule_version,
         options=group.options,
         label=standing.rule,
-        cells=tuple(_cell_at(grid, standing.rule, column, stale) for column in grid.columns),
+        cells=tuple(_cell_at(grid, standing.rule, column, marks, stale, mixed) for column in grid.columns),
         score=standing.score,
         gap=standing.gap,
-        plausibility={clean(name): clean(mark) for name, mark in marks.get(asked.rule, {}).items()},
+        plausibility={
+            clean(name): clean(mark)
+            for name, mark in _measured(
+                marks.get(asked.rule, {}), [run for c in grid.columns for run in grid.runs(standing.rule, c)]
+            ).items()
+        },
         ruleset=group.ruleset,
     )
 
 
-def _cell_at(grid: Grid, row: str, column: str, stale: Callable[[Record], str | None]) -> Cell | None:
+def _measured(marks: dict[str, str], runs: Iterable[Record]) -> dict[str, str]:
+    """The declared marks, with what was measured in place of a "no" that holds between blocks only."""
+    deepest = _deepest(marks, runs)
+    return marks | {"backward_pass": within_blocks(deepest)} if deepest > 1 else marks
+
+
+def _deepest(marks: Mapping[str, str], runs: Iterable[Record]) -> int:
+    """Layers in series that the errors of a rule without a backward pass travelled through; 1 for other rules."""
+    if marks.get("backward_pass") != "no":
+        return 1
+    return max((run.block_depth or 1 for run in runs), default=1)
+
+
+def within_blocks(depth: int) -> str:
+    """The mark of a rule whose errors travel through blocks of so many layers, and no further."""
+    return f"within blocks of {depth}"
+
+
+def _block_notes(marks: Mapping[str, str], runs: Iterable[Record]) -> tuple[str, ...]:
+    deepest = _deepest(marks, runs)
+    if deepest < 2:
+        return ()
+    sentence = (
+        f"{within_blocks(deepest)}: up to {deepest} layers lie in series between two sites of this network, and errors "
+        "travelled back through their forward weights, although the rule declares no backward pass; sites between all "
+        "layers (rulezoo.add_sites) would stop them"
+    )
+    return (sentence,)
+
+
+def _cell_at(
+    grid: Grid,
+    row: str,
+    column: str,
+    marks: Mapping[str, dict[str, str]],
+    stale: Callable[[Record], str | None],
+    mixed: Mapping[str, str],
+) -> Cell | None:
     latest = grid.runs(row, column)
     old = len(grid.cells.get((row, column), ())) - len(latest)
     if not latest:
         return None
     cell = _cell(latest, old)
     setting = grid.settings.get((row, column), "")
-    return replace(cell, setting=setting, notes=(*cell.notes, *_stale_notes(latest, stale)))
+    notes = (
+        *cell.notes,
+        *_block_notes(marks.get(latest[0].asked.rule, {}), latest),
+        *_stale_notes(latest, stale),
+        *_data_notes(row, latest, mixed),
+    )
+    return replace(cell, setting=setting, notes=notes)

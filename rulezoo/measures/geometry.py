@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from rulezoo import manifold
+from rulezoo import credit, manifold
 from rulezoo.measures.dimension import principal_angles
 from rulezoo.net import Net, Tensors
 
@@ -39,7 +39,7 @@ def angles(a: Tensor, b: Tensor) -> Tensor:
 
     Kahan's formula in float64: unlike the arc cosine it keeps its precision for small angles.
     """
-    u, v = (_unit(rows.flatten(1).cpu().double()) for rows in (a, b))
+    u, v = (_unit(credit.rows(rows).cpu().double()) for rows in (a, b))
     return torch.rad2deg(2 * torch.atan2(vector_norm(u - v, dim=1), vector_norm(u + v, dim=1)))
 
 
@@ -61,14 +61,14 @@ def jacobians(net: Net, params: Tensors, x: Tensor, sites: Mapping[str, Sequence
     keys = [key for visits in sites.values() for key in visits]
 
     def outputs(offsets: Tensors) -> Tensor:
-        return net.run(params, x, lambda key, h: h + offsets[key] if key in offsets else h).flatten(1)
+        return credit.rows(net.run(params, x, lambda key, h: h + offsets[key] if key in offsets else h))
 
-    zeros = {key: x.new_zeros(len(x), *net.visits[key].shape) for key in keys}
+    zeros = {key: net.zeros(key, len(x)) for key in keys}
     result = torch.func.vjp(outputs, zeros)
     y, pull = result[0], result[1]
     rows = [pull(_one_hot(y, j))[0] for j in range(y.shape[1])]
     return {
-        site: torch.stack([torch.stack([row[k].flatten(1) for k in visits], 1) for row in rows], 1)
+        site: torch.stack([torch.stack([credit.rows(row[k]) for k in visits], 1) for row in rows], 1)
         for site, visits in sites.items()
     }
 

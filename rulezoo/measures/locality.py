@@ -1,34 +1,56 @@
-"""Does a rule send gradients from layer to layer? A detector, for rules that say that they do not.
+"""How far do a rule's errors travel from layer to layer? Measured on the rule's own steps.
 
 A network is cut into blocks by its ``post`` sites. A rule without a backward pass may differentiate a block, by its
-weights or by its input, but no gradient may go on from one block into the block in front of it. `crossings` runs the
-rule's own steps on a network with a mark on either side of every such site. When autograd comes back to the mark behind
-a site it leaves a poison (nan) in the gradient; when the mark in front of the site meets poison in that same backward
-pass, a gradient went through. A rule that cuts the graph at a site and injects a signal of its own there meets none.
-A step is run once for every backward pass in it, with poison in that pass alone, lest poison from an earlier pass come
-back within a signal. What a rule does by hand, without autograd or past `Net.run`, cannot be seen.
+weights or by its input, but no gradient may go on from one block into the block in front of it. And where a block has
+several layers in series, an error that is injected behind it travels through their forward weights, whatever the rule
+declares. `travel` runs a rule's steps on a network with marks on either side of every such site and of every layer,
+and looks at which of them autograd comes by, one after another, in one backward pass. What a rule does by hand, without
+autograd or past `Net.run`, cannot be seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from rulezoo.credit import Loss
 from rulezoo.net import Net, Tap, Tensors
+from rulezoo.net.layers import operation_of
+from rulezoo.net.tracing import Held, Node, Recorder
 from rulezoo.rule import Batch, LearningRule
+
+
+@dataclass(frozen=True)
+class Travel:
+    """What was seen of a rule's errors on a network.
+
+    Attributes:
+        sites: the visits of ``post`` sites that gradients went through, in the order of the forward pass. Empty for a
+            rule without a backward pass; every visit but those that no gradient needs to pass, for backprop.
+        depth: the largest number of layers in series that an error reached one through another: 1 where every layer's
+            error was injected right behind it, the depth of the network for backprop; 0 where autograd came by none.
+    """
+
+    sites: tuple[str, ...]
+    depth: int
 
 
 def crossings(
     rule: LearningRule, net: Net, loss: Loss, params: Tensors, batch: Batch, *, steps: int = 3, seed: int = 0
 ) -> tuple[str, ...]:
-    """The visits of ``post`` sites through which a rule's gradients go, in the order of the forward pass.
+    """`Travel.sites` of a rule; the arguments are those of `travel`."""
+    return travel(rule, net, loss, params, batch, steps=steps, seed=seed).sites
 
-    Empty for a rule without a backward pass; every visit but those that no gradient needs to pass, for backprop.
+
+def travel(
+    rule: LearningRule, net: Net, loss: Loss, params: Tensors, batch: Batch, *, steps: int = 3, seed: int = 0
+) -> Travel:
+    """How far a rule's errors travel.
 
     Args:
         rule: the rule.
@@ -42,33 +64,81 @@ def crossings(
     """
     gen = torch.Generator(batch.x.device).manual_seed(seed)
     state = rule.init(net, params, batch, torch.Generator().manual_seed(seed))
-    crossed: set[str] = set()
+    crossed, depth = set[str](), 0
     for t in range(steps):
+        marked = _Marked(net)
         noise = rule.noise(net, state, batch, gen, t)
-        clean = _Marked(net)
-        after = rule.step(clean, loss, params, state, batch, noise, t).state
-        for number in range(len(clean.passes)):
-            marked = _Marked(net, poisoned=number)
-            with suppress(Exception):  # the step is in order: what goes wrong now, the poison did
-                rule.step(marked, loss, params, state, batch, noise, t)
-            crossed |= marked.crossed
-        state = after
-    return tuple(key for key in net.keys("post") if key in crossed)
+        state = rule.step(marked, loss, params, state, batch, noise, t).state
+        for passed in marked.passed.values():
+            crossed |= _sites(passed)
+            depth = max(depth, _depth(passed))
+    return Travel(tuple(key for key in net.keys("post") if key in crossed), depth)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A mark in the graph: on either side of a site or of one use of a layer."""
+
+    side: Literal["in front of site", "behind site", "into layer", "out of layer"]
+    name: str
+
+
+_Passed = dict[Node, _Mark]
+"""The marks that one backward pass came by."""
+
+
+def _sites(passed: _Passed) -> set[str]:
+    """The sites that the pass went through: from the mark behind one right to the mark in front of it."""
+    return {
+        mark.name
+        for node, mark in passed.items()
+        if mark.side == "behind site"
+        for following in _following(node, passed)
+        if passed[following] == _Mark("in front of site", mark.name)
+    }
+
+
+def _depth(passed: _Passed) -> int:
+    """The largest number of layers that the pass came by one behind another."""
+    depth: dict[Node, int] = {}
+    stack = list(passed)
+    while stack:
+        node = stack[-1]
+        before = _following(node, passed)
+        if waiting := [one for one in before if one not in depth]:
+            stack += waiting
+            continue
+        stack.pop()
+        own = passed[node].side == "out of layer"
+        depth[node] = own + max((depth[one] for one in before), default=0)
+    return max(depth.values(), default=0)
+
+
+def _following(node: Node, passed: _Passed) -> list[Node]:
+    """The marks that come next on the way back, with no other mark in between."""
+    found, seen, stack = [], set(), [following for following, _ in node.next_functions]
+    while stack:
+        one = stack.pop()
+        if one is None or one in seen:
+            continue
+        seen.add(one)
+        if one in passed:
+            found.append(one)
+        elif "_Marking" not in one.name():  # a mark that this pass did not come by ends the way, too
+            stack.extend(following for following, _ in one.next_functions)
+    return found
 
 
 class _Marked(Net):
-    """The same network, with a mark on either side of every ``post`` site, outside of what a rule does there.
+    """The same network, with marks outside of what a rule does at a site.
 
     Attributes:
-        passes: those backward passes, in their order, that came back to a site from behind.
-        crossed: the visits through which the gradient of the poisoned pass went.
+        passed: number of a backward pass → the marks that it came by.
     """
 
-    def __init__(self, net: Net, poisoned: int | None = None) -> None:
+    def __init__(self, net: Net) -> None:
         self.__dict__.update(net.__dict__)
-        self.passes: list[int] = []
-        self.crossed: set[str] = set()
-        self._poisoned = poisoned
+        self.passed: dict[int, _Passed] = {}
 
     def run(self, params: Mapping[str, Tensor], x: Tensor, tap: Tap | None = None) -> Tensor:
         """See `Net.run`."""
@@ -76,68 +146,84 @@ class _Marked(Net):
         def between_marks(key: str, h: Tensor) -> Tensor:
             if self.visits[key].kind != "post":
                 return h if tap is None else tap(key, h)
-            h = _Mark.apply(h, lambda gradient: self._in_front(key, gradient))
+            h = self.mark(h, _Mark("in front of site", key))
             h = h if tap is None else tap(key, h)
-            behind: Tensor = _Mark.apply(h, self._behind)
-            return behind
+            return self.mark(h, _Mark("behind site", key))
 
-        return super().run(params, x, between_marks)
+        weights = {name: p for name, p in self.tensors(params).items() if name in self._of_layers}
+        with _LayerMarks(self, weights, x) if weights else nullcontext():
+            return super().run(params, x, between_marks)
 
-    def _behind(self, gradient: Tensor) -> Tensor:
-        this = torch._C._current_graph_task_id()
-        if this not in self.passes:
-            self.passes.append(this)
-        return torch.full_like(gradient, torch.nan) if self._in_poisoned_pass() else gradient
+    @property
+    def _of_layers(self) -> frozenset[str]:
+        return frozenset(name for layer in self.layers for name in layer.weights)
 
-    def _in_front(self, key: str, gradient: Tensor) -> Tensor:
-        if self._in_poisoned_pass() and gradient.isnan().any():
-            self.crossed.add(key)
-        return gradient
+    def mark(self, h: Tensor, mark: _Mark) -> Tensor:
+        """The same activity, whose gradient is seen as it comes by."""
+        marked: Tensor = _Marking.apply(h, mark, self)
+        return marked
 
-    def _in_poisoned_pass(self) -> bool:
-        poisoned = self.passes[self._poisoned : self._poisoned + 1] if self._poisoned is not None else []
-        return torch._C._current_graph_task_id() in poisoned
+    def came_by(self, mark: _Mark) -> None:
+        """A backward pass comes by a mark."""
+        number = torch._C._current_graph_task_id()
+        self.passed.setdefault(number, {})[torch._C._current_autograd_node()] = mark
 
 
-class _Mark(torch.autograd.Function):
-    """The identity, whose gradient goes through a function."""
+class _LayerMarks(Recorder):
+    """Puts marks on either side of every layer, while it is active."""
+
+    def __init__(self, net: _Marked, weights: Mapping[str, Tensor], x: Tensor) -> None:
+        super().__init__(weights, x, lambda: "")
+        self._net = net
+
+    def carry_out(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        number: int,
+        given: tuple[Held, ...],
+    ) -> Any:  # noqa: ANN401
+        """Make the call with its input and its result marked, if it is a layer."""
+        call = self._call(func, number, given, ())
+        if operation_of(call) is None or call.activity is None or call.activity < 0:
+            return func(*args, **kwargs)
+        name = f"{func} {number}"
+        at, into = call.activity, _Mark("into layer", name)
+        if at < len(args):
+            args = (*args[:at], self._marked(args[at], into), *args[at + 1 :])
+        else:
+            kwargs = kwargs | {"input": self._marked(kwargs["input"], into)}
+        result = func(*args, **kwargs)
+        out = _Mark("out of layer", name)
+        if isinstance(result, Tensor):
+            return self._marked(result, out)
+        return tuple(self._marked(one, out) if isinstance(one, Tensor) else one for one in result)
+
+    def _marked(self, h: Tensor, mark: _Mark) -> Tensor:
+        return self._net.mark(h, mark) if h.is_floating_point() else h
+
+
+class _Marking(torch.autograd.Function):
+    """The identity, whose gradient is told of to a `_Marked`."""
 
     @staticmethod
-    def forward(h: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(h: Tensor, mark: _Mark, net: _Marked) -> Tensor:
         return h.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ANN401  torch's protocol
-        _, ctx.function = inputs
+        _, ctx.mark, ctx.net = inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        return _Seen.apply(gradient, ctx.function), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        ctx.net.came_by(ctx.mark)
+        return gradient, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:  # noqa: ANN401
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # noqa: ANN401
         return tangent.clone()
 
     @staticmethod
-    def vmap(info: Any, dims: Any, h: Tensor, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, int]:  # noqa: ANN401
-        return _Mark.apply(h, function), dims[0]
-
-
-class _Seen(torch.autograd.Function):
-    """A function of the value; inside vmap, which shows no values, it is called with all of them at once."""
-
-    @staticmethod
-    def forward(value: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        return function(value).clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:  # noqa: ANN401  torch's protocol
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        return gradient, None
-
-    @staticmethod
-    def vmap(info: Any, dims: Any, value: Tensor, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, int]:  # noqa: ANN401
-        return _Seen.apply(value, function), dims[0]
+    def vmap(info: Any, dims: Any, h: Tensor, mark: _Mark, net: _Marked) -> tuple[Tensor, int]:  # noqa: ANN401
+        return _Marking.apply(h, mark, net), dims[0]

@@ -15,6 +15,7 @@ is trained with, and what it gives back is looked at and thrown away.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -181,7 +182,7 @@ class Prober:
 
     def _offsets(self, batch: Batch) -> Tensors:
         keys = [key for visits in self.sites.values() for key in visits]
-        return {_OFFSET + k: batch.x.new_zeros(len(batch.x), *self.net.visits[k].shape) for k in keys}
+        return {_OFFSET + k: self.net.zeros(k, len(batch.x)) for k in keys}
 
     def _signals(self, site: str, taken: Sequence[_Taken]) -> dict[str, float]:
         keys = [_OFFSET + key for key in self.sites[site]]
@@ -189,7 +190,7 @@ class Prober:
             return {}
 
         def rows(grads: Tensors) -> Tensor:
-            return torch.cat([grads[key].flatten(1) for key in keys], 1)
+            return torch.cat([credit.rows(grads[key]) for key in keys], 1)
 
         return _against_backprop([rows(one.grads) for one in taken], [rows(one.truth) for one in taken])
 
@@ -207,18 +208,25 @@ class Prober:
             for group, names in groups.items()
         }
 
+    def of(self, net: Net) -> Prober:
+        """The same measurements of the same network with what another seed has of it."""
+        other = copy.copy(self)
+        other.net = net
+        return other
+
     def geometry(self, params: Tensors) -> dict[str, dict[str, float]]:
         """What does not depend on the rule's step: Jacobians and manifolds of the network, site → name → number."""
-        gen = generator(0, "probe", "control")
+        gen, net = generator(0, "probe", "control"), self.net.evaluation()
         activity = self._activity(params)
         alignments = {
-            site: Alignment(self._manifold(rows).to(self.examples.x), gen) for site, rows in activity.items()
+            site: Alignment(self._manifold(at_least_single(rows)).to(self.examples.x.device), gen)
+            for site, rows in activity.items()
         }
         width = sum(self.net.visits[key].width for visits in self.sites.values() for key in visits)
         chunk = max(1, _CHUNK // (width * torch.Size(self.net.output_shape).numel()))
         for x, y in zip(*(torch.split(part, chunk) for part in self.examples), strict=True):
-            error = credit.output_error(self.loss, self.net.run(params, x), y)[0].flatten(1) * len(x)
-            for site, jacobian in jacobians(self.net, params, x, self.sites).items():
+            error = credit.rows(credit.output_error(self.loss, net.run(params, x), y)[0]) * len(x)
+            for site, jacobian in jacobians(net, params, x, self.sites).items():
                 alignments[site].add(jacobian, error)
         return {
             site: alignment.numbers() | _dimensions(activity[site]) for site, alignment in alignments.items()
@@ -235,11 +243,11 @@ class Prober:
 
             def note(key: str, h: Tensor) -> Tensor:
                 if self.net.visits[key].site in seen:
-                    seen[self.net.visits[key].site].append(h.detach().flatten(1).to(device))
+                    seen[self.net.visits[key].site].append(credit.rows(h.detach()).to(device))
                 return h
 
             with torch.no_grad():
-                self.net.run(params, x, note)
+                self.net.evaluation().run(params, x, note)
         return {site: _thinned(torch.cat(rows), self.samples) for site, rows in seen.items()}
 
 

@@ -15,22 +15,15 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from rulezoo.errors import UserError
 from rulezoo.processes import server, supervisor
 from rulezoo.processes.supervisor import GRACE, MOST, Work
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-_START = 60.0  # seconds after which a server of processes that keeps dying is given up
-_AGAIN = 0.05  # seconds between two attempts to start a process
 _READ = 1 << 16  # bytes that are read at once
 _REAPED = 1.0  # seconds for the server to tell of a process's end
 _PIECES = 1024  # that are read after a child's end
-
-
-class NoProcess(UserError):
-    """Child processes cannot be started; the message says what happened and what to do."""
 
 
 class Garbled(Exception):
@@ -173,21 +166,10 @@ def start(work: Work, environ: Mapping[str, str | None]) -> Child:
             the server's start.
 
     Raises:
-        NoProcess: if that is not possible.
+        rulezoo.processes.server.NoProcess: if that is not possible.
     """
     environ = {server.SAFE_PATH: os.environ.get(server.SAFE_PATH), **environ}
-    deadline = time.monotonic() + _START
-    while True:
-        try:
-            return _start(work, environ)
-        except (EOFError, OSError) as error:
-            # A server that was killed takes a moment to be gone, and one that dies while it starts is no use.
-            if time.monotonic() > deadline:
-                raise NoProcess(
-                    f"no process can be started: the server of processes does not answer ({error or 'it ended'}); "
-                    "look for its error above, and whether this user may have more processes and open files (`ulimit -a`)"
-                ) from error
-            time.sleep(_AGAIN)
+    return server.patiently(lambda: _start(work, environ))
 
 
 def _start(work: Work, environ: Mapping[str, str | None]) -> Child:

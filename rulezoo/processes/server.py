@@ -6,12 +6,51 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rulezoo.errors import UserError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 PRELOAD = "rulezoo.executors.preload"  #: what the server imports; a name, for it stands in a higher layer
 SAFE_PATH = "PYTHONSAFEPATH"  #: with it, Python does not import from the current folder
+
+T = TypeVar("T")
+
+_START = 60.0  # seconds after which a server that keeps dying is given up
+_UNKNOWN = 255  # the exit code that multiprocessing gives a process whose server is gone
+_AGAIN = 0.05  # seconds between two attempts to start a process
+
+
+class NoProcess(UserError):
+    """Child processes cannot be started; the message says what happened and what to do."""
+
+
+def patiently(start: Callable[[], T]) -> T:
+    """Start a process, again and again while the server does not answer: it may have been killed.
+
+    Args:
+        start: starts it, with connections of its own each time: a lost process must not hold those of another.
+
+    Raises:
+        NoProcess: if that is not possible.
+    """
+    deadline = time.monotonic() + _START
+    while True:
+        try:
+            return start()
+        except (EOFError, OSError) as error:
+            # A server that was killed takes a moment to be gone, and one that dies while it starts is no use.
+            if time.monotonic() > deadline:
+                raise NoProcess(
+                    f"no process can be started: the server of processes does not answer ({error or 'it ended'}); "
+                    "look for its error above, and whether this user may have more processes and open files (`ulimit -a`)"
+                ) from error
+            time.sleep(_AGAIN)
 
 
 def context() -> Any:  # noqa: ANN401  contexts share no type
@@ -25,6 +64,21 @@ def context() -> Any:  # noqa: ANN401  contexts share no type
 
         forkserver.ensure_running()
     return server
+
+
+def put(environ: Mapping[str, str | None]) -> None:
+    """Set variables of this process's environment, or remove those that are ``None``."""
+    for name, value in environ.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+def is_lost(process: BaseProcess) -> bool:
+    """Whether a process seems to have ended, for the server that would tell was killed, and goes on."""
+    import psutil
+
+    return process.exitcode == _UNKNOWN and psutil.pid_exists(process.pid or 0)
 
 
 def end_strays() -> None:
@@ -55,9 +109,7 @@ def starting() -> Iterator[None]:
         with _deaf():
             yield
     finally:
-        os.environ.pop(SAFE_PATH)
-        if before is not None:
-            os.environ[SAFE_PATH] = before
+        put({SAFE_PATH: before})
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+from rulezoo.processes.server import put
+
 GRACE = 10.0  #: seconds between asking a worker to end and killing it
 MOST = 1 << 16  #: bytes of a message, at most
 
@@ -43,10 +45,7 @@ def run(work: Work, control: socket.socket, data: socket.socket, environ: Mappin
         data: to the parent, for the messages of the work.
         environ: variables of the environment to set, or to remove where they are ``None``.
     """
-    for name, value in environ.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+    put(environ)
     if not hasattr(os, "fork"):
         threading.Thread(target=_end_with_parent, args=(control,), daemon=True).start()
         _work(work, data)

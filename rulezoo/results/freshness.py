@@ -1,9 +1,15 @@
-"""Which stored results to run again: those that failed, and those whose rule or task has other code by now."""
+"""Which stored results are in doubt: failed ones, those of older code, those of other data than the rest.
+
+A result that is in doubt can be run again; see `wanted_again`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, get_args
+
+import msgspec
 
 from rulezoo.discovery.fingerprint import fingerprint
 from rulezoo.results.records import Status
@@ -32,6 +38,34 @@ def stale(record: Record, registry: Registry) -> str | None:
         if code is not None and found is not None and _code(found.spec.module) not in (code, None):
             changed.append(f"{kind} {found.spec.name}")
     return f"the code of {' and of '.join(changed)} changed since" if changed else None
+
+
+def mixed_data(records: Iterable[Record]) -> dict[str, str]:
+    """The runs that were trained on other data than most runs of the same task; what is not known is left out.
+
+    Args:
+        records: those that stand in one table.
+
+    Returns:
+        key of a run → a sentence with both digests; empty where the data of each task are the same.
+    """
+    by_task: dict[bytes, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.answered.data is not None:
+            asked = record.asked
+            same = msgspec.json.encode([asked.task, asked.task_version, asked.task_options], order="sorted")
+            by_task[same].append(record)
+    found = {}
+    for group in by_task.values():
+        counts = Counter(record.answered.data for record in group)
+        usual, _ = max(counts.items(), key=lambda one: (one[1], str(one[0])))
+        for record in group:
+            if record.answered.data != usual:
+                found[record.asked.key] = (
+                    f"trained on data with digest {record.answered.data}, other runs of {record.asked.task} on data "
+                    f"with digest {usual}"
+                )
+    return found
 
 
 def wanted_again(words: Collection[str], registry: Registry) -> Callable[[Record], bool]:

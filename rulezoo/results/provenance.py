@@ -34,6 +34,7 @@ def answered(
     rule_code: str | None = None,
     task_code: str | None = None,
     compiled: bool = False,
+    data: str | None = None,
 ) -> Answered:
     """Describe what computed a run.
 
@@ -48,6 +49,7 @@ def answered(
         rule_code: fingerprint of the rule's code.
         task_code: fingerprint of the task's.
         compiled: whether `torch.compile` took the step.
+        data: digest of the data.
     """
     from rulezoo.results.records import Answered
 
@@ -66,6 +68,7 @@ def answered(
         rule_code=rule_code,
         task_code=task_code,
         compiled=compiled,
+        data=data,
     )
 
 

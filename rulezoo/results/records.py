@@ -1,4 +1,4 @@
-"""What is stored of a run: what was asked, what answered, and what came out. Schema 1.
+"""What is stored of a run: what was asked, what answered, and what came out. Schema 2.
 
 The identity of a run is what was *asked* (`Asked.key`), never what code answered: a second machine or a newer
 torch answers the same question again. Every class is frozen, and refuses fields that it does not know.
@@ -19,7 +19,7 @@ from rulezoo.errors import UserError
 from rulezoo.options import Value
 from rulezoo.specs import NAME
 
-SCHEMA = 1  #: raise it when a stored record can no longer be read as one of these classes
+SCHEMA = 2  #: raise it when a stored record can no longer be read as one of these classes
 
 Device = Literal["cpu", "cuda", "mps"]
 Mode = Literal["vmap", "single"]
@@ -147,6 +147,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         rule_code: `rulezoo.discovery.fingerprint` of the rule's code; ``None`` where it was not known.
         task_code: the same of the task's.
         compiled: whether `torch.compile` took the step.
+        data: digest of the data that the run was trained on, 16 hexadecimal digits; ``None`` where it is not known.
     """
 
     packages: dict[str, str]
@@ -162,6 +163,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rule_code: str | None = None
     task_code: str | None = None
     compiled: bool = False
+    data: str | None = None
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -235,6 +237,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         logs: what the rule logged, one value for each point of the curve.
         parameters: how many the network has.
         probes: measurements taken during training, in the order of the steps; empty when none were asked for.
+        block_depth: number of weight layers in series through which an error travelled within one block, measured;
+            ``None`` = not measured.
 
     Raises:
         RecordError: if ``chance`` is not finite.
@@ -255,6 +259,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     logs: dict[str, list[float | None]] = {}
     parameters: int | None = None
     probes: list[Probe] = []
+    block_depth: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(

@@ -178,14 +178,14 @@ class Store:
 
     def _load(self, path: Path) -> Record | None:
         try:
-            record, migrated = _decode(path.read_bytes())
+            record, moved = _decode(path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _Unreadable(
                 f"cannot be read: {error.strerror}; mend its permissions or delete it"
             ) from error
-        if path != self.path(record.asked) and not migrated:  # a newer schema may give it another key
+        if path != self.path(record.asked) and not moved:
             expected = self.path(record.asked).relative_to(self.root).as_posix()
             raise _Unreadable(f"holds the run that belongs to {expected}; move it there or delete it")
         return record
@@ -206,7 +206,7 @@ def _encode(record: Record) -> bytes:
 
 
 def _decode(content: bytes) -> tuple[Record, bool]:
-    """The record, and whether it was stored by an older schema."""
+    """The record, and whether bringing it up to date changed what was asked, so that it has another key now."""
     again = "run it again to replace it, or delete it"
     try:
         body: Any = msgspec.json.decode(content)
@@ -217,7 +217,10 @@ def _decode(content: bytes) -> tuple[Record, bool]:
     if body.pop("digest") != _digest(body):
         raise _Unreadable(f"was changed after it was written; restore it from a copy, or {again}")
     try:
-        return msgspec.convert(migrate(body, SCHEMA), Record), body["schema"] != SCHEMA
+        before = msgspec.json.encode(body.get("asked"), order="sorted")
+        migrated = migrate(body, SCHEMA)
+        moved = before != msgspec.json.encode(migrated.get("asked"), order="sorted")
+        return msgspec.convert(migrated, Record), moved
     except UnknownSchema as error:
         raise _Unreadable(f"{error}, or {again}") from error
     except msgspec.MsgspecError as error:

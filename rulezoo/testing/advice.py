@@ -35,7 +35,7 @@ NEXT_STEP = {
     # tasks
     "task_spec": _SPEC,
     "budget": "give the class budget = Budget(…), metric = 'accuracy' and chance = 0.1, each annotated as a ClassVar",
-    "data": "convert in data(): x.float(), y.long() or y.float()",
+    "data": "return dense tensors on the CPU: torch.as_tensor(…), and y.long() for labels",
     "data_deterministic": "draw with torch.Generator().manual_seed(…) in data()",
     "disjoint": "split first, then augment or repeat; drop duplicates",
     "no_leak": "take the label out of the inputs",

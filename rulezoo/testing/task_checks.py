@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rulezoo import credit
+from rulezoo.comparison import contract
 from rulezoo.net import Net, Tensors
 from rulezoo.rule import Batch
 from rulezoo.specs import TaskSpec
-from rulezoo.task import Budget, Data, DataMissing, Task
+from rulezoo.task import Data, DataMissing, Task
 from rulezoo.testing.expect import (
     NotApplicable,
     expect,
     expect_close,
     expect_finite,
-    expect_like,
     expect_same,
     listed,
 )
@@ -74,7 +75,8 @@ class TaskCase:
 
     def built(self, *seeds: int) -> tuple[Net, list[Tensors]]:
         """A network, and its initial parameters for each seed, as the runner makes them."""
-        return build(self.task, seeds, self.data.train.x[:1], torch.device("cpu"))
+        net, values = build(self.task, seeds, self.data.train.x[:2], torch.device("cpu"))
+        return net, [v.params for v in values]
 
     def batch(self, size: int = BATCH, start: int = 0) -> Batch:
         """Training examples."""
@@ -96,31 +98,20 @@ def check_task_spec(case: TaskCase) -> None:
 def check_budget(case: TaskCase) -> str:
     """The budget, the name of the score and its value by chance are given."""
     task = case.task
-    for name, kind in (("budget", Budget), ("metric", str), ("chance", int | float)):
+    for name, kind in (("budget", object), ("metric", str), ("chance", int | float)):
         expect(hasattr(task, name), f"{type(task).__name__} must have a class attribute {name!r}")
         value = getattr(task, name)
         expect(isinstance(value, kind), f"{name} must be a {kind}, got {value!r}")
     budget = task.budget
-    expect(min(budget.epochs, budget.batch) >= 1 and budget.lr > 0, f"a budget without training: {budget}")
+    _expect_none([contract.budget_problem(budget)])
     return f"{budget.epochs} epochs of batches of {budget.batch}; {task.metric}, {task.chance:.3g} by chance"
 
 
 def check_data(case: TaskCase) -> str:
-    """Data are three parts of float32 inputs and integer or float32 targets, on the CPU, finite and alike in shape."""
-    train = case.data.train
-    for name, (x, y) in case.data._asdict().items():
-        expect(len(x) == len(y) > 0, f"{name} has {len(x)} inputs and {len(y)} targets")
-        expect(x.dtype == torch.float32, f"inputs of {name} must be float32, got {x.dtype}")
-        expect(
-            y.dtype in (torch.float32, torch.int64),
-            f"targets of {name} must be int64 or float32, got {y.dtype}",
-        )
-        expect_finite(f"of {name}", {"x": x, "y": y})
-        for what, tensor, like in (("inputs", x, train.x), ("targets", y, train.y)):
-            expect_like(f"one of the {what} of {name}", tensor[:1], like[:1])
-            expect(tensor.device.type == "cpu", f"{what} of {name} must be on the CPU, got {tensor.device}")
+    """Data are three parts of inputs and targets: dense tensors on the CPU, finite, and alike in shape and type."""
+    _expect_none(contract.data_problems(case.data))
     sizes = " / ".join(f"{len(part.x):,}" for part in case.data)
-    return f"{sizes} examples of {tuple(train.x.shape[1:])}"
+    return f"{sizes} examples of {tuple(case.data.train.x.shape[1:])}"
 
 
 def check_data_deterministic(case: TaskCase) -> None:
@@ -185,7 +176,12 @@ def check_network(case: TaskCase) -> str:
     hidden = [name for name in net.shapes if name not in net.readout]
     expect(bool(hidden), "no parameter lies in front of a site: there is nothing hidden to be taught")
     count = sum(math.prod(shape) for shape in net.shapes.values())
-    return f"{count:,} parameters; {len(net.keys('post'))} visits of 'post' sites"
+    within = (
+        f"; errors of rules without a backward pass travel within blocks of {net.depth}"
+        if net.depth > 1
+        else ""
+    )
+    return f"{count:,} parameters; {len(net.keys('post'))} visits of 'post' sites{within}"
 
 
 def check_seeds_together(case: TaskCase) -> None:
@@ -207,13 +203,13 @@ def check_loss(case: TaskCase) -> str:
     """The loss is one finite number for each example, told by that example alone, and has a gradient."""
     x, y = case.batch()
     leaf = _output(case, x).requires_grad_()
+    for part, split in case.data._asdict().items():
+        _expect_none([contract.label_problem(part, case.task, partial(_output, case), split)])
+    _expect_none(contract.loss_problems(case.task, leaf, y))
     losses = case.task.loss(leaf, y)
-    _expect_per_example("loss", losses, len(x))
+    expect_finite("of a batch", {"loss": losses.detach()})
     alone = case.task.loss(leaf[:1], y[:1])
     expect_close("the loss of one example alone", alone.detach(), losses[:1].detach(), COMPANY)
-    expect(
-        losses.requires_grad, "the loss has no gradient by the output; make it of differentiable operations"
-    )
     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
     expect_finite("of the loss by the output", {"gradient": gradient})
     expect(
@@ -226,13 +222,15 @@ def check_score(case: TaskCase) -> str:
     """The score is one finite number for each example, and the right answer scores higher than chance."""
     x, y = case.batch()
     output = _output(case, x)
-    scores = case.task.score(output, y)
-    _expect_per_example("score", scores, len(x))
-    expect_close("the score of one example alone", case.task.score(output[:1], y[:1]), scores[:1], COMPANY)
+    _expect_none(contract.score_problems(case.task, output, y))
+    scores = case.task.score(output, y).double()
+    expect_finite("of a batch", {"score": scores})
+    alone = case.task.score(output[:1], y[:1]).double()
+    expect_close("the score of one example alone", alone, scores[:1], COMPANY)
     right = _right_answers(output, y)
     if right is None:
         return "right answers are not known"
-    best = float(case.task.score(right, y).mean())
+    best = float(case.task.score(right, y).double().mean())
     expect(
         best > case.task.chance,
         f"right answers score {best:.3g}, no more than chance = {case.task.chance:.3g}",
@@ -240,12 +238,9 @@ def check_score(case: TaskCase) -> str:
     return f"right answers score {best:.3g}"
 
 
-def _expect_per_example(what: str, values: Tensor, examples: int) -> None:
-    values = values.detach()
-    expect(
-        values.shape == (examples,), f"{what}() must return shape ({examples},), got {tuple(values.shape)}"
-    )
-    expect_finite("of a batch", {what: values})
+def _expect_none(problems: Iterable[str | None]) -> None:
+    for problem in problems:
+        expect(problem is None, problem or "")
 
 
 def _right_answers(output: Tensor, y: Tensor) -> Tensor | None:
@@ -263,12 +258,12 @@ def check_chance(case: TaskCase) -> str:
     """Neither an untrained network nor the same answer for every example beats chance by much."""
     net, params = case.built(*range(3))
     x, y = (part[:500] for part in case.data.validation)
-    untrained = sum(float(case.task.score(net.run(p, x), y).mean()) for p in params) / len(params)
+    untrained = sum(float(case.task.score(net.run(p, x), y).double().mean()) for p in params) / len(params)
     guesses = {"an untrained network": untrained}
     if y.ndim == 1 and not y.is_floating_point() and len(net.output_shape) == 1:
         commonest = torch.full_like(y, int(case.data.train.y.mode().values))
         guess = torch.nn.functional.one_hot(commonest, net.output_shape[0]).to(x.dtype)
-        guesses["the commonest label"] = float(case.task.score(guess, y).mean())
+        guesses["the commonest label"] = float(case.task.score(guess, y).double().mean())
     for who, score in guesses.items():
         expect(
             score < case.task.chance + LUCK,

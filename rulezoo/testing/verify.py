@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rulezoo.discovery.plugins import foreign
 from rulezoo.discovery.registry import Found, Registry, discover
-from rulezoo.errors import PluginError, UserError, unknown
+from rulezoo.errors import PluginError, UserError
 
 if TYPE_CHECKING:
     from rulezoo.testing import CheckResult
@@ -83,7 +83,7 @@ def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
         if _is(zoo, kind, target)
     ]
     if not found:
-        raise unknown("rule or task", target, [*zoo.rules, *zoo.tasks], "rulezoo list, or give a file.py")
+        raise zoo.unknown("rule or task", target, [*zoo.rules, *zoo.tasks], "rulezoo list, or give a file.py")
     return found
 
 

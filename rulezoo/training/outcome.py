@@ -35,6 +35,8 @@ class Outcome:
         seeds_together: how many seeds were trained in one vmap.
         compiled: whether `torch.compile` took the rule's step; it cannot take every one.
         peak_bytes: peak memory on a GPU.
+        block_depth: layers in series that an error reached one through another, see `rulezoo.measures.locality`;
+            ``None`` where it could not be measured.
         probes: what was measured from outside, see `rulezoo.measures.probes`.
     """
 
@@ -49,4 +51,5 @@ class Outcome:
     seeds_together: int = 1
     compiled: bool = False
     peak_bytes: int | None = None
+    block_depth: int | None = None
     probes: tuple[Probe, ...] = ()

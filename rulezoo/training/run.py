@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit
+from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
 from rulezoo.measures.probes import Prober, points
-from rulezoo.net import Net, Tensors
+from rulezoo.net import Net, Tensors, Values
 from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.task import Budget, Data, Split, Task
@@ -33,6 +34,7 @@ from rulezoo.training.trainer import Batches, Trainer
 _SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
 _STRETCH = 8  # steps of it each time, on a GPU
 _CHUNK = 1024  # examples that are evaluated at once
+_FEW, _LOOKED_AT = 4, 2  # examples and steps on which the depth of blocks is measured
 
 Progress = Callable[[int, int], None]
 """``progress(steps done, steps in all)``, called now and then."""
@@ -73,7 +75,7 @@ class _PlainBackprop(LearningRule):
 class Run:
     """One training; `outcomes` carries it out."""
 
-    def __init__(self, order: Order, net: Net, params: list[Tensors], seeds: tuple[int, ...]) -> None:
+    def __init__(self, order: Order, net: Net, values: list[Values], seeds: tuple[int, ...]) -> None:
         self.trial = order.trial
         self.task, self.net, self.seeds = order.task, net, seeds
         self.budget, self.data, self.checkpoints = order.budget, order.data, order.checkpoints
@@ -83,13 +85,14 @@ class Run:
         # A GPU is waited for at both ends of what is timed, which a single step would feel and a stretch hardly does.
         self.stretch = min(self.every, _STRETCH) if self.data.train.x.is_cuda else 1
         first = self.batches.take(self.batches.epoch(0)[:, 0])
-        self.parameters = sum(p.numel() for p in params[0].values())
+        self.parameters = sum(p.numel() for p in values[0].params.values())
         self.trainer, self.pace = (
             Trainer(
-                r, net, self.task.loss, params, first, seeds, self.budget, self.steps, compiled=order.compiled
+                r, net, self.task.loss, values, first, seeds, self.budget, self.steps, compiled=order.compiled
             )
             for r in (order.rule, _PlainBackprop())
         )
+        self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
         self.losses: list[Tensor] = []  # of each step of the epoch under way, (S,)
         self.logs: dict[str, list[Tensor]] = {}  # name → of each of these steps at which it was logged, (S,)
@@ -215,8 +218,9 @@ class Run:
         step, epoch = self.trainer.t, self.trainer.t / self.batches.per_epoch
         for place, seed in enumerate(self.seeds):
             params, state = self.trainer.of(place)
+            prober = self.prober.of(self.trainer.network(place, self.batches.size))
             try:
-                probe = self.prober.probe(self.trainer.rule, params, state, step, seed, epoch)
+                probe = prober.probe(self.trainer.rule, params, state, step, seed, epoch)
             except Exception as error:  # noqa: BLE001  what cannot be measured is no reason to end the training
                 probe = Probe(step=step, epoch=epoch, reason=in_words(error))
             self.probes[place].append(probe)
@@ -252,7 +256,10 @@ class Run:
     def _score(self, split: Split) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
         sums = torch.zeros(len(self.seeds), device=split.x.device)
-        for x, y in zip(torch.split(split.x, _CHUNK), torch.split(split.y, _CHUNK), strict=True):
+        chunks = -(
+            -len(split.x) // _CHUNK
+        )  # of equal size: a network that normalises over the batch needs two rows
+        for x, y in zip(split.x.tensor_split(chunks), split.y.tensor_split(chunks), strict=True):
             outputs = self.trainer.predict(x)
             # Whatever the precision of the outputs, scores are exact.
             with torch.autocast(x.device.type, enabled=False):
@@ -269,6 +276,7 @@ class Run:
             step_seconds=self.clock.rule_seconds,
             backprop_seconds=self.clock.backprop_seconds,
             parameters=self.parameters,
+            block_depth=self.block_depth,
             seeds_together=len(self.seeds),
             compiled=self.trainer.compiled,
             peak_bytes=self.clock.peak_bytes(),
@@ -282,6 +290,17 @@ class Run:
         if place in self.failed:
             return replace(common, status="diverged", reason=self.failed[place])
         return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
+
+
+def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first: Batch) -> int | None:
+    """How many layers in series the rule's errors travel through, on a few examples of the first batch."""
+    few = Batch(first.x[0][:_FEW], first.y[0][:_FEW])
+    params, _ = trainer.of(0)
+    try:
+        found = travel(rule, trainer.network(0, len(few.x)), loss, params, few, steps=_LOOKED_AT)
+    except Exception:  # noqa: BLE001  what cannot be measured is no reason not to train; the training will tell
+        return None
+    return found.depth or None
 
 
 def _mean(values: Sequence[Tensor]) -> list[float]:

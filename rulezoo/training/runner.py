@@ -135,7 +135,7 @@ def _train(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before
 
 def _once(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int) -> list[Outcome]:
     order = order.on_device()
-    net, params = build(order.task, seeds, order.data.train.x[:1], order.device)
+    net, values = build(order.task, seeds, order.data.train.x[:2], order.device)
     reason = order.rule.skip(net, order.task)
     if reason is not None:
         return [Outcome("skipped", reason)] * len(seeds)
@@ -146,4 +146,4 @@ def _once(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before:
             done, total = before * total + len(wanted) * done, len(order.seeds) * total
         order.progress(done, total)
 
-    return Run(order, net, params, seeds).outcomes(tell)
+    return Run(order, net, values, seeds).outcomes(tell)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rulezoo.credit import Loss
-from rulezoo.net import Net, Tensors
+from rulezoo.net import Net, Tensors, Values
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Split, Task
@@ -28,15 +28,22 @@ OWN = "rule."  # prefix of the parameters that a rule owns
 
 def build(
     task: Task, seeds: Sequence[int], example: Tensor, device: torch.device
-) -> tuple[Net, list[Tensors]]:
-    """The network and, for each seed, its initial parameters: drawn on the CPU, the same for every rule and device."""
+) -> tuple[Net, list[Values]]:
+    """The network and, for each seed, all that it is made of: drawn on the CPU, the same for every rule and device.
+
+    Args:
+        task: the task.
+        seeds: the seeds.
+        example: inputs; two or more, where the network normalises over the batch.
+        device: where to compute.
+    """
     modules = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(number(seed, "init"))  # of the CPU alone, as forked above
             modules.append(task.network())
-    params = [{n: p.detach().to(device, copy=True) for n, p in m.named_parameters()} for m in modules]
-    return Net(modules[0].to(device), example.to(device)), params
+    net = Net(modules[0].to(device), example.to(device))
+    return net, [net.values_of(module.to(device)) for module in modules]
 
 
 class Batches:
@@ -78,7 +85,7 @@ class Trainer:
         rule: the learning rule.
         net: the network.
         loss: per example.
-        params: initial parameters of each seed.
+        values: what each seed's network is made of.
         first: the first batch, with its axis of seeds.
         seeds: S seeds.
         budget: learning rate and optimiser.
@@ -91,7 +98,7 @@ class Trainer:
         rule: LearningRule,
         net: Net,
         loss: Loss,
-        params: Sequence[Tensors],
+        values: Sequence[Values],
         first: Batch,
         seeds: Sequence[int],
         budget: Budget,
@@ -103,20 +110,24 @@ class Trainer:
         self.alone, self.many = len(seeds) == 1, len(seeds) >= MANY
         device = first.x.device
         own = [(type(rule).__name__, "init"), (type(rule).__name__, "noise")]
+        self.seeds = seeds
+        self.fixed = self._stack([v.fixed for v in values])
+        self.statistics = self._stack([v.statistics for v in values])
+        self.t = 0
+        masks = self._masks(first)
         with torch.autocast(device.type, enabled=False):  # what a rule remembers is never of lower precision
             states = [
-                _to(rule.init(net, p, Batch(x, y), generator(seed, *own[0])), device)
-                for seed, p, x, y in zip(seeds, params, first.x, first.y, strict=True)
+                _to(
+                    rule.init(self._of(place, masks), v.params, Batch(x, y), generator(seed, *own[0])), device
+                )
+                for place, (seed, v, x, y) in enumerate(zip(seeds, values, first.x, first.y, strict=True))
             ]
         self.noise = [generator(seed, *own[1], device=device) for seed in seeds]
-        self.params = self._stack(params)
+        self.params = self._stack([v.params for v in values])
         self.state = State(self._stack([s.params for s in states]), self._stack([s.buffers for s in states]))
-        self._every = (
-            self._one if self.alone else torch.func.vmap(self._one, in_dims=(None, 0, 0, 0, 0, 0, 0))
-        )
+        self._every = self._one if self.alone else torch.func.vmap(self._one, in_dims=(None, *(0,) * 9))
         # The full graph or nothing: half of a step compiled, or given up in silence, would be recorded as compiled.
         self._fast = torch.compile(self._every, fullgraph=True) if compiled else None
-        self.t = 0
         self.trained = {**self.params, **{OWN + name: p for name, p in self.state.params.items()}}
         self.optimizer = _optimizer(budget, self.trained)
 
@@ -135,17 +146,42 @@ class Trainer:
         Returns:
             gradients, mean loss, and what the rule logged; without an axis of seeds when there is one seed.
         """
-        noise = self._draw(batch)
+        masks = self._masks(batch)
+        noise = self._draw(batch, masks)
         if self.alone:
             batch = Batch(batch.x[0], batch.y[0])
         elif self.many and not self.compiled:
             batch = Batch(channels_last(batch.x), batch.y)
-        grads, buffers, loss, logs = self._all(
-            self.t, self.params, self.state.params, self.state.buffers, batch.x, batch.y, noise
-        )
+        grads, buffers, self.statistics, loss, logs = self._all(
+            self.t, self.params, self.state.params, self.state.buffers, batch.x, batch.y, noise,
+            self.fixed, self.statistics, masks,
+        )  # fmt: skip
         # What a rule owns and trains, the optimiser alone changes.
         self.state = State(self.state.params, buffers)
         return grads, loss, logs
+
+    def network(self, place: int, rows: int, *, training: bool = True) -> Net:
+        """The network of one seed as it is now: for a step with that many examples, or to evaluate it."""
+        masks = self._masks_of(self.seeds[place], rows)
+        if not self.alone:
+            fixed, statistics = _at(self.fixed, place), _at(self.statistics, place)
+            return self.net.bind(fixed, statistics, masks, training=training)
+        return self.net.bind(self.fixed, self.statistics, masks, training=training)
+
+    def _of(self, place: int, masks: Tensors) -> Net:
+        """The network of one seed with its share of the masks of a step."""
+        if self.alone:
+            return self.net.bind(self.fixed, self.statistics, masks)
+        return self.net.bind(_at(self.fixed, place), _at(self.statistics, place), _at(masks, place))
+
+    def _masks(self, batch: Batch) -> Tensors:
+        """The masks of dropout of this step: the same for every rule."""
+        return self._stack([self._masks_of(seed, len(batch.x[0])) for seed in self.seeds])
+
+    def _masks_of(self, seed: int, rows: int) -> Tensors:
+        if not self.net.drops:
+            return {}
+        return self.net.draw_masks(generator(seed, "dropout", self.t, device=self.net.example.device), rows)
 
     def of(self, place: int) -> tuple[Tensors, State]:
         """A copy of one network's parameters, and of its rule's memory, without an axis of seeds."""
@@ -161,6 +197,7 @@ class Trainer:
             "t": self.t,
             "trained": dict(self.trained),
             "buffers": dict(self.state.buffers),
+            "statistics": dict(self.statistics),
             "optimizer": self.optimizer.state_dict(),
             "noise": [gen.get_state() for gen in self.noise],
         }
@@ -172,6 +209,7 @@ class Trainer:
             for name, p in self.trained.items():
                 p.copy_(saved["trained"][name])
         self.state = State(self.state.params, dict(saved["buffers"]))
+        self.statistics = dict(saved["statistics"])
         self.optimizer.load_state_dict(saved["optimizer"])
         for gen, state in zip(self.noise, saved["noise"], strict=True):
             gen.set_state(state.cpu())  # torch wants it there, whatever the generator draws on
@@ -184,17 +222,21 @@ class Trainer:
     def predict(self, x: Tensor) -> Tensor:
         """Outputs of all networks for the inputs ``(batch, ...)``: ``(S, batch, *out)``."""
 
-        def one(params: Tensors, own: Tensors, buffers: Tensors) -> Tensor:
-            return self.rule.predict(self.net, params, State(own, buffers), x)
+        def one(
+            params: Tensors, own: Tensors, buffers: Tensors, fixed: Tensors, statistics: Tensors
+        ) -> Tensor:
+            net = self.net.bind(fixed, statistics, training=False)
+            return self.rule.predict(net, params, State(own, buffers), x)
 
+        given = self.params, self.state.params, self.state.buffers, self.fixed, self.statistics
         with torch.no_grad():
             if self.alone:
-                return one(self.params, self.state.params, self.state.buffers)[None]
+                return one(*given)[None]
             with self._kernels():
-                outputs: Tensor = torch.func.vmap(one)(self.params, self.state.params, self.state.buffers)
+                outputs: Tensor = torch.func.vmap(one)(*given)
             return outputs
 
-    def _all(self, *arguments: Any) -> tuple[Tensors, Tensors, Tensor, Tensors]:  # noqa: ANN401  those of `_one`
+    def _all(self, *arguments: Any) -> tuple[Tensors, Tensors, Tensors, Tensor, Tensors]:  # noqa: ANN401  those of `_one`
         """`_one` for all seeds, compiled for as long as the compiler can take it."""
         if self._fast is not None:
             from torch._dynamo import config
@@ -217,26 +259,39 @@ class Trainer:
         return self._fast is not None
 
     def _one(
-        self, t: int, params: Tensors, own: Tensors, buffers: Tensors, x: Tensor, y: Tensor, noise: Tensors
-    ) -> tuple[Tensors, Tensors, Tensor, Tensors]:
-        """The rule's step for one network: gradients, the rule's buffers, the mean loss, what was logged."""
-        step = self.rule.step(self.net, self.loss, params, State(own, buffers), Batch(x, y), noise, t)
+        self,
+        t: int,
+        params: Tensors,
+        own: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        y: Tensor,
+        noise: Tensors,
+        fixed: Tensors,
+        statistics: Tensors,
+        masks: Tensors,
+    ) -> tuple[Tensors, Tensors, Tensors, Tensor, Tensors]:
+        """The rule's step for one network: gradients, the rule's buffers, statistics, the mean loss, what was logged."""
+        net = self.net.bind(fixed, statistics, masks)
+        step = self.rule.step(net, self.loss, params, State(own, buffers), Batch(x, y), noise, t)
         kept = {
             name: v.to(buffers[name].dtype) if name in buffers else v
             for name, v in step.state.buffers.items()
         }
-        return step.grads, kept, step.loss, step.logs
+        return step.grads, kept, net.moved_statistics(), step.loss, step.logs
 
     def _kernels(self) -> AbstractContextManager[object]:
         return Pooling() if self.many else nullcontext()
 
-    def _draw(self, batch: Batch) -> Tensors:
+    def _draw(self, batch: Batch, masks: Tensors) -> Tensors:
         if self.alone:
-            return self.rule.noise(self.net, self.state, Batch(batch.x[0], batch.y[0]), self.noise[0], self.t)
+            first = Batch(batch.x[0], batch.y[0])
+            return self.rule.noise(self._of(0, masks), self.state, first, self.noise[0], self.t)
         drawn = []
         for s, gen in enumerate(self.noise):
             state = State(_at(self.state.params, s), _at(self.state.buffers, s))
-            drawn.append(self.rule.noise(self.net, state, Batch(batch.x[s], batch.y[s]), gen, self.t))
+            own = Batch(batch.x[s], batch.y[s])
+            drawn.append(self.rule.noise(self._of(s, masks), state, own, gen, self.t))
         return self._stack(drawn)
 
     def _descend(self, grads: Mapping[str, Tensor]) -> None:

@@ -4,6 +4,7 @@ import threading
 import urllib.error
 import urllib.request
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -288,3 +289,17 @@ def test_the_command_writes_the_site_of_a_store(records, tmp_path):
     )
     assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "s" / "index.html"))
     assert sorted(p.name for p in (tmp_path / "s/rules").iterdir()) == ["backprop.html", "nmnc.html"]
+
+
+def test_pages_say_which_runs_are_of_other_data(runs):
+    def on(digest, records):
+        return [
+            msgspec.structs.replace(one, answered=msgspec.structs.replace(one.answered, data=digest))
+            for one in records
+        ]
+
+    pages = make(
+        [*on("1" * 16, runs("backprop", [0.9, 0.8])), *on("2" * 16, runs("frozen", [0.5]))], discover()
+    )
+    said = f"mixed data: frozen, seed 0: trained on data with digest {'2' * 16}"
+    assert said in pages["index.html"].decode()

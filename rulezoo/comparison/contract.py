@@ -1,0 +1,341 @@
+"""What a task promises of its data, loss and score, checked; a broken promise is a sentence.
+
+The check before a training and the conformance suite share these functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import get_args, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from rulezoo.discovery.plugins import reason
+from rulezoo.net import Site
+from rulezoo.task import Budget, Data, Split, Task
+
+SIZES = (
+    8,
+    7,
+    6,
+    5,
+    4,
+    3,
+    2,
+    1,
+)  # of a small batch; one that is no other dimension, so that shapes are told apart
+_NOUN = {"x": "inputs", "y": "targets"}
+
+Tensors = Mapping[tuple[str, str], Tensor]
+"""``("train", "inputs")`` and the like → tensor."""
+
+
+def declaration_problem(task: Task) -> str | None:
+    """Why the budget, the name of the score or its value by chance cannot be used, if one cannot."""
+    if problem := budget_problem(getattr(task, "budget", None)):
+        return problem
+    if not isinstance(metric := getattr(task, "metric", None), str):
+        return f"metric must be a text, the name of the score, got {metric!r}"
+    chance = getattr(task, "chance", None)
+    if isinstance(chance, bool) or not isinstance(chance, int | float) or not math.isfinite(chance):
+        return f"chance must be a finite number, the score of guessing, got {chance!r}"
+    return None
+
+
+def budget_problem(budget: object) -> str | None:
+    """Why a task cannot be trained with this budget, if it cannot."""
+    if not isinstance(budget, Budget):
+        return f"budget must be a rulezoo.Budget, got {budget!r}"
+    for name in ("epochs", "batch"):
+        value = getattr(budget, name)
+        if type(value) is not int or value < 1:
+            return f"budget.{name} must be a whole number, 1 or more, got {value!r}"
+    for name, least in (("lr", "above 0"), ("weight_decay", "0 or more")):
+        value = getattr(budget, name)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+        if not fits or (name == "lr" and value == 0):
+            return f"budget.{name} must be a number {least}, got {value!r}"
+    hints = get_type_hints(Budget)
+    for name in ("optimizer", "schedule"):
+        words, value = get_args(hints[name]), getattr(budget, name)
+        if value not in words:
+            return f"budget.{name} must be {' or '.join(map(repr, words))}, got {value!r}"
+    return None
+
+
+def data_problems(data: object) -> list[str]:
+    """What is wrong with the three parts of the data."""
+    if problems := structure_problems(data):
+        return problems
+    assert isinstance(data, Data)
+    return list(_sizes(data)) or [*_alike(data), *_not_finite(data)]
+
+
+def structure_problems(data: object) -> list[str]:
+    """What is wrong with the kinds of the three parts, whatever they contain."""
+    return list(_structure(data))
+
+
+def digests(data: Data) -> dict[tuple[str, str], str]:
+    """``("train", "inputs")`` and the like → hexadecimal digits of its type, shape and every byte."""
+    return {name: _digest(tensor) for name, tensor in _tensors(data).items()}
+
+
+def digest(data: Data) -> str | None:
+    """16 hexadecimal digits of all the data; ``None`` where they are not what a task promises."""
+    try:
+        each = digests(data)
+    except (AttributeError, TypeError, RuntimeError):  # not three parts of tensors; the training says so
+        return None
+    return joined(each)
+
+
+def joined(each: Mapping[tuple[str, str], str]) -> str:
+    """One digest of `digests`."""
+    text = " ".join(f"{part} {what} {value}" for (part, what), value in each.items())
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def small_batch(split: Split, *shapes: tuple[int, ...]) -> Split:
+    """A few examples, their number being none of the dimensions in these shapes where that can be."""
+    taken = {size for shape in shapes for size in shape}
+    size = next((n for n in SIZES if n <= len(split.x) and n not in taken), 1)
+    return Split(split.x[:size], split.y[:size])
+
+
+def function_problems(task: Task, output: Tensor, target: Tensor) -> list[str]:
+    """What is wrong with the loss and the score of some outputs ``(batch, ...)``."""
+    return [*loss_problems(task, output, target), *score_problems(task, output, target)]
+
+
+def loss_problems(task: Task, output: Tensor, target: Tensor) -> Iterator[str]:
+    """What is wrong with the loss of some outputs ``(batch, ...)``."""
+    leaf = output.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        values, problems = _called("loss", task.loss, leaf * 1, target)
+    yield from problems
+    if values is None or problems:
+        return
+    if not values.is_floating_point():
+        yield f"loss() returned type {_type(values)}; expected floating-point numbers, which have a gradient"
+    elif not values.requires_grad:
+        yield "loss() has no gradient with respect to the output; compute it by differentiable operations of torch"
+
+
+def score_problems(task: Task, output: Tensor, target: Tensor) -> Iterator[str]:
+    """What is wrong with the score of some outputs ``(batch, ...)``."""
+    with torch.no_grad():
+        _, problems = _called("score", task.score, output.detach().clone(), target)
+    yield from problems
+
+
+def network_problem(module: object, x: Tensor) -> str | None:
+    """Why a network cannot be trained with inputs ``x`` of shape ``(batch, ...)``, if a forward pass shows it."""
+    if not isinstance(module, nn.Module):
+        return f"network() returned a {type(module).__name__}; expected a torch.nn.Module"
+    strange: list[str] = []
+
+    def look(name: str, given: tuple[object, ...]) -> None:
+        strange.extend(
+            f"the site {name!r} is given a {type(one).__name__}; expected a tensor: what stands in front of the site "
+            "returns more than its activity, so wrap it in a module that returns the activity alone"
+            for one in given
+            if not isinstance(one, Tensor)
+        )
+
+    sites = [(name, site) for name, site in module.named_modules() if isinstance(site, Site)]
+    hooks = [site.register_forward_pre_hook(lambda _, given, n=name: look(n, given)) for name, site in sites]
+    try:
+        output = module(x)
+    except Exception as error:  # noqa: BLE001  foreign code may raise anything
+        types = ", ".join(sorted({_type(p) for p in module.parameters()})) or "none"
+        return (
+            strange[0]
+            if strange
+            else (
+                f"the network raised {reason(error)} for inputs of shape {tuple(x.shape)}, {_type(x)} (parameters: {types})"
+            )
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if strange:
+        return strange[0]
+    if not isinstance(output, Tensor):
+        return (
+            f"the network returned a {type(output).__name__}; it must return one tensor of shape (batch, ...)"
+        )
+    if output.ndim == 0 or len(output) != len(x):
+        return f"the network returned shape {tuple(output.shape)} for {len(x)} inputs; expected {len(x)} along the first axis"
+    if not output.is_floating_point():
+        return f"the network returned type {_type(output)}; expected floating-point numbers"
+    return None
+
+
+def label_problem(part: str, task: Task, outputs: Callable[[Tensor], Tensor], split: Split) -> str | None:
+    """Why the labels of a part do not fit the network's outputs, if the targets are labels and they do not.
+
+    A label is out of range if the loss does not take it: where it has one to ignore, such as -100, that is fine.
+
+    Args:
+        part: name of the part.
+        task: the task.
+        outputs: gives the network's outputs of inputs.
+        split: the part.
+    """
+    x, y = split
+    if y.is_floating_point() or y.dtype == torch.bool:
+        return None
+    flat = y.flatten(1) if y.ndim > 1 else y[:, None]
+    low, high = flat.min(1).values, flat.max(1).values
+    for place in (int(low.argmin()), int(high.argmax())):
+        output = outputs(x[[place, place]])[:1]  # two of them, for a network that normalises over the batch
+        classes = _classes(output, y)
+        wrong = (low < 0) | (high >= classes) if classes else torch.zeros(len(y), dtype=torch.bool)
+        if classes and wrong[place]:
+            try:
+                task.loss(output.clone(), y[place : place + 1].clone())
+            except Exception as error:  # noqa: BLE001  foreign code; any failure is the sign
+                first = int(wrong.nonzero()[0])
+                return (
+                    f"{int(wrong.sum())} of {len(y)} examples of {part} have labels out of range: the labels reach "
+                    f"from {int(low.min())} to {int(high.max())}, the first out of range is in example {first}, and "
+                    f"{classes} outputs stand for labels from 0 to {classes - 1} (loss() raised {reason(error)})"
+                )
+    return None
+
+
+def _structure(data: object) -> Iterator[str]:
+    if not isinstance(data, Data):
+        yield f"data() returned a {type(data).__name__}; expected rulezoo.Data(train, validation, test)"
+        return
+    for part, split in data._asdict().items():
+        if not isinstance(split, Split):
+            yield f"{part} is a {type(split).__name__}; expected rulezoo.Split(x, y)"
+            continue
+        for field, tensor in split._asdict().items():
+            if problem := _tensor_problem(tensor):
+                yield f"{_NOUN[field]} of {part} {problem}"
+
+
+def _tensor_problem(tensor: object) -> str | None:
+    if not isinstance(tensor, Tensor):
+        return f"are a {type(tensor).__name__}; expected a torch.Tensor, which torch.as_tensor makes"
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "are not dense; expected a dense tensor, which to_dense() or dequantize() makes"
+    if tensor.device.type != "cpu":
+        return f"are on {tensor.device}; expected the CPU: the runner moves them to the device it trains on"
+    if tensor.requires_grad:
+        return "require a gradient; return them without one: tensor.detach()"
+    if tensor.is_complex():
+        return f"are of type {_type(tensor)}; expected real numbers or integers"
+    if tensor.ndim == 0:
+        return "are a single number; expected one entry for each example along the first axis"
+    return None
+
+
+def _sizes(data: Data) -> Iterator[str]:
+    for part, (x, y) in data._asdict().items():
+        if len(x) != len(y):
+            yield f"{part} has {len(x)} inputs and {len(y)} targets; expected one target for each input"
+        elif not len(x):
+            yield f"{part} is empty; expected one example or more"
+
+
+def _alike(data: Data) -> Iterator[str]:
+    tensors = _tensors(data)
+    for (part, what), tensor in tensors.items():
+        like = tensors["train", what]
+        if tensor.shape[1:] != like.shape[1:]:
+            yield (
+                f"{what} of {part} have shape {tuple(tensor.shape[1:])} for an example, those of train "
+                f"{tuple(like.shape[1:])}; expected the same"
+            )
+        if tensor.dtype != like.dtype:
+            yield (
+                f"{what} of {part} are of type {_type(tensor)}, those of train {_type(like)}; expected the same"
+            )
+
+
+def _not_finite(data: Data) -> Iterator[str]:
+    for (part, what), tensor in _tensors(data).items():
+        if not tensor.is_floating_point() or bool((finite := tensor.isfinite()).all()):
+            continue
+        wrong = ~(finite.flatten(1).all(1) if finite.ndim > 1 else finite)
+        kinds = [
+            word for word, found in (("NaN", tensor.isnan()), ("infinity", tensor.isinf())) if found.any()
+        ]
+        yield (
+            f"{what} of {part} contain {' and '.join(kinds)} in {int(wrong.sum())} of {len(tensor)} examples, the "
+            f"first at index {int(wrong.nonzero()[0])}; expected finite numbers"
+        )
+
+
+def _tensors(data: Data) -> dict[tuple[str, str], Tensor]:
+    return {
+        (part, _NOUN[field]): tensor
+        for part, split in data._asdict().items()
+        for field, tensor in split._asdict().items()
+    }
+
+
+def _digest(tensor: Tensor) -> str:
+    content = hashlib.blake2b(f"{_type(tensor)} {tuple(tensor.shape)}".encode(), digest_size=16)
+    flat = tensor.detach().cpu().contiguous().flatten()
+    content.update(flat.view(torch.uint8).numpy().data)  # numpy has no bfloat16
+    return content.hexdigest()
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _classes(output: Tensor, target: Tensor) -> int | None:
+    """How many classes the output tells apart, going by the shapes; ``None`` where it has no such axis."""
+    one, label = output.shape[1:], target.shape[1:]
+    if len(one) != len(label) + 1:
+        return None
+    sizes = [one[axis] for axis in (-1, 0) if (*one[:axis], *one[axis:][1:]) == tuple(label)]
+    return sizes[0] if sizes and sizes[0] > 1 else None
+
+
+def _called(
+    name: str, function: Callable[[Tensor, Tensor], object], output: Tensor, target: Tensor
+) -> tuple[Tensor | None, list[str]]:
+    """What a loss or score returns, and what is wrong with it."""
+    given = target.clone()
+    before = output.detach().clone()
+    shapes = f"output of shape {tuple(output.shape)} and target of shape {tuple(target.shape)}"
+    try:
+        values = function(output, given)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may raise anything
+        return None, [f"{name}() raised {reason(error)} for {shapes}, {_type(target)}"]
+    examples = len(target)
+    expected = f"expected shape ({examples},), one number for each example"
+    if not isinstance(values, Tensor):
+        return None, [f"{name}() returned a {type(values).__name__}; expected a tensor; {expected}"]
+    problems = []
+    if tuple(values.shape) != (examples,):
+        cause = _cause(values, output, target)
+        problems.append(f"{name}() returned shape {tuple(values.shape)} for {shapes}; {expected}{cause}")
+    if values.is_complex():
+        problems.append(f"{name}() returned type {_type(values)}; expected real numbers")
+    for what, now, then in (("output", output.detach(), before), ("target", given, target)):
+        if not torch.equal(now.nan_to_num(), then.nan_to_num()):
+            problems.append(f"{name}() writes over its {what}; compute with a copy: {what}.clone()")
+    return values, problems
+
+
+def _cause(values: Tensor, output: Tensor, target: Tensor) -> str:
+    """The usual cause of a wrong shape, if it is one of the usual ones."""
+    examples = len(target)
+    if values.ndim == 0:
+        return "; it is one number for the whole batch: use reduction='none', and no mean() or sum() over the batch"
+    if tuple(values.shape) == (examples, examples) and output.shape != target.shape:
+        return "; output and target broadcast against each other: give them the same shape, as with output.squeeze(-1)"
+    if values.ndim > 1 and len(values) == examples:
+        return "; take the mean over the other axes: .flatten(1).mean(1)"
+    return ""

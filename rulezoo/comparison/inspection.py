@@ -1,0 +1,173 @@
+"""The check of tasks and plugins before the first training, as the process that compares sees it.
+
+Their code runs in guarded processes (`rulezoo.comparison.guard`); only sentences and numbers come back, no data.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rulezoo.comparison import guard
+from rulezoo.comparison.examination import Examination, Examine, Load, answer
+from rulezoo.comparison.guard import LIMIT, Death
+from rulezoo.discovery import plugins
+from rulezoo.discovery.plugins import FILES, Source
+from rulezoo.errors import PluginError, UserError
+from rulezoo.processes import server
+from rulezoo.task import DataMissing
+
+if TYPE_CHECKING:
+    from rulezoo.comparison.plan import Cell, Options
+
+_SECONDS = 600.0  # that a step of the check may take, unless the limit is set
+_DOWNLOADING = 3600.0  # likewise, where data sets may be downloaded
+_OWN = "rulezoo"  # the distribution that ships this very code, which needs no guard
+
+
+class TaskError(UserError):
+    """Tasks that cannot be trained on; the message names each, and why."""
+
+
+class Inspector:
+    """Examines each configured task once, before it is trained on for the first time.
+
+    Args:
+        data: folder of data sets.
+        download: whether data sets may be downloaded into it.
+        report: called when an examination begins.
+        note: called with a task, the rules that are to be trained on it, and the depth of its deepest block, where
+            that is more than one layer.
+
+    Attributes:
+        found: task and options → what was found, of the tasks that passed.
+    """
+
+    def __init__(
+        self,
+        data: Path | None = None,
+        *,
+        download: bool = False,
+        report: Callable[[], None] = lambda: None,
+        note: Callable[[str, Sequence[str], int], None] = lambda task, rules, depth: None,
+    ) -> None:
+        self.data, self.download, self.report, self.note = data, download, report, note
+        self.found: dict[tuple[str, str], Examination] = {}
+
+    def check(self, cells: Iterable[Cell]) -> None:
+        """Examine the tasks of these cells that were not examined yet.
+
+        Raises:
+            TaskError: if a task cannot be trained on; the message names all of them.
+            DataMissing: if nothing is wrong but that data are not there.
+        """
+        cells = list(cells)
+        tasks = {_key(cell): cell for cell in cells}
+        tasks = {key: cell for key, cell in tasks.items() if key not in self.found}
+        if not tasks:
+            return
+        self.report()
+        requests = [
+            Examine(
+                task=cell.task_name,
+                options=dict(cell.task_words),
+                data=None if self.data is None else str(self.data.expanduser().resolve()),
+                download=self.download,
+            )
+            for cell in tasks.values()
+        ]
+        limit = _limit(_DOWNLOADING if self.download else _SECONDS)
+        outcomes = _run(requests, server.context(), limit)
+        problems: list[str] = []
+        missing: list[str] = []
+        for (key, cell), outcome in zip(tasks.items(), outcomes, strict=True):
+            found = (
+                Examination(problems=[outcome.cause])
+                if isinstance(outcome, Death)
+                else msgspec.json.decode(outcome, type=Examination)
+            )
+            if found.missing is not None:
+                missing.append(found.missing)
+            elif found.problems:
+                problems.append(f"task {_name(cell)} cannot be trained on: {'; '.join(found.problems)}")
+            else:
+                self.found[key] = found
+        _refuse(problems, missing)
+        for key in tasks:
+            if self.found[key].depth > 1:
+                rules = sorted({cell.rule_name for cell in cells if _key(cell) == key})
+                self.note(tasks[key].task_name, rules, self.found[key].depth)
+
+
+def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:
+    """Import the plugins, and make these rules and tasks, in a guarded process before they are imported here.
+
+    What comes with rulezoo itself, and what was imported here already, is not tried again.
+
+    Args:
+        rules: names; empty = the standard ones, ``["all"]`` = all.
+        tasks: likewise.
+        options: of rules and of tasks, by name.
+
+    Raises:
+        PluginError: if the code of a plugin does not return: it hangs, crashes, or ends its process.
+    """
+    foreign = [source for source in _sources() if source.distribution != _OWN]
+    if not foreign or all(plugins.is_loaded(source) for source in foreign):
+        return
+    words: dict[str, dict[str, str]] = {name: dict(texts) for name, texts in options.items()}
+    request = Load(rules=list(rules), tasks=list(tasks), options=words)
+    (outcome,) = _run([request], multiprocessing.get_context("spawn"), _limit(_SECONDS))
+    if isinstance(outcome, Death):
+        raise PluginError(outcome.cause)
+
+
+def _sources() -> list[Source]:
+    return [*plugins.installed(), *plugins.single_files(())]
+
+
+def _run(
+    requests: Sequence[Load | Examine],
+    context: object,
+    limit: float,
+) -> list[bytes | Death]:
+    environ = {FILES: os.environ.get(FILES, ""), server.SAFE_PATH: os.environ.get(server.SAFE_PATH)}
+    encoded = [msgspec.json.encode(request) for request in requests]
+    return list(guard.run(answer, encoded, context, limit, environ))
+
+
+def _limit(usual: float) -> float:
+    text = os.environ.get(LIMIT)
+    try:
+        limit = usual if not text else float(text)
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < float("inf"):
+        raise UserError(f"{LIMIT} must be a number of seconds above 0, got {text!r}")
+    return limit
+
+
+def _key(cell: Cell) -> tuple[str, str]:
+    return cell.task_module, msgspec.json.encode(
+        [cell.task_name, cell.task.resolved()], order="sorted"
+    ).decode()
+
+
+def _name(cell: Cell) -> str:
+    words = " ".join(f"{name}={text}" for name, text in sorted(cell.task_words.items()))
+    return f"{cell.task_name!r} ({words})" if words else f"{cell.task_name!r}"
+
+
+def _refuse(problems: Sequence[str], missing: Sequence[str]) -> None:
+    said = list(dict.fromkeys([*problems, *missing]))
+    if problems:
+        raise TaskError(
+            f"{'; '.join(said)}; nothing was trained, `rulezoo verify NAME` checks a task in full"
+        )
+    if missing:
+        raise DataMissing("; ".join(said))
