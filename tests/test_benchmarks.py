@@ -122,6 +122,14 @@ def test_the_campaign_of_kills_notices_what_is_missing_or_differs(monkeypatch, t
     assert troubles({(False, "a"): records[False, "a"]}).troubles == ["1 records are missing"]
     different = troubles({**records, (True, "b"): tells("killed")})
     assert different.troubles == ["trial rule seed 0 killed  differs"]
+    pruned = troubles({**records, (True, "b"): tells("pruned", [1, 2])})
+    assert (pruned.troubles, pruned.bars) == ([], 1)
+    assert troubles({**records, (True, "b"): tells("pruned", [1, 3])}).troubles == [
+        "trial rule seed 0 pruned  differs"
+    ]
+    assert troubles({**records, (False, "a"): tells("pruned", [1, 2])}).troubles == [
+        "run rule seed 0 pruned  differs"
+    ]
     text, well = campaign.written(records, campaign.Round(), [different], 0, 1)
     assert not well
     assert "MISSED" in text
@@ -133,5 +141,6 @@ def test_the_campaign_of_kills_notices_what_is_missing_or_differs(monkeypatch, t
     assert not campaign.written(records, campaign.Round(), [], 3, 1)[1], "fewer kills than asked for"
 
 
-def tells(status):
-    return SimpleNamespace(asked=SimpleNamespace(rule="rule", seed=0), status=status, reason=None)
+def tells(status, curve=(1, 2, 3)):
+    asked = SimpleNamespace(rule="rule", seed=0)
+    return SimpleNamespace(asked=asked, status=status, reason=None, curve=list(curve))
