@@ -28,6 +28,7 @@ HEAVY = {
 LAYERS = (
     "",
     "discovery",
+    "processes",
     "results",
     "measures",
     "training",

@@ -334,3 +334,21 @@ def alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_stray_module_in_the_current_folder_is_not_imported(tmp_path):
+    for name in ("random", "torch", "numpy", "msgspec"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')")
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    path = plugins / "foreign.py"
+    path.write_text(
+        textwrap.dedent(FOREIGN.replace("INIT", "super().__post_init__()").replace("AT_IMPORT", "pass")),
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "rulezoo", "--plugin", str(path), "compare", "--device", "cpu", "--seeds", "1",
+         "--epochs", "1", "--rules", "frozen", "--tasks", "foreign"],
+        check=False, cwd=tmp_path, env={**os.environ, FILES: ""}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rulezoo.comparison.processes import context
 from rulezoo.discovery.plugins import FILES
+from rulezoo.processes import server
 from rulezoo.results.store import Store
 from rulezoo.seeding import number
 
@@ -88,8 +88,8 @@ RUNNER = """if True:
     # Its jobs are forked from itself, so that nothing has to be imported again. They hold both ends of their pipes, so
     # that it takes the system to tell them of its death.
     os.register_at_fork(after_in_child=lambda libc=ctypes.CDLL(None): libc.prctl(1, 9))
-    from rulezoo.comparison import processes
-    processes.context = lambda m=multiprocessing: m.get_context("fork")
+    from rulezoo.processes import server
+    server.context = lambda m=multiprocessing: m.get_context("fork")
     from rulezoo.discovery.registry import discover
     discover()  # what is imported here is not tried in a process of its own first, which would take seconds
     from rulezoo.cli import main
@@ -111,7 +111,9 @@ def start(out, rules, *words, seeds=2, epochs=1, **environ):
     argv += ["--out", str(out), *map(str, words)]
     log = f"{out}-{rules}.txt"
     environ = {**os.environ, **{name: str(value) for name, value in environ.items()}}
-    process = context().Process(target=exec, args=(RUNNER.format(environ=environ, argv=argv, log=log),))
+    process = server.context().Process(
+        target=exec, args=(RUNNER.format(environ=environ, argv=argv, log=log),)
+    )
     process.log = Path(log)
     process.start()
     return process

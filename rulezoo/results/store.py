@@ -22,6 +22,7 @@ from rulezoo.results import files
 from rulezoo.results.migrations import UnknownSchema, migrate
 from rulezoo.results.provenance import without_paths
 from rulezoo.results.records import SCHEMA, Asked, Record, RecordError
+from rulezoo.text import SENTENCE, TRACEBACK, bounded
 
 STALE = 3600.0  # seconds after which a temporary file cannot belong to a living writer
 _AGAIN = ".again"  # folder of the records whose runs were asked for again, until there are others
@@ -192,8 +193,8 @@ class Store:
 
 
 def _encode(record: Record) -> bytes:
-    texts = {name: getattr(record, name) for name in ("reason", "traceback")}
-    safe = {name: without_paths(text) for name, text in texts.items() if text}
+    texts = {"reason": (record.reason, SENTENCE), "traceback": (record.traceback, TRACEBACK)}
+    safe = {name: without_paths(bounded(text, most)) for name, (text, most) in texts.items() if text}
     try:
         body = msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(record, **safe)))
         msgspec.convert(body, Record)
