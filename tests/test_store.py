@@ -306,14 +306,14 @@ def test_a_folder_in_the_place_of_a_file_is_named(store):
 
 def test_temporary_files_are_no_records_and_old_ones_are_swept(store):
     path = store.put(record())
-    young, old = path.with_name(".young.json.1.tmp"), path.with_name(".old.json.2.tmp")
+    young, old = path.with_name(f".young.json.{'1' * 16}.tmp"), path.with_name(f".old.json.{'2' * 16}.tmp")
     for temporary in (
         young,
         old,
         path.with_name(f"._{path.name}"),
     ):  # macOS leaves the third on foreign disks
         temporary.write_text("{")
-    checkpoint = store.folder(".checkpoints") / ".state.pt.3.tmp"
+    checkpoint = store.folder(".checkpoints") / f".state.pt.{'3' * 16}.tmp"
     checkpoint.write_text("{")
     for path in (old, checkpoint):
         os.utime(path, (time.time() - 7200,) * 2)

@@ -100,8 +100,8 @@ class Store:
         """Undo `set_aside` for a run that was not run again after all; the record, if there is one."""
         path = self.path(asked)
         with suppress(OSError):
-            if not path.exists():
-                (self.root / _AGAIN / path.name).replace(path)
+            if not path.exists() and (aside := self.root / _AGAIN / path.name).is_file():
+                aside.replace(path)
         return self.get(asked)
 
     def put(self, record: Record) -> Path:
@@ -151,7 +151,7 @@ class Store:
         """What was set aside to be run again and was not, for the comparison was broken off."""
         found = []
         for path in sorted((self.root / _AGAIN).glob("[!.]*.json")):
-            with suppress(_Unreadable, FileNotFoundError):
+            with suppress(_Unreadable, OSError):
                 record, _ = _decode(path.read_bytes())
                 if record.asked.key not in keys and path.name == self.path(record.asked).name:
                     found.append(record)
@@ -166,13 +166,14 @@ class Store:
         runs = self.root / "runs"
         try:
             runs.mkdir(parents=True, exist_ok=True)
-            files.write_whole(runs / "probe", PROBE)
-            (runs / "probe").unlink(missing_ok=True)
+            probe = files.temporary(runs / "probe")
+            files.write_whole(probe, PROBE)
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(_words(self.root, error)) from error
         for path in [*runs.glob(".*.tmp"), *runs.glob("*/*/.*.tmp"), *self.root.glob(".*/.*.tmp")]:
             with suppress(OSError):  # another process may be sweeping too
-                if time.time() - path.stat().st_mtime > STALE:
+                if files.TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > STALE:
                     path.unlink()
 
     def _load(self, path: Path) -> Record | None:

@@ -7,6 +7,7 @@ knows nothing of why it was asked for.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rulezoo.results.records import Asked, Status
 from rulezoo.results.store import Damage, Store, write_whole
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
+_NAME = re.compile(r"tuned-\d+-[0-9a-f]{16}\.json")
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +107,8 @@ def read(store: Store) -> Conclusions:
     tunings: list[Tuned] = []
     damaged: list[Damage] = []
     for path in sorted(_folder(store).glob("*/*/[!.]*.json")):
+        if not _NAME.fullmatch(path.name):  # not ours, such as a copy
+            continue
         try:
             tunings.append(msgspec.json.decode(path.read_bytes(), type=Tuned))
         except (OSError, msgspec.MsgspecError, ValueError) as error:
