@@ -18,6 +18,9 @@ from rulezoo.results.records import Asked, Status
 from rulezoo.results.store import Damage, Store, write_whole
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
+_OF_THEIR_OPTIONS = frozenset(
+    {"ok", "skipped", "diverged", "pruned"}
+)  # statuses that say something of a trial's options
 _NAME = re.compile(r"tuned-\d+-[0-9a-f]{16}\.json")
 
 
@@ -66,6 +69,15 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def ruleset(self) -> str:
         """The word for runs of the winner, e.g. ``tuned-8``."""
         return f"tuned-{self.n}"
+
+    @property
+    def failed(self) -> list[Tried]:
+        """The trials that did not end for a reason of their options: whose process was killed or raised an error, say.
+
+        One that diverged or was given up is not among them. A trial that failed cannot win, and so may change which
+        one does.
+        """
+        return [trial for trial in self.trials if trial.status not in _OF_THEIR_OPTIONS]
 
     @property
     def winner(self) -> Tried:
