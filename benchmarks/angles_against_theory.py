@@ -24,7 +24,7 @@ from rulezoo import Batch, Budget, Net, State
 from rulezoo.measures import theory
 from rulezoo.measures.geometry import jacobians, visits_of_sites
 from rulezoo.measures.probes import Prober
-from rulezoo.net import Tensors
+from rulezoo.net import Tensors, Values
 from rulezoo.seeding import generator
 from rulezoo.task import Data, Split
 from rulezoo.training.trainer import Batches, Trainer, build
@@ -77,11 +77,11 @@ class Row(NamedTuple):
 def trained(task: DigitsMLP, data: Data, epochs: int, weight_decay: float, seed: int) -> tuple[Net, Tensors]:
     """The network and its parameters after training by backprop."""
     budget = Budget(epochs=epochs, batch=64, lr=0.05, optimizer="sgd", weight_decay=weight_decay)
-    net, params = build(task, [seed], data.train.x[:1].float(), torch.device("cpu"))
+    net, (values,) = build(task, [seed], data.train.x[:2].float(), torch.device("cpu"))
     net = Net(net.module.double(), data.train.x[:1])
     batches = Batches(data.train, budget.batch, [seed])
     first = batches.take(batches.epoch(0)[:, 0])
-    double = [{name: p.double() for name, p in params[0].items()}]
+    double = [Values({name: p.double() for name, p in values.params.items()}, {}, {})]
     trainer = Trainer(Backprop(), net, task.loss, double, first, [seed], budget, epochs * batches.per_epoch)
     for epoch in range(epochs):
         for which in batches.epoch(epoch).unbind(1):

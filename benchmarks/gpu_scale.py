@@ -66,11 +66,11 @@ def limit(points: Sequence[Point]) -> str:
 
 
 def trainer(registry: Registry, rule: str, task: Task, data: Batch, seeds: int) -> Callable[[], object]:
-    net, params = build(task, range(seeds), data.x[:1], data.x.device)
+    net, values = build(task, range(seeds), data.x[:2], data.x.device)
     which = torch.arange(task.budget.batch, device=data.x.device).expand(seeds, -1) % len(data.x)
     batch = Batch(data.x[which], data.y[which])
     made = Trainer(
-        registry.make_rule(rule, {}), net, task.loss, params, batch, range(seeds), task.budget, 10**6
+        registry.make_rule(rule, {}), net, task.loss, values, batch, range(seeds), task.budget, 10**6
     )
     return lambda: made.step(batch)
 
@@ -128,7 +128,7 @@ def ratios(
     """Every rule's step over backprop's, sampled in turn with it; a sentence where there is none."""
     found: dict[str, float | str] = {}
     pace = trainer(registry, "backprop", task, data, seeds)
-    net, _ = build(task, [0], data.x[:1], data.x.device)
+    net, _ = build(task, [0], data.x[:2], data.x.device)
     for rule in rules:
         reason = registry.make_rule(rule, {}).skip(net, task)
         if reason is None and not registry.make_rule(rule, {}).vmappable and seeds > 1:

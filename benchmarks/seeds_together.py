@@ -53,10 +53,10 @@ class Row(NamedTuple):
 
 def stepper(rule: LearningRule, task: Task, x: Tensor, y: Tensor, seeds: Sequence[int]) -> Callable[[], None]:
     """Takes one step of all seeds: the same examples again and again, a place of its own in memory for each seed."""
-    net, params = build(task, seeds, x[:1], x.device)
+    net, values = build(task, seeds, x[:2], x.device)
     which = torch.arange(task.budget.batch, device=x.device).expand(len(seeds), -1) % len(x)
     first = Batch(x[which], y[which])
-    trainer = Trainer(rule, net, task.loss, params, first, seeds, task.budget, 10**6)
+    trainer = Trainer(rule, net, task.loss, values, first, seeds, task.budget, 10**6)
 
     def step() -> None:
         trainer.step(Batch(x[which], y[which]))

@@ -77,9 +77,9 @@ class Stepper:
         self, rule: LearningRule, net: Net, batch: Batch, seeds: int = 1, compiled: bool = False
     ) -> None:
         batches = Batch(*(part.expand(seeds, *part.shape).clone() for part in batch))
-        params = [net.init_params() for _ in range(seeds)]
+        values = [net.values_of(net.module) for _ in range(seeds)]
         self.trainer = Trainer(
-            rule, net, loss, params, batches, range(seeds), BUDGET, 10**6, compiled=compiled
+            rule, net, loss, values, batches, range(seeds), BUDGET, 10**6, compiled=compiled
         )
         self.batches = batches
 

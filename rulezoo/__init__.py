@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import manifold as manifold
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.net import Layer as Layer
     from rulezoo.net import Net as Net
+    from rulezoo.net import NetError as NetError
     from rulezoo.net import Site as Site
     from rulezoo.net import add_sites as add_sites
     from rulezoo.options import OptionError as OptionError
@@ -41,7 +43,9 @@ _HOME = {
     "DataMissing": "task",
     "LearningRule": "rule",
     "Limit": "specs",
+    "Layer": "net",
     "Net": "net",
+    "NetError": "net",
     "OptionError": "options",
     "Plausibility": "specs",
     "RuleSpec": "specs",

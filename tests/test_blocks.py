@@ -123,8 +123,8 @@ def compared(tmp_path_factory):
 
 
 def depths(folder):
-    records = [json.loads(path.read_text()) for path in folder.rglob("*.json")]
-    return {r["asked"]["rule"]: r["block_depth"] for r in records if "asked" in r}
+    records = [json.loads(path.read_text()) for path in (folder / "runs").rglob("*.json")]
+    return {record["asked"]["rule"]: record["block_depth"] for record in records}
 
 
 @pytest.mark.slow

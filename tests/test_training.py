@@ -259,7 +259,7 @@ def test_initial_weights_depend_on_the_seed_alone():
         torch.rand(5)  # whatever was drawn before
         _, (alone,) = build(Tiny(), [seed], Tiny().data().train.x[:1], CPU)
         assert all(torch.equal(p, together[place].params[n]) for n, p in alone.params.items())
-    assert not torch.equal(together[0]["fc1.weight"], together[1]["fc1.weight"])
+    assert not torch.equal(together[0].params["fc1.weight"], together[1].params["fc1.weight"])
 
 
 def test_the_global_generators_are_left_alone():

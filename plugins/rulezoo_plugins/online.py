@@ -156,12 +156,43 @@ def why_not_online(net: Net) -> str | None:
         return "nothing recurs: the network has no site of kind 'recurrent', an edge that could be cut"
     if (reason := why_no_course(net)) is not None:
         return reason
+    if _remembers_elsewhere(net):
+        return (
+            "the past must reach a step through the site of kind 'post' alone, and here something else carries it, "
+            "such as the membrane potential of spiking neurons; put the site on that state"
+        )
     params = net.init_params()
     others = {name: 1.5 * p + 0.1 for name, p in params.items()}
     leaks = torch.cat([_own_memory(net, p, sign) for p in (params, others) for sign in (1, -1)])
     if not torch.allclose(leaks, leaks[:1]):
         return "without its recurrent edges a neuron must forget at a constant rate, and here the rate varies"
     return None
+
+
+@torch.no_grad()
+def _remembers_elsewhere(net: Net) -> bool:
+    """Whether the last state depends on the first input even if all states and recurrent edges before it are held.
+
+    Seen where the input's second axis is time, one visit of the state for each step.
+    """
+    visits, x, params = net.keys("post"), net.example, net.init_params()
+    if x.ndim < 2 or x.shape[1] != len(visits):
+        return False
+    held: Tensors = {}
+    net.run(params, x, lambda key, activity: held.setdefault(key, activity))
+
+    def last(first: Tensor) -> Tensor:
+        seen: Tensors = {}
+
+        def hold(key: str, activity: Tensor) -> Tensor:
+            seen[key] = activity
+            return held[key]
+
+        net.run(params, torch.cat([first.unsqueeze(1), x[:, 1:]], 1), hold)
+        return seen[visits[-1]]
+
+    others = (torch.zeros_like(x[:, 0]), 3 * x[:, 0] if x.is_floating_point() else x[:, -1])
+    return any(not torch.allclose(last(first), held[visits[-1]]) for first in others)
 
 
 def _leak(net: Net) -> Tensor:

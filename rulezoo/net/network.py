@@ -298,8 +298,12 @@ class _Reading:
         self.net, self.module = net, net.module
         self.named = dict(net.module.named_parameters()) | dict(net.module.named_buffers())
 
-    @torch.enable_grad()
     def read(self, request: Request | None) -> None:
+        # What the network is does not depend on the precision or the gradients of whoever asks.
+        with torch.enable_grad(), torch.autocast(self.net.example.device.type, enabled=False):
+            self._read(request)
+
+    def _read(self, request: Request | None) -> None:
         net = self.net
         net.fixed, net.statistics = {}, {}
         first = self._first_pass()

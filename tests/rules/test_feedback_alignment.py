@@ -160,15 +160,26 @@ def test_random_sizes_are_half_normal_with_the_size_of_the_weights():
 
 @pytest.mark.parametrize("kind", [FeedbackAlignment, *SIGNS])
 def test_a_weight_that_no_linear_or_convolution_layer_uses_is_not_left_on_backprop_in_silence(mlp, kind):
-    class Bilinear(nn.Module):
+    class Mixing(nn.Module):
         def __init__(self):
             super().__init__()
-            self.mixing, self.readout = nn.Parameter(torch.randn(5, 4)), nn.Linear(4, 2)
+            self.first, self.readout = nn.Linear(5, 5), nn.Linear(4, 2)
+            self.mixing = nn.Parameter(torch.randn(5, 4))
 
         def forward(self, x):
-            return self.readout(x @ self.mixing)
+            return self.readout(torch.einsum("bi,ij->bj", self.first(x), self.mixing))
 
-    reason = kind().skip(Net(Bilinear(), torch.randn(2, 5)), mlp.task)
+    reason = kind().skip(Net(Mixing(), torch.randn(2, 5)), mlp.task)
 
     assert "'mixing'" in reason
     assert kind().skip(mlp.net, mlp.task) is None
+
+
+@pytest.mark.parametrize("kind", [FeedbackAlignment, *SIGNS])
+def test_a_weight_that_no_error_has_to_pass_needs_no_feedback_weight(mlp, kind):
+    embedded = nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(12, 2))
+    net = Net(embedded, torch.zeros(2, 3, dtype=torch.long))
+
+    assert kind().skip(net, mlp.task) is None
+    state = kind().init(net, net.init_params(), None, torch.Generator())
+    assert {key.partition(".")[2] for key in state.buffers} == {"2.weight"}

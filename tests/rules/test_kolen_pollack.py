@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rulezoo import Batch, Budget, Net, State, credit
+from rulezoo.net import Values
 from rulezoo.testing import tiny_net
 from rulezoo.training.trainer import Trainer
 from rulezoo_plugins.kolen_pollack import KolenPollack
@@ -84,7 +85,9 @@ def trained(optimizer, steps, weight_decay=DECAY, schedule="constant"):
     budget = Budget(1, 8, LR, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule)
     batches = [tiny.batch(8, seed=t) for t in range(steps)]
     first = Batch(batches[0].x[None], batches[0].y[None])
-    trainer = Trainer(RULE, tiny.net, tiny.task.loss, [tiny.params()], first, [0], budget, steps)
+    trainer = Trainer(
+        RULE, tiny.net, tiny.task.loss, [Values(tiny.params(), {}, {})], first, [0], budget, steps
+    )
     start = {name: p.clone() for name, p in trainer.params.items()}
     layers = [name.removeprefix("feedback.") for name in trainer.state.params]
     seen = {name: [trainer.params[name] - trainer.state.params[f"feedback.{name}"]] for name in layers}
@@ -148,7 +151,8 @@ def test_the_rule_asks_for_decay_by_default():
 
 
 def test_weights_that_no_linear_or_convolution_layer_uses_are_refused():
-    net = Net(nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 2)), torch.zeros(1, 3, dtype=torch.long))
+    transposed = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ConvTranspose1d(2, 1, 3), nn.Flatten(), nn.Linear(6, 2))
+    net = Net(transposed, torch.zeros(2, 1, 6))
 
-    assert "'0.weight'" in RULE.skip(net, None)
+    assert "'1.weight'" in RULE.skip(net, None)
     assert RULE.skip(tiny_net("rnn").net, None) is None

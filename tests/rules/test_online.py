@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rulezoo import Batch, Net, OptionError, Site, State, credit
+from rulezoo.discovery.registry import discover
 from rulezoo.testing import tiny_net
 from rulezoo_plugins.lagged_noise_correlation import AtOneStep
 from rulezoo_plugins.online import RFLO, EProp, LearntManifoldRFLO, LearntRFLO
@@ -352,3 +353,32 @@ def test_at_one_step_each_example_is_tapped_once():
 
 def test_equal_options_make_equal_rules():
     assert replace(LearntRFLO(), sigma=0.2) == LearntRFLO(sigma=0.2)
+
+
+class Spiking(nn.Module):
+    """Leaky integrate-and-fire neurons whose site holds the spikes, while the membrane carries the past."""
+
+    def __init__(self, *, on_membrane):
+        super().__init__()
+        self.on_membrane = on_membrane
+        self.w_in, self.w_rec, self.w_out = nn.Linear(3, 6), nn.Linear(6, 6, bias=False), nn.Linear(6, 3)
+        self.recurrent, self.state = Site("recurrent", unrolled=True), Site("post", unrolled=True)
+
+    def forward(self, x):
+        v = spikes = x.new_zeros(len(x), 6)
+        for x_t in x.unbind(1):
+            v = 0.9 * v + self.w_in(x_t) + self.w_rec(self.recurrent(spikes))
+            if self.on_membrane:
+                v = self.state(v)
+            spikes = torch.sigmoid(20 * (v - 0.5))  # a smooth threshold
+            if not self.on_membrane:
+                spikes = self.state(spikes)
+        return self.w_out(spikes)
+
+
+@pytest.mark.parametrize("rule", ["rflo", "e-prop", "rflo-noise-correlation"])
+def test_a_past_that_the_site_does_not_carry_is_refused(rule):
+    made = discover().make_rule(rule, {})
+    hidden = Net(Spiking(on_membrane=False), torch.randn(2, 4, 3))
+    assert "something else carries it" in made.skip(hidden, None)
+    assert made.skip(Net(Spiking(on_membrane=True), torch.randn(2, 4, 3)), None) is None
