@@ -5,6 +5,7 @@ import random
 import re
 import sys
 import textwrap
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,6 +126,13 @@ def ends(process):
     return process.exitcode, process.log.read_text()
 
 
+def begun_within(process, condition):
+    """Wait until something is so, or the process has ended: a busy machine takes seconds to begin."""
+    deadline = time.monotonic() + PATIENCE
+    while process.is_alive() and not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def results(out):
     """What was stored, but for what differs from one time to the next: key → numbers."""
     reading = Store(out).read()
@@ -161,7 +169,8 @@ def test_killed_at_twenty_random_moments_the_store_is_that_of_an_undisturbed_run
     for _ in range(20):
         before = len(lines(notes))
         process = start(out, rules, "--checkpoint", 0.01, **words, NOTES=notes, PACE=0.2)  # 18 s in all
-        process.join(rng.uniform(0.2, 2))
+        begun_within(process, lambda before=before: len(lines(notes)) > before)
+        process.join(rng.uniform(0.0, 1.5))
         cut_short += process.is_alive()
         assert process.exitcode in (None, 0), process.log.read_text()
         process.kill()

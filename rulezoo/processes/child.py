@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _START = 60.0  # seconds after which a server of processes that keeps dying is given up
 _AGAIN = 0.05  # seconds between two attempts to start a process
 _READ = 1 << 16  # bytes that are read at once
+_REAPED = 1.0  # seconds for the server to tell of a process's end
 _PIECES = 1024  # that are read after a child's end
 
 
@@ -103,7 +104,8 @@ class Child:
             wait([self._control.source], left)
 
     def close(self) -> None:
-        """Close the connections to it."""
+        """Close the connections to it, and let the system forget it."""
+        self.process.join(_REAPED)
         for lines in (self._control, self._data):
             lines.source.close()
 
@@ -120,7 +122,7 @@ class Child:
 
     def _supervisor_died(self) -> None:
         """Its worker, if there is one, dies with it where the system can do that."""
-        self.process.join(1.0)
+        self.process.join(_REAPED)
         code = self.process.exitcode
         self.exitcode = -signal.SIGKILL if code in (None, 255) else code  # 255: the server was killed, too
         if self.pid is not None and hasattr(os, "killpg"):
