@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+SENTENCE = 4000  #: characters of a sentence that is kept of foreign code
+TRACEBACK = 40_000  #: the same of a traceback
+
 
 def clean(text: object) -> str:
     """``text`` on one line without control characters: �, where one was.
@@ -16,6 +19,15 @@ def brief(text: object, most: int = 400) -> str:
     """Like `clean`, and cut where it is too long to be read in one line."""
     whole = clean(text)
     return whole if len(whole) <= most else whole[: most - 1] + "…"
+
+
+def bounded(text: str, most: int) -> str:
+    """``text`` as something that can be stored: its middle is left out where it is too long, and no half characters."""
+    if len(text) > most:
+        text = (
+            f"{text[: most // 2]} … [{len(text) - most} characters left out] … {text[-(most - most // 2) :]}"
+        )
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def clean_lines(text: str) -> str:

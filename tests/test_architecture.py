@@ -29,6 +29,7 @@ LAYERS = (
     "net",
     "",
     "discovery",
+    "processes",
     "results",
     "measures",
     "training",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,3 +102,36 @@ def test_seeds_together_are_set_against_seeds_alone(monkeypatch, capsys):
     assert re.search(
         r"^\| backprop \| 16 \| .* \| ≤ 0.50 (met|MISSED) \|$", capsys.readouterr().out, re.MULTILINE
     )
+
+
+@beside
+def test_the_campaign_of_kills_notices_what_is_missing_or_differs(monkeypatch, tmp_path):
+    campaign = script("kill_campaign")
+    records = {
+        (trial, key): record for trial, key, record in [(False, "a", tells("ok")), (True, "b", tells("ok"))]
+    }
+
+    def troubles(found):
+        monkeypatch.setattr(campaign, "results", lambda out: found)
+        one = campaign.Round()
+        campaign.compare(tmp_path, records, one)
+        return one
+
+    assert troubles(records).troubles == []
+    assert troubles({**records, (True, "c"): tells("ok")}).more == 1
+    assert troubles({(False, "a"): records[False, "a"]}).troubles == ["1 records are missing"]
+    different = troubles({**records, (True, "b"): tells("killed")})
+    assert different.troubles == ["trial rule seed 0 killed  differs"]
+    text, well = campaign.written(records, campaign.Round(), [different], 0, 1)
+    assert not well
+    assert "MISSED" in text
+    text, well = campaign.written(
+        records, campaign.Round(), [campaign.Round(campaign.Counter(worker=3))], 3, 1
+    )
+    assert well
+    assert "| all | 0 | 0 | 0 | 3 |" in text
+    assert not campaign.written(records, campaign.Round(), [], 3, 1)[1], "fewer kills than asked for"
+
+
+def tells(status):
+    return SimpleNamespace(asked=SimpleNamespace(rule="rule", seed=0), status=status, reason=None)

@@ -1,7 +1,10 @@
 """A training that is broken off, wherever that is, goes on and ends with the same numbers, bit for bit."""
 
 import errno
+import hashlib
+import io
 import os
+import pickle
 from dataclasses import replace
 
 import msgspec
@@ -176,6 +179,124 @@ def test_a_checkpoint_that_does_not_fit_is_left_unread_and_says_why(tmp_path, ch
     name = groups.name(ASKED, (0, 1))
     assert said == [f"checkpoint {name}.pt is not used: {why}; the training begins anew"]
     assert told[0] == (1, STEPS)
+
+
+def forged(folder, change):
+    """Rewrite a checkpoint with a digest that is right: ``change`` is given what it holds, and gives other content."""
+    (path,) = folder.glob("*.pt")
+    whole = torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
+    body = change(whole)
+    if not isinstance(body, bytes):
+        buffer = io.BytesIO()
+        torch.save(body, buffer)
+        body = buffer.getvalue()
+    path.write_bytes(hashlib.sha256(body).digest() + body)
+
+
+def without(*names):
+    def change(whole):
+        inner = whole
+        for name in names[:-1]:
+            inner = inner[name]
+        del inner[names[-1]]
+        return whole
+
+    return change
+
+
+def put(*names_and_value):
+    *names, value = names_and_value
+
+    def change(whole):
+        inner = whole
+        for name in names[:-1]:
+            inner = inner[name]
+        inner[names[-1]] = value(inner[names[-1]]) if callable(value) else value
+        return whole
+
+    return change
+
+
+def nested(whole):
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    return pickle_of(deep)
+
+
+def pickle_of(deep):
+    """A pickle of nested lists; the module would fail to write one."""
+    depth = 0
+    while deep:
+        deep, depth = deep[0], depth + 1
+    return b"\x80\x02" + b"]" * (depth + 1) + b"a" * depth + b"."
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch bomb",)
+
+
+TRAINED = ("state", "trainer", "trained", "fc1.weight")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda whole: [1, 2], "its content is not that of a checkpoint"),
+        (lambda whole: {}, "its content is not that of a checkpoint"),
+        (lambda whole: pickle.dumps(Bomb()), "its content is not that of a checkpoint"),
+        (lambda whole: b"rubbish", "its content is not that of a checkpoint"),
+        (nested, "its content is not that of a checkpoint"),
+        (put("state", [1]), "its content is not that of a checkpoint"),
+        (put("seeds", 3), "its content is not that of a checkpoint"),
+        (without("made_by"), "its content is not that of a checkpoint"),
+        (without("state", "trainer"), "its content is not that of this training: the state has not the names"),
+        (without(*TRAINED), "its content is not that of this training: the state, trainer, trained has not the names"),
+        (put(*TRAINED, lambda w: w.double()), "its content is not that of this training: the state, trainer, trained, "),
+        (put(*TRAINED, lambda w: w[:, :1]), "its content is not that of this training: the state, trainer, trained, "),
+        (put(*TRAINED, "text"), "its content is not that of this training: the state, trainer, trained, "),
+        (put("state", "trainer", "t", "four"), "its content is not that of this training: the state, trainer, t is no "),
+        (put("state", "curves", []), "its content is not that of this training: the state, curves has not the length"),
+        (put("state", "curves", [[1], [2]]), "a training that went on from it failed (TypeError"),
+        (put("state", "probes", [[{}], [{}]]), "a training that went on from it failed (ValidationError"),
+        (put("state", "trainer", "optimizer", "state", lambda s: {k: {**v, "exp_avg": torch.ones(9, 9)} for k, v in s.items()}),
+         "its content is not that of this training: the optimizer, state, 0, exp_avg is not torch.float32 of shape"),
+        (put("state", "losses", torch.ones(3, 9)), "a training that went on from it failed (RuntimeError"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_whose_digest_is_right_and_whose_content_is_not_does_no_harm(
+    tmp_path, monkeypatch, change, why
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "kept"
+    broken_off(folder, 4, "backprop", (0, 1))
+    forged(folder, change)
+    said, told = [], []
+    outcomes = train("backprop", (0, 1), files(folder, said=said), told=told)
+    assert numbers(outcomes) == numbers(train("backprop", (0, 1)))
+    (sentence,) = said
+    assert sentence.startswith(f"checkpoint {groups.name(ASKED, (0, 1))}.pt is not used: {why}")
+    assert sentence.endswith("; the training begins anew")
+    assert "weights_only" not in sentence
+    assert (1, STEPS) in told
+    assert not (tmp_path / "bomb").exists()
+
+
+def test_a_training_that_fails_with_and_without_its_checkpoint_has_failed(tmp_path):
+    class Raises(Backprop):
+        def noise(self, net, state, batch, gen, t):
+            if t == 8:
+                raise KeyError(t)
+            return {}
+
+    broken_off(tmp_path, 4, Raises(), (0,))
+    said, told = [], []
+    (outcome,) = train(Raises(), (0,), files(tmp_path, said=said), told=told)
+    assert (outcome.status, outcome.reason) == ("error", "KeyError: 8")
+    assert len(said) == 1
+    assert [steps for steps, _ in told][:2] == [4, 5]
+    assert (1, STEPS) in told
 
 
 def test_a_checkpoint_of_other_seeds_or_of_another_cell_is_none(tmp_path):

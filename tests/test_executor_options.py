@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from rulezoo.cli.executor import Wanted, workers
+from rulezoo.cli.executor import THREADS, Wanted, workers
 from rulezoo.comparison.jobs import Job
 from rulezoo.errors import UserError
 from rulezoo.executors.gpus import VISIBLE, chosen, least_used
@@ -171,3 +171,27 @@ def test_what_is_not_installed_is_said_with_how_to_install_it(executor, module, 
     )
     with pytest.raises(UserError, match=rf"needs {module}: pip install 'rulezoo\[{executor}\]'"):
         workers(Wanted(executor=executor), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("environ", "jobs", "threads"),
+    [
+        ({}, 1, 8),
+        ({}, 3, 2),
+        ({"OMP_NUM_THREADS": "1"}, 1, 1),
+        ({"OMP_NUM_THREADS": "3,2"}, 1, 3),
+        ({"MKL_NUM_THREADS": "2"}, 1, 2),
+        ({"OMP_NUM_THREADS": "16"}, 2, 4),
+        ({"OMP_NUM_THREADS": "many"}, 2, 4),
+        ({"OMP_NUM_THREADS": "0"}, 2, 4),
+    ],
+)
+def test_a_training_has_its_share_of_the_cores_and_no_more_threads_than_the_environment_allows(
+    monkeypatch, environ, jobs, threads
+):
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("rulezoo.cli.executor._cores", lambda: 8)
+    assert workers(Wanted(jobs=jobs), "cpu").threads == threads

@@ -11,17 +11,19 @@ import sys
 import textwrap
 import time
 from contextlib import redirect_stderr, redirect_stdout
-from multiprocessing import active_children
+from multiprocessing import active_children, forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from rulezoo.cli import main
-from rulezoo.comparison import processes
 from rulezoo.comparison.jobs import Job
 from rulezoo.discovery.plugins import FILES
+from rulezoo.errors import UserError
 from rulezoo.executors.local import Local
+from rulezoo.processes import child, server
 from rulezoo.results.store import Store, StoreError
 
 LIMIT = 12.0  # seconds for a training that takes less than one when the machine is free
@@ -74,14 +76,72 @@ PLUGIN = """
 
     class Leaves(Wild):
         def trouble(self, step):
-            sys.exit(0)
+            sys.exit("bye")
+
+    class Panic(BaseException):
+        pass
+
+    class Panics(Wild):
+        def trouble(self, step):
+            raise Panic("at the disco")
+
+    class Shouts(Wild):
+        def trouble(self, step):
+            raise RuntimeError("loud " * 10_000_000)
+
+    class Rubbish(Wild):
+        '''Writes into every file that is open here what would create a file in the one who unpickles it.'''
+
+        def trouble(self, step):
+            import pickle, struct
+
+            class Bomb:
+                def __reduce__(self):
+                    return Path.touch, (Path(os.environ["SIGN"]),)
+
+            payload = pickle.dumps(Bomb())
+            for number in range(3, 200):
+                try:
+                    os.write(number, struct.pack("!i", len(payload)) + payload + b"\\n")
+                except OSError:
+                    pass
+            time.sleep(3600)
+
+    class Floods(Wild):
+        '''Never ends its line, and never stops.'''
+
+        def trouble(self, step):
+            sockets = []
+            for number in range(3, 200):
+                try:
+                    if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                        sockets.append(number)
+                except OSError:
+                    pass
+            while True:
+                for number in sockets:
+                    os.write(number, b"x" * 5000)
 
     class Parent(Wild):
+        '''Starts processes: one of its own session, and one whose own parent is gone.'''
+
         def trouble(self, step):
             import subprocess
 
-            subprocess.Popen(["sleep", "3600"])
+            subprocess.Popen(["sleep", "3600"], start_new_session=True)
+            subprocess.run(["sh", "-c", "sleep 3600 &"])
+            return self.end(step)
+
+        def end(self, step):
             time.sleep(3600)
+
+    class Abandons(Parent):
+        def end(self, step):
+            return step
+
+    class Flees(Parent):
+        def end(self, step):
+            os._exit(3)
 
     class Kills(Wild):
         def trouble(self, step):
@@ -107,8 +167,8 @@ PLUGIN = """
 
     @rulezoo.hookimpl
     def rulezoo_rules():
-        names = "raises nan hangs exits leaves kills swells slow wild parent".split()
-        return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
+        names = "raises nan hangs exits leaves panics shouts kills swells slow wild parent abandons flees rubbish floods"
+        return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names.split()]
 
     @rulezoo.hookimpl
     def rulezoo_tasks():
@@ -156,15 +216,17 @@ def here(*words):
 class Elsewhere:
     """The command line in a process group of its own, so that a signal to it does not reach the tests."""
 
-    def __init__(self, folder, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environ):
+    def __init__(
+        self, folder, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=None, python=(), **environ
+    ):
         self.token = f"{os.getpid()}-{time.monotonic_ns()}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rulezoo", *map(str, words)],
+            [sys.executable, *python, "-m", "rulezoo", *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
-            cwd=folder,
+            cwd=cwd or folder,
             env={**os.environ, TOKEN: self.token, **environ},
         )
 
@@ -240,7 +302,8 @@ WILD = {
     "nan": ("diverged", "the loss was not finite at step 2 of 6"),
     "hangs": ("timeout", f"took longer than the limit of {LIMIT:g} s"),
     "exits": ("crashed", "its process ended without a word, with exit code 3"),
-    "leaves": ("crashed", "its process ended without a word, with exit code 0"),
+    "leaves": ("error", "SystemExit: bye"),
+    "panics": ("error", "Panic: at the disco"),
     "kills": ("killed", "its process was ended by signal 9 (Killed)"),
     "swells": ("oom_host", "took more memory than the limit of 2 GB; --memory-limit sets it"),
     "wild": ("skipped", "needs more than 4 sites"),
@@ -297,7 +360,7 @@ def test_where_there_is_no_terminal_there_are_no_control_characters(wild):
     _, _, out, err = wild
     assert all(c.isprintable() or c == "\n" for c in out + err)
     progress = [line for line in err.splitlines() if not line.startswith("rulezoo: ")]
-    assert progress[0] == "20 of 20 runs to do"
+    assert progress[0] == "22 of 22 runs to do"
     assert sorted(line.split()[:2] for line in progress[1:]) == sorted(["tiny", rule] for rule in WILD)
 
 
@@ -315,7 +378,7 @@ def test_the_second_time_the_failures_are_told_again_but_not_run(wild, plugin, m
     assert (code, again) == (1, out)
     assert files(folder) == before
     told = [line for line in err.splitlines() if line.startswith("rulezoo: ")]
-    assert err_again.splitlines() == ["all 20 runs are stored already", *told]
+    assert err_again.splitlines() == ["all 22 runs are stored already", *told]
 
 
 def test_a_plugin_named_after_the_server_of_processes_was_started_reaches_them(wild, tmp_path):
@@ -384,7 +447,7 @@ def test_a_process_starts_with_torch_imported_and_deaf_to_the_interrupt():
         deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
         os._exit(40 + ("torch._dynamo" in sys.modules) + 2 * deaf)
     """
-    process = processes.context().Process(target=exec, args=(look,))
+    process = server.context().Process(target=exec, args=(look,))
     process.start()
     process.join()
     assert process.exitcode == 43
@@ -443,40 +506,148 @@ def test_a_polite_signal_to_end_is_an_interrupt(elsewhere, plugin, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_training_has_started_ends_with_it(elsewhere, plugin, tmp_path):
-    words = ["--rules", "parent", "--tasks", "tiny", "--seeds", "1", "--device", "cpu", "--time-limit", "3"]
-    command = elsewhere("--plugin", plugin, "compare", *words, "--out", tmp_path / "out")
+@pytest.mark.parametrize(
+    ("rule", "status"), [("parent", "timeout"), ("abandons", "ok"), ("flees", "crashed")], ids=str
+)
+def test_what_a_training_has_started_ends_with_it(elsewhere, plugin, tmp_path, rule, status):
+    """However it ends, and whatever became of those in between."""
+    words = ["--rules", f"{rule},hangs", "--tasks", "tiny", "--seeds", "1", "--device", "cpu", "--jobs", "1"]
+    sign, out = tmp_path / "sign", tmp_path / "out"
+    command = elsewhere(
+        "--plugin", plugin, "compare", *words, "--time-limit", LIMIT, "--out", out, SIGN=str(sign)
+    )
     until(lambda: any("sleep" in what for what in command.family().values()), "it has a child")
+    until(sign.exists, "the next rule is under way")
+    assert not any("sleep" in what for what in command.family().values())
     assert command.ends()[0] == 1
     until(lambda: not command.family(), "every process is gone")
-    assert [record.status for record in stored(tmp_path / "out").values()] == ["timeout"]
+    assert stored(out)[rule, 0].status == status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["runner", "worker", "supervisor"])
+def test_what_a_training_has_started_ends_when_its_processes_are_killed(elsewhere, plugin, tmp_path, victim):
+    words = ["--rules", "parent", "--tasks", "tiny", "--seeds", "1", "--device", "cpu"]
+    command = elsewhere("--plugin", plugin, "compare", *words, "--out", tmp_path / "out")
+    until(lambda: sum("sleep" in what for what in command.family().values()) == 2, "it has its children")
+    runner = psutil.Process(command.process.pid)
+    (supervisor,) = [one for server in runner.children() for one in server.children()]
+    worker = max(supervisor.children(), key=lambda one: one.memory_info().rss)
+    {"runner": runner, "worker": worker, "supervisor": supervisor}[victim].kill()
+    code, _, err = command.ends()
+    assert (code, "Traceback" in err) == (-signal.SIGKILL if victim == "runner" else 1, False)
+    until(lambda: not command.family(), "every process is gone")
+    if victim != "runner":
+        assert [(r.status, r.reason) for r in stored(tmp_path / "out").values()] == [
+            ("killed", "its process was ended by signal 9 (Killed)")
+        ]
+
+
+class Silent:
+    """A listener that may do something when a job begins."""
+
+    def __init__(self, begin=lambda job: None):
+        self.begin = begin
+
+    def started(self, job):
+        pass
+
+    def progressed(self, job, done, total):
+        self.begin(job)
+
+    def finished(self, job, records):
+        pass
+
+
+def kill_server():
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
 
 
 def test_a_dead_server_of_processes_is_started_anew(tmp_path, plugin, monkeypatch):
-    from multiprocessing import forkserver
-
-    class Silent:
-        def started(self, job):
-            pass
-
-        def progressed(self, job, done, total):
-            pass
-
-        def finished(self, job, records):
-            pass
-
+    """Also where it is not quite gone when the next process is asked for."""
     monkeypatch.setenv(FILES, str(plugin))
+    servers = set()
+    for seed in range(6):
+        Local(1).run([Job("wild", "tiny", (seed,), "cpu", tmp_path, epochs=1)], Silent())
+        servers.add(forkserver._forkserver._forkserver_pid)
+        kill_server()
+    assert [record.status for record in stored(tmp_path).values()] == ["skipped"] * 6
+    assert len(servers) == 6
 
-    def done(seed):
-        job = Job("wild", "tiny", (seed,), "cpu", tmp_path, epochs=1)
-        Local(1).run([job], Silent())
-        return [record.status for record in stored(tmp_path).values()]
 
-    assert done(0) == ["skipped"]
-    server = forkserver._forkserver._forkserver_pid
-    os.kill(server, signal.SIGKILL)
-    assert done(1) == ["skipped"] * 2
-    assert forkserver._forkserver._forkserver_pid != server
+def test_a_server_of_processes_that_dies_takes_no_training_with_it(tmp_path, plugin, monkeypatch):
+    monkeypatch.setenv(FILES, str(plugin))
+    killed = set()
+
+    def kill(job):
+        if job.rule not in killed:
+            kill_server()
+            killed.add(job.rule)
+
+    rules = ["backprop", "frozen", "exits"]
+    jobs = [Job(rule, "tiny", (0, 1), "cpu", tmp_path, epochs=1) for rule in rules]
+    Local(2).run(jobs, Silent(kill))
+    assert killed == set(rules)
+    assert {(rule, r.status, r.reason) for (rule, _), r in stored(tmp_path).items()} == {
+        ("backprop", "ok", None),
+        ("frozen", "ok", None),
+        ("exits", "crashed", "its process ended without a word, with exit code 3"),
+    }
+
+
+def test_processes_that_cannot_be_started_are_an_error_and_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "_START", 0.2)
+    monkeypatch.setattr(server, "context", lambda: (_ for _ in ()).throw(ConnectionRefusedError("refused")))
+    with pytest.raises(UserError, match=r"no process can be started: .* does not answer .refused.; look for"):
+        Local(1).run([Job("frozen", "tiny", (0,), "cpu", tmp_path, epochs=1)], Silent())
+
+
+@pytest.mark.parametrize("rule", ["rubbish", "floods"])
+def test_rubbish_of_a_child_is_read_as_data_and_harms_its_run_alone(tmp_path, plugin, monkeypatch, rule):
+    monkeypatch.setenv(FILES, str(plugin))
+    monkeypatch.setenv("SIGN", str(tmp_path / "sign"))
+    jobs = [Job(one, "tiny", (0,), "cpu", tmp_path / "out", epochs=1) for one in (rule, "backprop")]
+    Local(1).run(jobs, Silent())
+    assert not (tmp_path / "sign").exists()
+    records = {rule: (r.status, r.reason) for (rule, _), r in stored(tmp_path / "out").items()}
+    assert records.pop("backprop") == ("ok", None)
+    status, why = records[rule]
+    assert (status, why.split(";")[0]) == (
+        "error",
+        "its process wrote what is no message into its connection to rulezoo",
+    )
+
+
+def test_a_message_of_fifty_megabytes_is_cut(tmp_path, plugin, monkeypatch):
+    monkeypatch.setenv(FILES, str(plugin))
+    Local(1).run([Job("shouts", "tiny", (0,), "cpu", tmp_path, epochs=1)], Silent())
+    (record,) = stored(tmp_path).values()
+    assert (record.status, record.reason[:25]) == ("error", "RuntimeError: loud loud l")
+    assert len(record.reason) < 5000
+    assert "characters left out" in record.reason
+    assert len(record.traceback) < 50_000
+    assert "in trouble" in record.traceback
+
+
+@pytest.mark.slow
+def test_files_in_the_current_folder_that_bear_the_names_of_modules_are_no_modules(
+    elsewhere, plugin, tmp_path
+):
+    """A plugin may be called like a module of Python; an installed command does not import from where it is called."""
+    source = Path(plugin).read_text(encoding="utf-8")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "random.py").write_text("import spice_of_random\n" + source, encoding="utf-8")
+    (here / "spice_of_random.py").write_text("", encoding="utf-8")
+    for name in ("types", "torch", "sklearn", "multiprocessing", "psutil"):
+        (here / f"{name}.py").write_text(f"raise ValueError('the wrong {name}')", encoding="utf-8")
+    words = ["compare", "--rules", "frozen", "--tasks", "tiny", "--seeds", "1", "--device", "cpu"]
+    command = elsewhere(
+        "--plugin", here / "random.py", *words, "--out", tmp_path / "out", cwd=here, python=["-P"]
+    )
+    code, _, err = command.ends()
+    assert code == 0, err
+    assert [record.status for record in stored(tmp_path / "out").values()] == ["ok"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,9 @@
 """A real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
 
+import ipaddress
+import json
+import subprocess
+import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +15,7 @@ import pytest
 from rulezoo.comparison.executor import Unreachable
 from rulezoo.comparison.jobs import Job
 from rulezoo.executors.local import Local
-from rulezoo.executors.ray import Ray
+from rulezoo.executors.ray import Ray, _check_loopback
 from rulezoo.results.store import Store
 
 MEMORY = 1_800_000_000  # bytes that the first node is said to have
@@ -217,3 +221,36 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(tmp_path):
     pytest.importorskip("ray", reason="needs ray: pip install 'rulezoo[ray]'")
     with pytest.raises(Unreachable, match=r"no Ray cluster answers at 127\.0\.0\.1:1: .*refused; start one"):
         Ray("127.0.0.1:1").run(jobs(tmp_path, "backprop"), Words())
+
+
+LISTENING = """if True:
+    import ipaddress, json, psutil
+    from rulezoo.executors.ray import _cluster
+
+    with _cluster(None) as ray:
+        assert ray.get(ray.remote(lambda: 1).remote()) == 1
+        me = psutil.Process()
+        found = []
+        for process in [me, *me.children(recursive=True)]:
+            for one in process.net_connections(kind="inet"):
+                if one.status == psutil.CONN_LISTEN:
+                    found.append((process.name(), one.laddr.ip))
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_rulezoo_s_own_listens_on_the_loopback_interface_alone():
+    pytest.importorskip("ray", reason="needs ray: pip install 'rulezoo[ray]'")
+    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {name for name, _ in found} >= {"gcs_server", "raylet"}
+    addresses = [ipaddress.ip_address(address) for _, address in found]
+    assert [str(one) for one in addresses if not (getattr(one, "ipv4_mapped", None) or one).is_loopback] == []
+
+
+def test_a_ray_that_would_listen_elsewhere_is_refused():
+    with pytest.raises(Unreachable, match=r"would listen at 192\.0\.2\.2, where others can reach it"):
+        _check_loopback("192.0.2.2")
+    _check_loopback("127.0.0.1")
+    _check_loopback("::1")

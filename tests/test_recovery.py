@@ -5,14 +5,15 @@ import random
 import re
 import sys
 import textwrap
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from rulezoo.comparison.processes import context
 from rulezoo.discovery.plugins import FILES
+from rulezoo.processes import server
 from rulezoo.results.store import Store
 from rulezoo.seeding import number
 
@@ -88,8 +89,8 @@ RUNNER = """if True:
     # Its jobs are forked from itself, so that nothing has to be imported again. They hold both ends of their pipes, so
     # that it takes the system to tell them of its death.
     os.register_at_fork(after_in_child=lambda libc=ctypes.CDLL(None): libc.prctl(1, 9))
-    from rulezoo.comparison import processes
-    processes.context = lambda m=multiprocessing: m.get_context("fork")
+    from rulezoo.processes import server
+    server.context = lambda m=multiprocessing: m.get_context("fork")
     from rulezoo.discovery.registry import discover
     discover()  # what is imported here is not tried in a process of its own first, which would take seconds
     from rulezoo.cli import main
@@ -111,7 +112,9 @@ def start(out, rules, *words, seeds=2, epochs=1, **environ):
     argv += ["--out", str(out), *map(str, words)]
     log = f"{out}-{rules}.txt"
     environ = {**os.environ, **{name: str(value) for name, value in environ.items()}}
-    process = context().Process(target=exec, args=(RUNNER.format(environ=environ, argv=argv, log=log),))
+    process = server.context().Process(
+        target=exec, args=(RUNNER.format(environ=environ, argv=argv, log=log),)
+    )
     process.log = Path(log)
     process.start()
     return process
@@ -121,6 +124,13 @@ def ends(process):
     """Its exit code, and all that it said."""
     process.join(PATIENCE)
     return process.exitcode, process.log.read_text()
+
+
+def begun_within(process, condition):
+    """Wait until something is so, or the process has ended: a busy machine takes seconds to begin."""
+    deadline = time.monotonic() + PATIENCE
+    while process.is_alive() and not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def results(out):
@@ -159,7 +169,8 @@ def test_killed_at_twenty_random_moments_the_store_is_that_of_an_undisturbed_run
     for _ in range(20):
         before = len(lines(notes))
         process = start(out, rules, "--checkpoint", 0.01, **words, NOTES=notes, PACE=0.2)  # 18 s in all
-        process.join(rng.uniform(0.2, 2))
+        begun_within(process, lambda before=before: len(lines(notes)) > before)
+        process.join(rng.uniform(0.0, 1.5))
         cut_short += process.is_alive()
         assert process.exitcode in (None, 0), process.log.read_text()
         process.kill()

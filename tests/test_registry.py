@@ -320,3 +320,38 @@ def test_plausibility_knows_its_signals():
 def test_specs_are_values():
     assert TaskSpec("t", "m:C", "s") == TaskSpec("t", "m:C", "s")
     assert hash(RuleSpec("t", "m:C", "s")) == hash(RuleSpec("t", "m:C", "s"))
+
+
+def test_a_plugin_file_imports_the_modules_in_its_folder_and_none_of_python_s_names_from_there(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    helped = (
+        GOOD.format(name="helped")
+        + "    import random, spice_of_helped\n    assert random.randrange(1) == 0\n"
+    )
+    (tmp_path / "spice_of_helped.py").write_text("SALT = 1\n", encoding="utf-8")
+    (tmp_path / "random.py").write_text(textwrap.dedent(helped), encoding="utf-8")
+    (tmp_path / "statistics.py").write_text("raise ValueError('not the one of Python')", encoding="utf-8")
+    sys.modules.pop("statistics", None)
+    found = discover([tmp_path / "random.py"])
+    assert "helped" in found.rules
+    assert sys.path[-1] == str(tmp_path)
+    import statistics
+
+    assert statistics.fmean([1.0]) == 1
+
+
+def test_modules_of_one_name_in_the_folders_of_two_plugin_files_are_named(tmp_path, monkeypatch):
+    """Python would give both plugins the same."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "spice_of_both.py").write_text(f"WHERE = {folder!r}\n", encoding="utf-8")
+        text = GOOD.format(name=folder) + "    import spice_of_both\n"
+        (tmp_path / folder / f"plugin_{folder}.py").write_text(textwrap.dedent(text), encoding="utf-8")
+    found = discover([tmp_path / folder / f"plugin_{folder}.py" for folder in ("one", "two")])
+    assert "one" in found.rules
+    assert "two" not in found.rules
+    (broken,) = [plugin for plugin in found.plugins if not plugin.ok]
+    assert "it imports 'spice_of_both', and Python finds that of another plugin file first" in broken.reason

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -21,9 +23,11 @@ import pytest
 from rulezoo.comparison.executor import Unreachable
 from rulezoo.comparison.jobs import Job
 from rulezoo.errors import UserError
+from rulezoo.executors.attempt import attempt
 from rulezoo.executors.local import Local
+from rulezoo.executors.slurm import _told
 from rulezoo.executors.slurm_request import Request
-from rulezoo.results.store import Store
+from rulezoo.results.store import Store, StoreError
 
 PATIENCE = 240.0  # seconds after which something will not happen any more
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -67,7 +71,7 @@ CONFIG = """
 """
 
 PLUGIN = """
-    import os, signal, time
+    import os, subprocess, signal, time
     from pathlib import Path
 
     import rulezoo
@@ -97,6 +101,16 @@ PLUGIN = """
         def step(self, *args):
             raise RuntimeError("no way")
 
+    class Abandons(Backprop):
+        '''Leaves a process of a session of its own behind.'''
+
+        def step(self, net, loss, params, state, batch, noise, t):
+            if t == 0:
+                left = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+                with (Path(__file__).parent / "left").open("a") as file:
+                    file.write(f"{left.pid}\\n")
+            return super().step(net, loss, params, state, batch, noise, t)
+
     class Deaf(Backprop):
         '''Does not hear that the end of its time comes.'''
 
@@ -121,7 +135,7 @@ PLUGIN = """
 
     @rulezoo.hookimpl
     def rulezoo_rules():
-        names = "waits exits raises deaf greedy".split()
+        names = "waits exits raises abandons deaf greedy".split()
         return [RuleSpec(name, f"{__name__}:{name.title()}", "For tests.") for name in names]
 
     @rulezoo.hookimpl
@@ -291,7 +305,7 @@ def queue(column):
 
 @pytest.mark.slow
 def test_slurm_yields_what_this_machine_yields_and_failures_are_records(cluster, plugin, tmp_path):
-    rules = ("backprop", "feedback-alignment", "raises", "exits")
+    rules = ("backprop", "feedback-alignment", "raises", "exits", "abandons")
     words = Words()
     slurm().run(jobs(tmp_path / "there", *rules), words)
     Local(1).run(jobs(tmp_path / "here", *rules), Words())
@@ -301,7 +315,11 @@ def test_slurm_yields_what_this_machine_yields_and_failures_are_records(cluster,
         "feedback-alignment": "ok",
         "raises": "error",
         "exits": "crashed",
+        "abandons": "ok",
     }
+    left = [int(line) for line in (plugin.parent / "left").read_text().splitlines()]
+    assert len(left) == 2, "one by each executor"
+    assert not any(map(psutil.pid_exists, left))
     assert "with exit code 3; its log: .slurm/" in words.over["exits"][0].reason
 
 
@@ -517,3 +535,54 @@ def test_what_is_asked_of_slurm_is_what_the_user_wrote():
         "additional_parameters": {"requeue": True},
     }
     assert not {"partition", "mem", "gpus_per_node"} & set(Request().parameters(None))
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch bomb",)
+
+
+def left(folder, content):
+    """What a job is to the comparison that left this as its result."""
+    path = folder / "result.pkl"
+    path.write_bytes(content)
+    handle = SimpleNamespace(paths=SimpleNamespace(result_pickle=path))
+    return SimpleNamespace(handle=handle, job=Job("r", "t", (0,), "cpu", folder / "store"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pickle.dumps(("success", None)), None),
+        (pickle.dumps(("error", "Traceback:\n  x\nImportError: no such module\n")), "could not begin: ImportError: no"),
+        (pickle.dumps(("success", "no store")), "no store"),
+        (pickle.dumps(("success", Bomb())), "its result is none: it names posix.system"),
+        (pickle.dumps(3), "its result is none: "),
+        (b"rubbish", "its result is none: "),
+        (b"", "its result is none: "),
+        (bytes(1 << 21), "its result is none: it is larger than"),
+    ],
+)  # fmt: skip
+def test_what_a_job_leaves_as_its_result_is_read_as_data(tmp_path, monkeypatch, content, said):
+    monkeypatch.chdir(tmp_path)
+    came = _told(left(tmp_path, content))
+    assert came is None if said is None else (came[0] == "error" and said in came[1])
+    assert not (tmp_path / "bomb").exists()
+
+
+def test_a_job_that_says_that_results_cannot_be_stored_is_believed_where_that_is_so(tmp_path):
+    (tmp_path / "store").write_text("in the way")
+    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+        _told(left(tmp_path, pickle.dumps(("success", "no store"))))
+
+
+def test_an_exit_of_a_rule_is_its_failure_and_one_of_submitit_is_not(tmp_path, monkeypatch):
+    def bye(*args):
+        sys.exit("bye")
+
+    monkeypatch.setattr("rulezoo.executors.attempt.work", bye)
+    monkeypatch.setattr("rulezoo.executors.attempt.capture", lambda *args: None)
+    job = Job("frozen", "digits-cnn", (0,), "cpu", tmp_path)
+    assert attempt(job) == ("error", "SystemExit: bye")
+    with pytest.raises(SystemExit):
+        attempt(job, leaving=lambda: True)

@@ -146,6 +146,23 @@ def test_messages_are_stored_without_the_folders_of_the_machine(store):
 # Damage
 
 
+def test_a_message_of_fifty_megabytes_is_stored_with_its_middle_left_out(store):
+    begin = time.process_time()
+    store.put(
+        record(status="error", reason="E: " + 10_000_000 * "loud ", traceback="File\n" + 10_000_000 * "loud ")
+    )
+    assert time.process_time() - begin < 1, "it took 12 s"
+    (kept,) = store.read().records
+    assert (kept.reason[:8], len(kept.reason) < 5000) == ("E: loud ", True)
+    assert "[49996003 characters left out]" in kept.reason
+    assert (kept.traceback[:10], len(kept.traceback) < 50_000) == ("File\nloud ", True)
+
+
+def test_half_a_character_in_a_message_is_stored_as_an_escape(store):
+    store.put(record(status="error", reason="E: \ud800"))
+    assert store.read().records[0].reason == "E: \\ud800"
+
+
 def test_a_truncated_file_is_named_and_the_others_are_read(store):
     path = store.put(record(seed=0))
     store.put(record(seed=1))
@@ -306,14 +323,14 @@ def test_a_folder_in_the_place_of_a_file_is_named(store):
 
 def test_temporary_files_are_no_records_and_old_ones_are_swept(store):
     path = store.put(record())
-    young, old = path.with_name(".young.json.1.tmp"), path.with_name(".old.json.2.tmp")
+    young, old = path.with_name(f".young.json.{'1' * 16}.tmp"), path.with_name(f".old.json.{'2' * 16}.tmp")
     for temporary in (
         young,
         old,
         path.with_name(f"._{path.name}"),
     ):  # macOS leaves the third on foreign disks
         temporary.write_text("{")
-    checkpoint = store.folder(".checkpoints") / ".state.pt.3.tmp"
+    checkpoint = store.folder(".checkpoints") / f".state.pt.{'3' * 16}.tmp"
     checkpoint.write_text("{")
     for path in (old, checkpoint):
         os.utime(path, (time.time() - 7200,) * 2)

@@ -123,7 +123,7 @@ def compare(
     """Train rules on tasks and compare them.
 
     Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
-    command goes on where it was stopped. Exits with 1 when a run failed or diverged.
+    command goes on where it was stopped. Exits with 1 when a run failed or diverged, or a trial of a tuning failed.
     """
     # `evaluate` is no option: `rulezoo tune` leaves the comparison out.
     with going_on_later():
@@ -173,7 +173,7 @@ def compare(
         tuned = study.tune(cells, trials, found, store, go, begin) if trials else []
         if not evaluate:
             _show_trials(tuned)
-            if any(one.winner.status != "ok" for one in tuned):
+            if _say_failed_trials(tuned) or any(one.winner.status != "ok" for one in tuned):
                 sys.exit(1)
             return
         if trials:
@@ -186,7 +186,7 @@ def compare(
     failed = name_failed(records)
     for hint in _hints(records, found, retried=bool(retry), compiled=compiled):
         say(hint)
-    if failed:
+    if _say_failed_trials(tuned) or failed:
         sys.exit(1)
 
 
@@ -205,6 +205,14 @@ def _hints(records: Sequence[Record], found: Registry, *, retried: bool, compile
         plain := sum(not record.answered.compiled for record in records if record.status == "ok")
     ):
         yield f"{plain} of {len(records)} runs were not compiled: torch.compile cannot, or they were stored before"
+
+
+def _say_failed_trials(tuned: Sequence[Tuned]) -> bool:
+    """One line on stderr for each tuning in which trials failed; whether there were any."""
+    sentences = [sentence for one in tuned if (sentence := report.failures(one))]
+    for sentence in sentences:
+        say(sentence)
+    return bool(sentences)
 
 
 def _show_trials(tuned: Sequence[Tuned]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rulezoo.results.records import Device
 
 EXECUTORS = ("local", "slurm", "ray")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  #: variables that limit torch's threads
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _local(wanted: Wanted, wish: str) -> Workers:
     on_gpus = max(1, len(gpus)) * (wanted.per_gpu or 1)
     jobs = wanted.jobs or (_cores() if device == "cpu" else on_gpus)
     memory = _bytes(wanted.memory_limit)
-    return Workers(Local(jobs, wanted.time_limit, gpus, memory), device, max(1, _cores() // jobs))
+    return Workers(Local(jobs, wanted.time_limit, gpus, memory), device, _threads(jobs))
 
 
 def _gpus(wanted: str) -> tuple[str, ...]:
@@ -221,6 +222,12 @@ def _elsewhere(device: str, *, gpu: bool, ask: str) -> Device:
 def _installed(module: str, extra: str) -> None:
     if find_spec(module) is None:
         raise UserError(f"--executor {extra} needs {module}: pip install 'rulezoo[{extra}]'")
+
+
+def _threads(jobs: int) -> int:
+    """An equal share of the cores for each of so many jobs, but no more threads than the environment allows."""
+    allowed = [os.environ.get(name, "").partition(",")[0].strip() for name in THREADS]
+    return max(1, min([_cores() // jobs, *(int(word) for word in allowed if word.isdecimal() and int(word))]))
 
 
 def _cores() -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.comparison.inspection import Inspector
 from rulezoo.comparison.jobs import CHECKPOINT, Job, is_done, tidy
-from rulezoo.results import journal
+from rulezoo.results import journal, leases
 
 if TYPE_CHECKING:
     from rulezoo.comparison.executor import Executor, Listener
@@ -66,6 +66,7 @@ def execute(
     if not missing:
         return
     store.check_writable()
+    leases.check(store)
     (inspector or Inspector(data, download=download)).check(cell for cell, _ in missing)
     for asked in [asked for cell in cells for asked in cell.asked]:
         if (record := store.get(asked)) and again(record):

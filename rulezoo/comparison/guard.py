@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from rulezoo.processes import server
 from rulezoo.text import brief
 
 Report = Callable[[str], None]
@@ -92,7 +93,8 @@ class _Guarded:
         self.process = context.Process(
             target=_child, args=(theirs, printed, work, list(requests), dict(environ)), daemon=True
         )
-        self.process.start()
+        with server.starting():
+            self.process.start()
         theirs.close()
         printed.close()
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rulezoo.comparison import guard, processes
+from rulezoo.comparison import guard
 from rulezoo.comparison.examination import Examination, Examine, Load, answer
 from rulezoo.comparison.guard import LIMIT, Death
 from rulezoo.discovery import plugins
 from rulezoo.discovery.plugins import FILES, Source
 from rulezoo.errors import PluginError, UserError
+from rulezoo.processes import server
 from rulezoo.task import DataMissing
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Inspector:
             for cell in tasks.values()
         ]
         limit = _limit(_DOWNLOADING if self.download else _SECONDS)
-        outcomes = _run(requests, processes.context(), limit)
+        outcomes = _run(requests, server.context(), limit)
         problems: list[str] = []
         missing: list[str] = []
         for (key, cell), outcome in zip(tasks.items(), outcomes, strict=True):
@@ -119,6 +120,7 @@ def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:
     foreign = [source for source in _sources() if source.distribution != _OWN]
     if not foreign or all(plugins.is_loaded(source) for source in foreign):
         return
+    server.context()  # it is needed soon, and imports what it needs while this process waits
     words: dict[str, dict[str, str]] = {name: dict(texts) for name, texts in options.items()}
     request = Load(rules=list(rules), tasks=list(tasks), options=words)
     (outcome,) = _run([request], multiprocessing.get_context("spawn"), _limit(_SECONDS))

@@ -6,6 +6,7 @@ is not there, and nothing that it does stops another. The distribution of the bu
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -27,12 +28,15 @@ import pluggy
 from rulezoo.discovery import hookspecs
 from rulezoo.errors import PluginError, UserError, did_you_mean
 from rulezoo.specs import RuleSpec, TaskSpec
+from rulezoo.text import SENTENCE, bounded
 
 #: Environment variable with plugin files, joined like those of ``PATH``; child processes see them, too.
 FILES = "RULEZOO_PLUGINS"
 FILE_MODULE = "rulezoo_file_"  #: how the name of the module of a plugin that is a file begins
 
 S = TypeVar("S", RuleSpec, TaskSpec)
+
+_folders: set[str] = set()  # of plugin files, at the end of sys.path
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def foreign(failure: str) -> Iterator[None]:
 def reason(error: BaseException) -> str:
     """An exception in words: its message if it is ours, its type too if it is not."""
     # A TracebackException holds the text even where the error's own __str__ raises.
-    text = str(traceback.TracebackException.from_exception(error))
+    text = bounded(str(traceback.TracebackException.from_exception(error)), SENTENCE)
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
@@ -143,6 +147,7 @@ def _load_file(path: Path, digest: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None  # a loader was given
     module = importlib.util.module_from_spec(spec)
+    _import_from(path)
     sys.modules[name] = module  # before it runs: dataclasses look their module up
     try:
         loader.exec_module(module)
@@ -150,6 +155,51 @@ def _load_file(path: Path, digest: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _import_from(path: Path) -> None:
+    """Let a plugin file import the modules in its folder, which come after Python's own and the installed ones.
+
+    Raises:
+        PluginError: if it imports one whose name a module in another plugin file's folder has.
+    """
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+        importlib.invalidate_caches()
+    others = _folders - {folder}
+    _folders.add(folder)
+    for name in _imported(path) if others else ():
+        if any(Path(folder, file).is_file() for file in (f"{name}.py", f"{name}/__init__.py")):
+            origin = _origin(name)
+            if origin and {str(origin.parent), str(origin.parent.parent)} & others:
+                raise PluginError(
+                    f"it imports {name!r}, and Python finds that of another plugin file first: {origin}; "
+                    "rename one of them"
+                )
+
+
+def _imported(path: Path) -> set[str]:
+    """Top-level names that a file imports, without running it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # loading it fails for the same reason, and says so
+        return set()
+    nodes = list(ast.walk(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    ]
+    return {name.partition(".")[0] for name in names}
+
+
+def _origin(name: str) -> Path | None:
+    """The file of a top-level module, whether it is imported or would be."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 class _FreshLoader(importlib.machinery.SourceFileLoader):

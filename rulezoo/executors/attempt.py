@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
+
 from rulezoo.comparison.jobs import Job, Tell, work
 from rulezoo.discovery.plugins import reason
 from rulezoo.results.logs import capture
@@ -13,12 +16,15 @@ Failure = tuple[Status, str]
 """A status and a sentence, as `rulezoo.comparison.jobs.failures` takes them."""
 
 
-def attempt(job: Job, tell: Tell = lambda done, total: None) -> Failure | None:
+def attempt(
+    job: Job, tell: Tell = lambda done, total: None, leaving: Callable[[], bool] = lambda: False
+) -> Failure | None:
     """Do a job in this process; say how it ended, unless that was well. What the process prints goes into the store.
 
     Args:
         job: the job.
         tell: told how far it is.
+        leaving: whether an exit is the executor's own and not the foreign code's; then it is let through.
 
     Raises:
         StoreError: if results cannot be stored, which would befall every other job, too.
@@ -29,6 +35,10 @@ def attempt(job: Job, tell: Tell = lambda done, total: None) -> Failure | None:
         work(job, tell, cell)
     except StoreError:
         raise
-    except Exception as error:  # noqa: BLE001  whatever it is, it is recorded and the other jobs go on
+    except BaseException as error:  # whatever it is, it is recorded and the other jobs go on
+        if leaving():
+            raise
+        if not isinstance(error, Exception):  # the runner has not seen it, and its traceback is in no record
+            traceback.print_exc()
         return out_of_memory(error) or "error", reason(error)
     return None

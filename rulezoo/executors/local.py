@@ -2,45 +2,46 @@
 
 Processes are forked from a server that has imported torch once and done nothing else, so that each starts clean in
 well under a second; where there is no such server (Windows) they are started afresh. A job that raises, hangs or is
-killed takes nothing with it. When this process dies, its jobs notice and end.
+killed takes nothing with it, and what it started itself ends with it. When this process dies, so do its jobs.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from rulezoo.comparison import processes
 from rulezoo.comparison.jobs import Job, failures, halve
 from rulezoo.discovery.plugins import FILES
+from rulezoo.executors import messages
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.gpus import VISIBLE, least_used
 from rulezoo.executors.memory import in_words, resident, share
-from rulezoo.results.store import StoreError
+from rulezoo.processes import child
+from rulezoo.processes.child import Child, Garbled
+from rulezoo.results.store import Store, StoreError
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
     from rulezoo.comparison.executor import Listener
+    from rulezoo.processes.supervisor import Send
     from rulezoo.results.records import Status
 
 _WATCH = 0.1  # seconds between looks at the clock and at memory: a gigabyte is soon taken
-_GRACE = 10.0  # seconds between asking a process to end and killing it
+_GARBLED = (
+    "its process wrote what is no message into its connection to rulezoo; a rule or task must leave it alone"
+)
 
 
 @dataclass
 class _Running:
     job: Job
-    process: BaseProcess
-    pipe: Connection
+    child: Child
     gpu: str | None
     started: datetime
     deadline: float | None = None  # set when its work begins
@@ -67,7 +68,6 @@ class Local:
 
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """See `rulezoo.comparison.executor.Executor`."""
-        context = processes.context()
         memory_limit = self.memory_limit or share(min(self.jobs, len(jobs)) or 1)
         waiting = list(reversed(jobs))
         running: list[_Running] = []
@@ -75,90 +75,77 @@ class Local:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
                     gpu = least_used(self.gpus, [one.gpu for one in running])
-                    running.append(self._start(context, waiting.pop(), gpu))
+                    running.append(_start(waiting.pop(), gpu))
                     listener.started(running[-1].job)
                 self._attend(running, listener)
                 for one in _to_divide(running, memory_limit):
-                    running.append(self._start(context, one.job, one.gpu))
-
-    def _start(self, context: Any, job: Job, gpu: str | None) -> _Running:  # noqa: ANN401  contexts share no type
-        ours, theirs = context.Pipe()
-        # The server's environment is that of its start; plugin files may have been named since, and a GPU assigned.
-        environ = {FILES: job.plugins}
-        assigned = os.environ.get(VISIBLE) if gpu is None else gpu
-        if assigned is not None:  # "" hides them all
-            environ[VISIBLE] = assigned
-        process = _started(context, job, theirs, environ)
-        theirs.close()
-        return _Running(job, process, ours, gpu, datetime.now(UTC))
+                    running.append(_start(one.job, one.gpu))
 
     def _attend(self, running: list[_Running], listener: Listener) -> None:
-        """Wait until something happens, hear the news, and bury the dead."""
-        wait([source for one in running for source in (one.pipe, one.process.sentinel)], timeout=_WATCH)
+        """Wait until something happens, hear the news, and record how those ended that did."""
+        child.wait_for([one.child for one in running], _WATCH)
         for one in list(running):
+            over = one.child.over
             self._hear(one, listener)
-            if one.deadline is not None and time.monotonic() > one.deadline and one.process.is_alive():
-                _end(one.process)
+            if one.deadline is not None and time.monotonic() > one.deadline and not over:
+                one.child.end()
                 one.failed = ("timeout", f"took longer than the limit of {self.time_limit:g} s")
-            if not one.process.is_alive():
-                self._hear(one, listener)
+                over = True
+            if over:
                 running.remove(one)
                 _bury(one, listener)
 
     def _hear(self, one: _Running, listener: Listener) -> None:
-        for message in _messages(one.pipe):
-            if isinstance(message, StoreError):  # then no job can be done
-                raise message
-            if isinstance(message[0], str):
-                one.failed = one.failed or message
-            elif message != (0, 0):
-                listener.progressed(one.job, *message)
-            elif self.time_limit is not None:
-                one.deadline = time.monotonic() + self.time_limit
-
-
-def _started(context: Any, job: Job, pipe: Connection, environ: Mapping[str, str]) -> BaseProcess:  # noqa: ANN401
-    """The process of a job. If the server of processes was killed, it is started anew, once."""
-    for last in (False, True):
-        process: BaseProcess = context.Process(target=_child, args=(job, pipe, environ), daemon=True)
         try:
-            process.start()
-        except (EOFError, OSError):
-            if last:
-                raise
-        else:
-            break
-    return process
+            for line in one.child.read():
+                match messages.decode(line):
+                    case messages.Begun() if self.time_limit is not None:
+                        one.deadline = time.monotonic() + self.time_limit
+                    case messages.Progress(done, total):
+                        listener.progressed(one.job, done, total)
+                    case messages.Failed(status, cause):
+                        one.failed = one.failed or (status, cause)
+                    case messages.StoreBroken(cause):
+                        _check_store(one, cause)
+        except Garbled:
+            one.failed = one.failed or ("error", _GARBLED)
+            one.child.ask_to_end()
+
+
+def _check_store(one: _Running, cause: str) -> None:
+    """See whether results cannot be stored, as a job says; then no job can be done."""
+    Store(one.job.store).check_writable()
+    one.failed = one.failed or ("error", cause)
+
+
+def _start(job: Job, gpu: str | None) -> _Running:
+    # The server's environment is that of its start; plugin files may have been named since, and a GPU assigned.
+    environ = {
+        FILES: job.plugins,
+        VISIBLE: os.environ.get(VISIBLE) if gpu is None else gpu,
+    }  # "" hides them all
+    return _Running(job, child.start(partial(_do, job), environ), gpu, datetime.now(UTC))
 
 
 def _to_divide(running: list[_Running], memory_limit: int) -> list[_Running]:
     """End what takes too much memory. Groups of seeds are taken out, to be started again in smaller ones."""
-    large = [one for one in running if resident(one.process.pid or 0) > memory_limit]
+    large = [one for one in running if resident(one.child.pid or 0) > memory_limit]
     divided = []
     for one in large:
-        with _without_orphans([one.process]):
-            one.process.kill()  # it may take gigabytes more while it is asked politely
-            one.process.join()
+        one.child.kill()  # it may take gigabytes more while it is asked politely
+        one.child.end()
         held = f"took more memory than the limit of {in_words(memory_limit)}"
         one.failed = ("oom_host", f"{held}; --memory-limit sets it")
         if halve(one.job):
             running.remove(one)
-            one.pipe.close()
+            one.child.close()
             divided.append(one)
     return divided
 
 
-def _messages(pipe: Connection) -> Iterator[Any]:
-    """What was said until now; a process that died in the middle of a word said nothing."""
-    with suppress(EOFError, OSError):
-        while pipe.poll():
-            yield pipe.recv()
-
-
 def _bury(one: _Running, listener: Listener) -> None:
-    one.process.join()
-    one.pipe.close()
-    status, cause = one.failed or _cause_of_death(one.process.exitcode)
+    one.child.close()
+    status, cause = one.failed or _cause_of_death(one.child.exitcode)
     listener.finished(one.job, failures(one.job, status, cause, one.started))
 
 
@@ -168,72 +155,31 @@ def _cause_of_death(code: int | None) -> tuple[Status, str]:
     return "crashed", f"its process ended without a word, with exit code {code}"
 
 
-def _end(process: BaseProcess) -> None:
-    with _without_orphans([process]):
-        process.terminate()
-        process.join(_GRACE)
-        if process.is_alive():
-            process.kill()
-            process.join()
-
-
-@contextmanager
-def _without_orphans(processes: Sequence[BaseProcess]) -> Iterator[None]:
-    """What these processes have started themselves is killed when the block has ended them."""
-    import psutil
-
-    started: list[psutil.Process] = []
-    for process in processes:
-        with suppress(psutil.Error):
-            started += psutil.Process(process.pid).children(recursive=True)
-    yield
-    for child in started:
-        with suppress(psutil.Error):  # gone, too
-            child.kill()
-
-
 @contextmanager
 def _ended(running: list[_Running]) -> Iterator[None]:
     """However the block is left, no process outlives it; a run that was under way is marked as interrupted."""
     try:
         yield
     finally:
-        with _without_orphans([one.process for one in running]):
-            for one in running:
-                one.process.terminate()
-            for one in running:
-                _end(one.process)
+        for one in running:
+            one.child.ask_to_end()
+        for one in running:
+            one.child.end()
+            one.child.close()
         with suppress(StoreError):  # a run that cannot be marked has no record, which comes to the same
             for one in running:
                 failures(one.job, "interrupted", "the comparison was interrupted", one.started)
 
 
-def _child(job: Job, pipe: Connection, environ: Mapping[str, str]) -> None:
+def _do(job: Job, send: Send) -> None:
     """What a job's process does. Its last message says how it ended, unless that was well."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(2, 1)  # what a rule prints is a remark: the parent's stdout is for results
-    for name in (FILES, VISIBLE):
-        os.environ.pop(name, None)
-    os.environ.update(environ)  # before CUDA starts, which reads it once
-    threading.Thread(target=_die_with_parent, args=(pipe,), daemon=True).start()
 
     def tell(done: int, total: int) -> None:
-        try:
-            pipe.send((done, total))
-        except OSError:  # nobody listens any more; an exception would be taken for one of the rule's
-            os._exit(1)
+        send(messages.encode(messages.Progress(done, total) if total else messages.Begun()))
 
     try:
         if failure := attempt(job, tell):
-            pipe.send(failure)
+            send(messages.encode(messages.Failed(*failure)))
     except StoreError as error:
-        pipe.send(error)
-
-
-def _die_with_parent(pipe: Connection) -> None:
-    """The parent never speaks; the pipe ends when it is gone."""
-    try:
-        pipe.recv()
-    except (EOFError, OSError):
-        os._exit(1)
+        send(messages.encode(messages.StoreBroken(str(error))))

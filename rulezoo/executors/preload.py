@@ -6,7 +6,10 @@ asked here once, too.
 Nothing here may start CUDA: a forked process could not use it.
 """
 
+import warnings
+
 import filelock  # noqa: F401
+import psutil  # noqa: F401
 import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import torch
@@ -16,7 +19,11 @@ import torch.optim
 import rulezoo.comparison.jobs
 import rulezoo.training.runner  # noqa: F401
 from rulezoo.discovery import fingerprint
+from rulezoo.processes.supervisor import become_reaper
 from rulezoo.results import provenance
+
+become_reaper()  # of what trainings started whose supervisors were killed
+warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")  # theirs
 
 provenance.checkout()
 provenance.cpu()

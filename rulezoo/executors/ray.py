@@ -9,12 +9,16 @@ from __future__ import annotations
 import io
 import logging
 import os
+import secrets
 import socket
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rulezoo.comparison.executor import Unreachable
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 _POLL = 0.5  # seconds between looks into the mailbox
 _RETRIES = 5  # of a job whose node died; its own failures are not retried
 _KNOCK = 10.0  # seconds for a cluster to answer at its port
+_NO_CLUSTER = (
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": Ray takes the loopback interface for the node's address
+)
 
 
 @dataclass
@@ -85,8 +92,8 @@ class Ray:
             "max_retries": _RETRIES,
             "name": f"{job.task} {job.rule}",
         }
-        task = ray.remote(_work).options(**options)
-        return task.remote(job, self, mailbox, number)
+        task, here = ray.remote(_work).options(**options), str(Path.cwd())
+        return task.remote(job, self, mailbox, number, here if here not in sys.path else None)
 
     def _check_gpus(self, ray: Any) -> None:  # noqa: ANN401
         if self.per_gpu and not ray.cluster_resources().get("GPU"):
@@ -96,8 +103,12 @@ class Ray:
             )
 
 
-def _work(job: Job, limits: Ray, mailbox: Any, number: int) -> str | None:  # noqa: ANN401
-    """What a node does. What comes back is why results cannot be stored, if they cannot."""
+def _work(job: Job, limits: Ray, mailbox: Any, number: int, folder: str | None) -> str | None:  # noqa: ANN401
+    """What a node does. What comes back is why results cannot be stored, if they cannot.
+
+    Ray has its workers import from the current ``folder`` of the comparison; rulezoo does not.
+    """
+    sys.path[:] = [path for path in sys.path if path != folder]
     memory = limits.memory_limit or _share(job, limits)
     one = Local(jobs=1, time_limit=limits.time_limit, memory_limit=memory)
     try:
@@ -208,22 +219,58 @@ def _cluster(address: str | None) -> Iterator[Any]:
     """Ray, connected for as long as the block lasts."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))  # Ray's own default is without end
-    import ray
+    with nullcontext() if address else _by_itself():
+        import ray
 
-    # Ray says on stdout, in colours, that a node died; stdout is for results.
-    with redirect_stdout(io.StringIO()):
-        try:
-            _knock(address)
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
-            raise Unreachable(
-                f"no Ray cluster answers at {address or 'this machine'}: {str(error) or type(error).__name__}; "
-                "start one with `ray start --head`, or leave --ray-address and RAY_ADDRESS out"
-            ) from error
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+        # Ray says on stdout, in colours, that a node died; stdout is for results.
+        with redirect_stdout(io.StringIO()):
+            try:
+                _knock(address)
+                ray.init(
+                    address=address or "local",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    include_dashboard=None if address else False,
+                )
+            except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
+                raise Unreachable(
+                    f"no Ray cluster answers at {address or 'this machine'}: {str(error) or type(error).__name__}; "
+                    "start one with `ray start --head`, or leave --ray-address and RAY_ADDRESS out"
+                ) from error
+            try:
+                if address is None:
+                    _check_loopback(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]  # Ray's annotation
+                yield ray
+            finally:
+                ray.shutdown()
+
+
+@contextmanager
+def _by_itself() -> Iterator[None]:
+    """A block in which Ray starts a cluster that only this machine can reach, with a token of its own."""
+    ours = {_NO_CLUSTER: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    from ray._private import ray_constants
+
+    is_cluster = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
+    ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = is_cluster
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _check_loopback(host: str) -> None:
+    if not ip_address(host).is_loopback:
+        raise Unreachable(
+            f"the Ray cluster of this machine would listen at {host}, where others can reach it; this version of Ray "
+            "is not known to rulezoo: install another one, or start a cluster yourself and name it with --ray-address"
+        )
 
 
 def _knock(address: str | None) -> None:

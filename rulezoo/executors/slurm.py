@@ -9,13 +9,18 @@ its memory holds, in halves.
 from __future__ import annotations
 
 import io
+import pickle
+import re
+import shlex
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rulezoo.comparison.executor import Unreachable
@@ -25,6 +30,7 @@ from rulezoo.executors.slurm_task import Task
 from rulezoo.results import journal
 from rulezoo.results.leases import forget, is_held, leases
 from rulezoo.results.store import Store, StoreError
+from rulezoo.text import SENTENCE, bounded
 
 if TYPE_CHECKING:
     from rulezoo.comparison.executor import Listener
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel")
 _FOLDER = ".slurm"  # in the store: what submitit keeps, and a mark for each comparison under way
 _MARK = ".mark"
+_LARGEST = 1 << 20  # bytes of what a job's process leaves as its result
+_NAME = re.compile(r"rulezoo-[0-9a-f]{8}")  # of the jobs of a comparison, and of its mark
 _ARRAY = 1000  # jobs in an array; SLURM's own limit, unless a site has changed it, is 1001
 
 
@@ -87,7 +95,11 @@ class Slurm:
 
         try:
             with redirect_stderr(io.StringIO()):  # submitit repeats there what it raises
-                executor = submitit.SlurmExecutor(jobs[0].store / _FOLDER, max_num_timeout=1_000_000)
+                executor = submitit.SlurmExecutor(
+                    jobs[0].store / _FOLDER,
+                    max_num_timeout=1_000_000,
+                    python=f"{shlex.quote(sys.executable)} -P",
+                )
                 executor.update_parameters(job_name=name, **self.request.parameters(self.jobs))
                 handles = executor.map_array(Task.first(self.request), jobs)
         except OSError as error:
@@ -153,18 +165,37 @@ def _bury(one: _Submitted, failure: Failure, listener: Listener) -> None:
 
 def _told(one: _Submitted) -> Failure | None:
     """What the job's process said at its end, if it did and that was not well."""
-    if not one.handle.paths.result_pickle.exists():
+    path: Path = one.handle.paths.result_pickle
+    if not path.exists():
         return None
-    if error := one.handle.exception():
-        lines = [
-            line
-            for line in str(error).splitlines()
-            if line and not line.startswith(("---", "You can", "  - "))
-        ]
-        return "error", f"its process could not begin: {lines[-1]}"
-    if trouble := one.handle.result():  # then no job can be done
-        raise StoreError(trouble)
+    try:
+        outcome, said = _plain(path)
+    except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError, IndexError, KeyError) as error:
+        return "error", f"what its process left as its result is none: {error}"
+    if outcome != "success":
+        lines = [line for line in str(said).splitlines() if line.strip()]
+        return "error", f"its process could not begin: {bounded(lines[-1] if lines else '', SENTENCE)}"
+    if said:  # results cannot be stored, as it says; then no job can be done
+        Store(one.job.store).check_writable()
+        return "error", bounded(str(said), SENTENCE)
     return None
+
+
+class _Plain(pickle.Unpickler):
+    """Reads strings and tuples, and calls nothing: foreign code may have written the file."""
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _plain(path: Path) -> tuple[Any, Any]:
+    """The two things that submitit keeps of a job's end: whether it went well, and what came back or the traceback."""
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST} bytes")
+    outcome, said = _Plain(io.BytesIO(content)).load()
+    return outcome, said
 
 
 @contextmanager
@@ -176,7 +207,7 @@ def _named(store: Store) -> Iterator[str]:
     """
     folder, name = store.folder(_FOLDER), f"rulezoo-{uuid.uuid4().hex[:8]}"
     for left in folder.glob(f"*{_MARK}"):
-        if not is_held(store, left.stem) and queue.cancel(left.stem):
+        if _NAME.fullmatch(left.stem) and not is_held(store, left.stem) and queue.cancel(left.stem):
             left.unlink(missing_ok=True)
             forget(store, [left.stem])
     mark = (folder / name).with_suffix(_MARK)

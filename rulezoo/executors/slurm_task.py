@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.comparison.jobs import Job, failures
 from rulezoo.executors.attempt import attempt
+from rulezoo.processes.supervisor import become_reaper, end_descendants
 from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ class Task:
         minutes: of a turn, for those who read the record.
         resumes: how many turns may follow for lack of time.
         began: when this turn began, by the monotonic clock.
+        leaving: whether it gives way: then submitit has the process exit, which is no failure.
     """
 
     turn: float
     minutes: int
     resumes: int
     began: float = 0.0
+    leaving: bool = False
 
     @classmethod
     def first(cls, request: Request) -> Task:
@@ -44,11 +47,15 @@ class Task:
     def __call__(self, job: Job) -> str | None:
         """Do the job. What comes back is why results cannot be stored, if they cannot."""
         self.began, started = time.monotonic(), datetime.now(UTC)
+        become_reaper()
         try:
-            if failure := attempt(job):
+            if failure := attempt(job, leaving=lambda: self.leaving):
                 failures(job, *failure, started)
         except StoreError as error:
             return str(error)
+        finally:
+            if not self.leaving:  # else SLURM ends the whole job
+                end_descendants()
         return None
 
     def checkpoint(self, job: Job) -> DelayedSubmission:
@@ -58,6 +65,7 @@ class Task:
         """
         from submitit.helpers import DelayedSubmission
 
+        self.leaving = True
         late = time.monotonic() - self.began > self.turn
         if late and self.resumes == 0:
             words = f"took longer than the limit of {self.minutes} min, and was not to be resumed (again)"

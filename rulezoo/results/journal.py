@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from rulezoo.results import leases
+from rulezoo.results import groups, leases
 from rulezoo.results.files import write_whole
 from rulezoo.results.records import Asked
 
@@ -114,7 +114,7 @@ def training(store: Store, name: str, asked: Sequence[Asked]) -> Iterator[Teller
 def comparison(store: Store, asked: Sequence[Asked]) -> Iterator[None]:
     """A note of a comparison; the last one stays, and older ones of what is over are swept up."""
     note = Comparison(began=_now(), host=socket.gethostname(), pid=os.getpid(), asked=list(asked))
-    name = f"comparison-{note.began}-{note.host}-{note.pid}".replace(":", "")
+    name = _name(note)
     with leases.leases(store, [name]):
         for path, _ in _notes(store, Comparison):
             if not leases.is_held(store, path.stem):
@@ -156,7 +156,16 @@ def _notes(store: Store, kind: type[N]) -> Iterator[tuple[Path, N]]:
     for path in sorted((store.root / FOLDER).glob("[!.]*.json")):
         if path.name.startswith("comparison-") == (kind is Comparison):
             with suppress(OSError, msgspec.MsgspecError):  # gone meanwhile, or not ours
-                yield path, msgspec.json.decode(path.read_bytes(), type=kind)
+                note = msgspec.json.decode(path.read_bytes(), type=kind)
+                if path.stem == _name(note):
+                    yield path, note
+
+
+def _name(note: Training | Comparison) -> str:
+    """The name of the file that holds a note; a file under another name is not ours, such as a copy."""
+    if isinstance(note, Comparison):
+        return f"comparison-{note.began}-{note.host}-{note.pid}".replace(":", "")
+    return groups.name(note.asked[0], [one.seed for one in note.asked]) if note.asked else ""
 
 
 def _write(path: Path, note: Training | Comparison) -> None:

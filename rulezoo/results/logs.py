@@ -45,5 +45,5 @@ def _let_go(stream: TextIO) -> None:
 def of(store: Store, asked: Asked) -> list[Path]:
     """The files that hold what a run printed, the latest last."""
     found = (store.root / FOLDER).glob(f"{groups.cell_key(asked)}-*.log")
-    mine = [path for path in found if asked.seed in groups.seeds_of(path.stem)]
+    mine = [path for path in found if path.is_file() and asked.seed in groups.seeds_of(path.stem)]
     return sorted(mine, key=lambda path: path.stat().st_mtime)

@@ -22,6 +22,7 @@ from rulezoo.results import files
 from rulezoo.results.migrations import UnknownSchema, migrate
 from rulezoo.results.provenance import without_paths
 from rulezoo.results.records import SCHEMA, Asked, Record, RecordError
+from rulezoo.text import SENTENCE, TRACEBACK, bounded
 
 STALE = 3600.0  # seconds after which a temporary file cannot belong to a living writer
 _AGAIN = ".again"  # folder of the records whose runs were asked for again, until there are others
@@ -100,8 +101,8 @@ class Store:
         """Undo `set_aside` for a run that was not run again after all; the record, if there is one."""
         path = self.path(asked)
         with suppress(OSError):
-            if not path.exists():
-                (self.root / _AGAIN / path.name).replace(path)
+            if not path.exists() and (aside := self.root / _AGAIN / path.name).is_file():
+                aside.replace(path)
         return self.get(asked)
 
     def put(self, record: Record) -> Path:
@@ -151,7 +152,7 @@ class Store:
         """What was set aside to be run again and was not, for the comparison was broken off."""
         found = []
         for path in sorted((self.root / _AGAIN).glob("[!.]*.json")):
-            with suppress(_Unreadable, FileNotFoundError):
+            with suppress(_Unreadable, OSError):
                 record, _ = _decode(path.read_bytes())
                 if record.asked.key not in keys and path.name == self.path(record.asked).name:
                     found.append(record)
@@ -166,13 +167,14 @@ class Store:
         runs = self.root / "runs"
         try:
             runs.mkdir(parents=True, exist_ok=True)
-            files.write_whole(runs / "probe", PROBE)
-            (runs / "probe").unlink(missing_ok=True)
+            probe = files.temporary(runs / "probe")
+            files.write_whole(probe, PROBE)
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(_words(self.root, error)) from error
         for path in [*runs.glob(".*.tmp"), *runs.glob("*/*/.*.tmp"), *self.root.glob(".*/.*.tmp")]:
             with suppress(OSError):  # another process may be sweeping too
-                if time.time() - path.stat().st_mtime > STALE:
+                if files.TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > STALE:
                     path.unlink()
 
     def _load(self, path: Path) -> Record | None:
@@ -191,8 +193,8 @@ class Store:
 
 
 def _encode(record: Record) -> bytes:
-    texts = {name: getattr(record, name) for name in ("reason", "traceback")}
-    safe = {name: without_paths(text) for name, text in texts.items() if text}
+    texts = {"reason": (record.reason, SENTENCE), "traceback": (record.traceback, TRACEBACK)}
+    safe = {name: without_paths(bounded(text, most)) for name, (text, most) in texts.items() if text}
     try:
         body = msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(record, **safe)))
         msgspec.convert(body, Record)

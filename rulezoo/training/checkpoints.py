@@ -2,7 +2,7 @@
 
 A state is a value: tensors, numbers and strings (see `rulezoo.training.runner`). It is of use only to the very code that left it,
 so it is kept beside a fingerprint of all that could change the numbers; one that does not fit is left unread, and the
-training begins anew.
+training begins anew. So it does when a training that went on from a state fails: it has failed if it does so again. So it does when a training that went on from a state fails: only one that fails without, too, failed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rulezoo.results import groups
 from rulezoo.results.files import write_whole
+from rulezoo.training.errors import in_words
 
 if TYPE_CHECKING:
     from rulezoo.results.records import Asked
@@ -33,9 +34,22 @@ _DIGEST = hashlib.sha256().digest_size
 class Checkpoints:
     """Where a training leaves its state, and what became of groups of seeds. This one keeps nothing."""
 
-    def load(self, seeds: Sequence[int]) -> Saved | None:
-        """The last state that just these seeds left when they were trained together, if any."""
+    def load(self, seeds: Sequence[int], like: Saved | None = None) -> Saved | None:
+        """The last state that just these seeds left when they were trained together, if any.
+
+        Args:
+            seeds: the seeds.
+            like: the state of the training before its first step; a state that is not made like it is none.
+        """
         return None
+
+    def refuse(self, seeds: Sequence[int], error: Exception) -> bool:
+        """Forget the state of these seeds, for a training that went on from it failed.
+
+        Returns:
+            whether there was one; then the training has to begin anew, to see whether it fails again.
+        """
+        return False
 
     def due(self) -> bool:
         """Whether it is time to leave a state again."""
@@ -86,15 +100,35 @@ class CheckpointFiles(Checkpoints):
         self.folder, self.asked, self.made_by = folder, asked, dict(made_by)
         self.every, self.device, self.say = every, device, say
         self._last = time.monotonic()
+        self._handed_out: set[tuple[int, ...]] = set()
 
-    def load(self, seeds: Sequence[int]) -> Saved | None:
+    def load(self, seeds: Sequence[int], like: Saved | None = None) -> Saved | None:
         """See `Checkpoints.load`."""
         path = self._path(seeds, "pt")
         try:
-            return self._read(path, seeds)
+            state = self._read(path, seeds)
+            if state is not None and like is not None and (where := _misfit_of_training(state, like)):
+                raise _Unusable(f"its content is not that of this training: {where}")
         except _Unusable as error:
-            self.say(f"checkpoint {path.name} is not used: {error}; the training begins anew")
+            self._say_unused(path, str(error))
             return None
+        if state is not None:
+            self._handed_out.add(tuple(seeds))
+        return state
+
+    def refuse(self, seeds: Sequence[int], error: Exception) -> bool:
+        """See `Checkpoints.refuse`."""
+        if tuple(seeds) not in self._handed_out:
+            return False
+        self._handed_out.discard(tuple(seeds))
+        path = self._path(seeds, "pt")
+        self._say_unused(path, f"a training that went on from it failed ({in_words(error)})")
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        return True
+
+    def _say_unused(self, path: Path, why: str) -> None:
+        self.say(f"checkpoint {path.name} is not used: {why}; the training begins anew")
 
     def due(self) -> bool:
         """See `Checkpoints.due`."""
@@ -115,7 +149,7 @@ class CheckpointFiles(Checkpoints):
     def divided(self, seeds: Sequence[int]) -> Parts | None:
         """See `Checkpoints.divided`; of a group that is larger, what concerns these seeds."""
         for whole in [tuple(seeds), *self._groups_with(seeds, "json")]:
-            with suppress(OSError, ValueError, TypeError):
+            with suppress(OSError, ValueError, TypeError, RecursionError):
                 parts = json.loads(self._path(whole, "json").read_bytes())
                 inside = [tuple(seed for seed in part if seed in seeds) for part in parts]
                 if sorted(sum(inside, ())) == sorted(seeds) and len(seeds) > 1 and tuple(seeds) not in inside:
@@ -142,7 +176,7 @@ class CheckpointFiles(Checkpoints):
         """Groups of which something was kept that hold these seeds, the smallest first."""
         paths = self.folder.glob(f"{groups.cell_key(self.asked)}-*.{kind}")
         found = sorted((groups.seeds_of(path.stem) for path in paths), key=len)
-        return (group for group in found if set(seeds) <= set(group))
+        return (group for group in found if group and set(seeds) <= set(group))
 
     def _path(self, seeds: Sequence[int], kind: str) -> Path:
         return self.folder / f"{groups.name(self.asked, seeds)}.{kind}"
@@ -165,14 +199,76 @@ class CheckpointFiles(Checkpoints):
             raise _Unusable(f"it cannot be read ({error.strerror})") from error
         if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             raise _Unusable("it is damaged")
-        kept = torch.load(io.BytesIO(content[_DIGEST:]), map_location=self.device, weights_only=True)
-        names = {**self.made_by, **kept["made_by"]}
-        if other := [name for name in names if kept["made_by"].get(name) != self.made_by.get(name)]:
-            raise _Unusable(f"the {' and the '.join(other)} changed since")
-        if tuple(kept["seeds"]) != tuple(seeds):
+        try:
+            # What torch says of a file that it refuses is advice to load it without its safety: that is not passed on.
+            kept = torch.load(io.BytesIO(content[_DIGEST:]), map_location=self.device, weights_only=True)
+            made_by, whose, state = dict(kept["made_by"]), tuple(kept["seeds"]), kept["state"]
+        except Exception as error:
+            raise _Unusable("its content is not that of a checkpoint") from error
+        names = {**self.made_by, **made_by}
+        if other := [name for name in names if made_by.get(name) != self.made_by.get(name)]:
+            raise _Unusable(f"the {' and the '.join(map(str, other))} changed since")
+        if whose != tuple(seeds):
             raise _Unusable("it is of other seeds")
-        state: Saved = kept["state"]
+        if not isinstance(state, dict):
+            raise _Unusable("its content is not that of a checkpoint")
         return state
+
+
+def _misfit_of_training(found: Saved, like: Saved) -> str | None:
+    return misfit(found, like) or _misfit_of_optimizer(found.get("trainer", {}))
+
+
+def _misfit_of_optimizer(trainer: Mapping[str, Any]) -> str | None:
+    """What an optimiser keeps of each parameter has its shape and dtype; torch's kernels rely on that unchecked."""
+    import torch
+
+    if not {"optimizer", "trained"} <= trainer.keys():
+        return None
+    parameters = list(trainer["trained"].values())
+    for number, kept in trainer["optimizer"]["state"].items():
+        where = f"the optimizer, state, {number}"
+        if not (isinstance(number, int) and 0 <= number < len(parameters) and isinstance(kept, dict)):
+            return f"{where} is of no parameter"
+        for name, value in kept.items():
+            like = torch.zeros((), dtype=torch.float32) if name == "step" else parameters[number]
+            if value is not None and (wrong := misfit(value, like, f"{where}, {name}")):
+                return wrong
+    return None
+
+
+def misfit(found: object, like: object, where: str = "the state") -> str | None:
+    """What of a state is not made like another one, in words; values may differ, and what is empty in the other.
+
+    Args:
+        found: the state.
+        like: what it should be like: the same names, kinds, shapes and dtypes.
+        where: what it is called.
+    """
+    import torch
+
+    if like is None:
+        return None if found is None or isinstance(found, torch.Tensor) else f"{where} is no tensor"
+    if isinstance(like, torch.Tensor):
+        kind = (like.shape, like.dtype, like.layout)
+        same = isinstance(found, torch.Tensor) and (found.shape, found.dtype, found.layout) == kind
+        return None if same else f"{where} is not {like.dtype} of shape {tuple(like.shape)}"
+    if isinstance(like, dict):
+        if not isinstance(found, dict) or (like and found.keys() != like.keys()):
+            return f"{where} has not the names that are expected"
+        return _first(misfit(found[name], inner, f"{where}, {name}") for name, inner in like.items())
+    if isinstance(like, list | tuple):
+        if not isinstance(found, list | tuple) or (like and len(found) != len(like)):
+            return f"{where} has not the length that is expected"
+        pairs = zip(found, like, strict=False)
+        return _first(misfit(one, inner, f"{where}, {i}") for i, (one, inner) in enumerate(pairs))
+    number = int | float
+    kinds = number if isinstance(like, number) and not isinstance(like, bool) else type(like)
+    return None if isinstance(found, kinds) else f"{where} is no {type(like).__name__}"
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((one for one in found if one is not None), None)
 
 
 def clear(folder: Path, asked: Asked, done: Callable[[int], bool]) -> None:
@@ -184,7 +280,7 @@ def clear(folder: Path, asked: Asked, done: Callable[[int], bool]) -> None:
         done: whether the run of a seed is stored.
     """
     for path in folder.glob(f"{groups.cell_key(asked)}-*"):
-        seeds = groups.seeds_of(path.stem)
+        seeds = groups.seeds_of(path.stem) if path.suffix in (".pt", ".json") else ()
         if seeds and all(map(done, seeds)):
             with suppress(OSError):
                 path.unlink()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import Literal
 
+from rulezoo.text import SENTENCE, bounded
+
 # Libraries under torch have no exception of their own for it; only the text tells theirs from others.
 _HOST = ("DefaultCPUAllocator",)
 _GPU = ("CUDA out of memory", "CUDA error: out of memory", "ALLOC_FAILED")  # of cuBLAS, cuDNN, cuSOLVER, …
@@ -12,7 +14,8 @@ _GPU = ("CUDA out of memory", "CUDA error: out of memory", "ALLOC_FAILED")  # of
 
 def in_words(error: BaseException) -> str:
     """The type, and the first line of the message; a message that cannot be had is no reason to fail."""
-    lines = str(traceback.TracebackException.from_exception(error)).strip().splitlines()
+    text = bounded(str(traceback.TracebackException.from_exception(error)), SENTENCE)
+    lines = text.strip().splitlines()
     return ": ".join([type(error).__name__, *lines[:1]])
 
 

@@ -102,7 +102,7 @@ class Run:
         self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if order.probes else None
         self.probed_at = points(order.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
-        if saved := self.checkpoints.load(seeds):
+        if saved := self.checkpoints.load(seeds, self._state_dict()):
             self._load_state_dict(saved)
 
     def _state_dict(self) -> Saved:

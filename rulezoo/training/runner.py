@@ -124,6 +124,16 @@ def _one_by_one(seeds: Sequence[int]) -> Parts:
 
 
 def _train(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int) -> list[Outcome]:
+    """Train from the last state that can be used; where that fails, from the beginning."""
+    try:
+        return _once(order, seeds, wanted, before)
+    except Exception as error:
+        if out_of_memory(error) or not order.checkpoints.refuse(seeds, error):
+            raise
+    return _once(order, seeds, wanted, before)
+
+
+def _once(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int) -> list[Outcome]:
     order = order.on_device()
     net, values = build(order.task, seeds, order.data.train.x[:2], order.device)
     reason = order.rule.skip(net, order.task)

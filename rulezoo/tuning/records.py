@@ -7,6 +7,7 @@ knows nothing of why it was asked for.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from rulezoo.results.records import Asked, Status
 from rulezoo.results.store import Damage, Store, write_whole
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
+_OF_THEIR_OPTIONS = frozenset(
+    {"ok", "skipped", "diverged", "pruned"}
+)  # statuses that say something of a trial's options
+_NAME = re.compile(r"tuned-\d+-[0-9a-f]{16}\.json")
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +71,15 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return f"tuned-{self.n}"
 
     @property
+    def failed(self) -> list[Tried]:
+        """The trials that did not end for a reason of their options: whose process was killed or raised an error, say.
+
+        One that diverged or was given up is not among them. A trial that failed cannot win, and so may change which
+        one does.
+        """
+        return [trial for trial in self.trials if trial.status not in _OF_THEIR_OPTIONS]
+
+    @property
     def winner(self) -> Tried:
         """The trial that won."""
         return self.trials[self.best]
@@ -105,6 +119,8 @@ def read(store: Store) -> Conclusions:
     tunings: list[Tuned] = []
     damaged: list[Damage] = []
     for path in sorted(_folder(store).glob("*/*/[!.]*.json")):
+        if not _NAME.fullmatch(path.name):  # not ours, such as a copy
+            continue
         try:
             tunings.append(msgspec.json.decode(path.read_bytes(), type=Tuned))
         except (OSError, msgspec.MsgspecError, ValueError) as error:
