@@ -40,3 +40,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         with suppress(OSError):
             new.unlink()
         raise
+
+
+def dangling(path: Path) -> Path | None:
+    """The link on the way to a path that leads nowhere, if there is one."""
+    return next((one for one in (path, *path.parents) if one.is_symlink() and not one.exists()), None)

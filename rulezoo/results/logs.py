@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rulezoo.results import groups
+from rulezoo.results.files import write_whole
+from rulezoo.results.provenance import anonymous
 
 if TYPE_CHECKING:
     from rulezoo.results.records import Asked
@@ -33,6 +35,17 @@ def capture(store: Store, asked: Sequence[Asked]) -> None:
             _let_go(stream)
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+
+
+def anonymise(store: Store, asked: Sequence[Asked]) -> None:
+    """Take paths, and the names of the machine and the user, out of what these runs printed, once they are over."""
+    cells = {groups.cell_key(one) for one in asked}
+    for path in (store.root / FOLDER).glob("[!.]*.log"):
+        if path.name.partition("-")[0] in cells:
+            with suppress(OSError):
+                before = path.read_text(encoding="utf-8", errors="replace")
+                if (after := anonymous(before)) != before:
+                    write_whole(path, after.encode(), durable=False)
 
 
 def _let_go(stream: TextIO) -> None:
