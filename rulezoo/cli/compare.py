@@ -26,6 +26,7 @@ from rulezoo.cli.common import (
     tell_of_blocks,
 )
 from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.inspection import Inspector, load
@@ -217,10 +218,10 @@ def _say_failed_trials(tuned: Sequence[Tuned]) -> bool:
 
 def _show_trials(tuned: Sequence[Tuned]) -> None:
     for one in tuned:
-        click.echo(report.summary(one))
+        echo(report.summary(one))
         print_table(list(report.rows(one)), report.HEAD)
-        click.echo()
-    click.echo("* the highest score on validation data; the test data were not read")
+        echo()
+    echo("* the highest score on validation data; the test data were not read")
 
 
 def _all(names: list[str], known: Iterable[str]) -> list[str]:
@@ -241,12 +242,12 @@ def _show(
         tunings=tuned,
         stale=lambda record: stale(record, found),
     )
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    color = is_terminal() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
-    click.echo(formats.render(table, "table", width=width, color=color), nl=False)
+    echo(formats.render(table, "table", width=width, color=color), nl=False, styled=color)
     if tuned:
-        click.echo()
+        echo()
     for one in tuned:
-        click.echo(report.summary(one))
+        echo(report.summary(one))
     again = shlex.join(["rulezoo", "leaderboard", "--out", str(out)])
-    click.echo(f"\nResults: {out.resolve()}  ({count(len(records), 'run')}; `{again}` shows them again)")
+    echo(f"\nResults: {out.resolve()}  ({count(len(records), 'run')}; `{again}` shows them again)")
