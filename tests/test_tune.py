@@ -1,6 +1,7 @@
 """Tuning: equal care for every rule, no look at the test data, and the same trials however often it is stopped."""
 
 import math
+import re
 import textwrap
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -511,14 +512,30 @@ def test_what_was_tuned_differently_for_two_tasks_is_one_row(store):
     assert len({*settings}) == 2
 
 
-def test_a_default_that_won_stands_in_both_rows(store):
+def test_a_default_that_won_on_every_task_has_one_row(store):
     def flat(options, seed):
         return 0.5
 
     tuned = tune(store, Oracle(flat))
     rows = shown(results(store, tuned, flat), tuned)
-    assert [row.cells[0].n for row in rows.values()] == [2, 2]
-    assert rows["many tuned-6"].cells[0].setting == "the default"
+    assert [(row.label, row.rulesets, row.cells[0].n) for row in rows.values()] == [
+        ("many", "default tuned-6", 2)
+    ]
+    text = formats.render(board.build(results(store, tuned, flat), tunings=tuned), "md")
+    assert (
+        "tuned-6 kept the options that it began with on every task, so one row stands for both: many" in text
+    )
+
+
+def test_a_default_that_won_on_one_task_of_two_stands_in_both_rows(store):
+    both = cells(tasks=("tiny", "digits-cnn"))
+    tuned = tune(store, Oracle(by_lr), plan=both)
+    first = msgspec.structs.replace(tuned[0].trials[0], set={})
+    (start,) = (cell.asked[0] for cell in both if cell.task_name == tuned[0].asked.task)
+    tuned = [msgspec.structs.replace(tuned[0], asked=start, trials=[first], best=0), tuned[1]]
+    rows = shown(results(store, tuned, by_lr, both), tuned)
+    assert {*rows} == {"many", "many tuned-6"}
+    assert "the default" in [cell.setting for cell in rows["many tuned-6"].cells if cell]
 
 
 def test_what_the_user_gave_stands_in_the_names(store):
@@ -585,7 +602,10 @@ def test_compare_tunes_first_and_shows_both(command, store):
     assert {r.status for r in trials if r.asked.rule == "burns"} == {"ok", "diverged"}
     assert all("test" in r.scores for r in store.read().records)
     names = {line.split("  ")[0] for line in lines(out, "many", "burns")}
-    assert names == {"burns", "burns tuned-3", "many", "many tuned-3"}
+    (kept,) = re.findall(r"one row stands for both: (.*)", " ".join(out.split())) or [""]
+    for rule in ("burns", "many"):  # which of its trials wins is not what this is about
+        assert rule in names
+        assert (f"{rule} tuned-3" in names) != (rule in kept)
     assert "tiny  burns tuned-3: the default  validation" in out
     assert "(3 trials, 2 diverged)" in out
 
@@ -594,8 +614,10 @@ def test_compare_tunes_first_and_shows_both(command, store):
     assert again[1] == out
 
     code, table, _ = command("leaderboard", "--out", "results")
-    assert "many tuned-3" in table
-    assert "burns tuned-3" in table
+    assert {line.split("  ")[0] for line in lines(table, "many", "burns")} == names
+    assert "tuned-3: for each rule and task the best of 3 trials on validation data" in " ".join(
+        table.split()
+    )
 
 
 @pytest.mark.parametrize("words", [("compare", "--tune", "2"), ("tune", "--trials", "2")])
