@@ -29,10 +29,7 @@ from rulezoo.specs import RuleSpec
 from rulezoo.tuning import records as tunings
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "leaderboard" / "digits"  # the records behind the README's table
-TUNED = (
-    ROOT / "leaderboard" / "tuned"
-)  # those behind its board of default and tuned rows, with a picture beside them
+TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the README's table, with a picture beside them
 
 
 def pages() -> dict[Path, str]:
@@ -42,7 +39,6 @@ def pages() -> dict[Path, str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {
         "rules": _overview(built_in),
-        "table": _table(registry, RESULTS),
         "board": _table(registry, TUNED),
     }
     for name, content in parts.items():

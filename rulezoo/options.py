@@ -68,8 +68,20 @@ class Option:
             raise self._refusal(value)
 
     def _refusal(self, got: object) -> OptionError:
-        kinds = " or ".join("none" if t is type(None) else t.__name__ for t in self.types)
-        return OptionError(f"{self.name} must be {kinds} in {self.bounds}, got {got!r} ({self.doc})")
+        return OptionError(f"{self.name} must be {self._expected()}, got {got!r} ({self.doc})")
+
+    def _expected(self) -> str:
+        """The legal values as the end of "must be", e.g. ``a number in [0, 1] or 'auto'``."""
+        kinds = []
+        if int in self.types or float in self.types:
+            kind = "a number" if float in self.types else "a whole number"
+            bounded = self.low > -math.inf or self.high < math.inf
+            kinds.append(f"{kind} in {_interval(self.low, self.high)}" if bounded else kind)
+        kinds += ["true", "false"] if bool in self.types else []
+        if str in self.types:
+            kinds += map(repr, self.choices) if self.choices else ["text"]
+        kinds += ["none"] if type(None) in self.types else []
+        return " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
 
     def _legal(self, value: object) -> bool:
         if value is None or isinstance(value, bool):

@@ -144,3 +144,14 @@ def test_the_campaign_of_kills_notices_what_is_missing_or_differs(monkeypatch, t
 def tells(status, curve=(1, 2, 3)):
     asked = SimpleNamespace(rule="rule", seed=0)
     return SimpleNamespace(asked=asked, status=status, reason=None, curve=list(curve))
+
+
+@beside
+def test_the_exponent_of_a_linear_command_is_one_whatever_its_start_takes():
+    scale = script("board_scale")
+    used = {
+        n: scale.Used(wall=0.0, processor=0.4 + 1e-4 * n, megabytes=0.0) for n in (1_000, 10_000, 100_000)
+    }
+    assert scale.exponent(used, 0.4) == pytest.approx(1)
+    cubic = {n: scale.Used(0.0, 0.4 + 1e-12 * n**3, 0.0) for n in (1_000, 10_000)}
+    assert scale.exponent(cubic, 0.4) == pytest.approx(3)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -9,9 +10,10 @@ import re
 import msgspec
 import pytest
 
+from rulezoo.leaderboard import words
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Record
+from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Record
 from rulezoo.specs import Plausibility
 
 LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)
@@ -238,7 +240,7 @@ def test_only_the_chosen_tasks_and_rules_are_shown_tasks_in_the_order_given():
 
 def test_rows_are_ordered_by_the_interquartile_mean_between_chance_and_backprop():
     # (0.5 - 0.1) / 0.8 = 0.5 and (1.0 - 0.5) / 0.5 = 1 for "a"; 1.375 and 0 for "b", whose plain mean is higher.
-    easy, hard = {"chance": 0.1, "task": "t1"}, {"chance": 0.5, "task": "t2"}
+    easy, hard = {"chance": 0.1, "task": "t1", "metric": "reward"}, {"chance": 0.5, "task": "t2"}
     records = [
         *runs("backprop", [0.9], **easy),
         *runs("backprop", [1.0], **hard),
@@ -246,7 +248,7 @@ def test_rows_are_ordered_by_the_interquartile_mean_between_chance_and_backprop(
         *runs("a", [1.0], **hard),
         *runs("b", [1.2], **easy),
         *runs("b", [0.5], **hard),
-    ]
+    ]  # the metric of these has no upper end
     board = build(records)
     assert [(row.label, row.score) for row in board.rows] == [
         ("backprop", pytest.approx(1)),
@@ -257,7 +259,7 @@ def test_rows_are_ordered_by_the_interquartile_mean_between_chance_and_backprop(
 
 
 def test_a_quarter_of_the_runs_is_cut_off_at_each_end():
-    board = build([*runs("backprop", [0.9] * 4), *runs("a", [0.1, 0.5, 0.9, 7.0])])
+    board = build([*runs("backprop", [0.9] * 4), *runs("a", [0.1, 0.5, 0.9, 7.0], metric="reward")])
     assert {row.label: row.score for row in board.rows}["a"] == pytest.approx((0.5 + 1.0) / 2)
 
 
@@ -531,3 +533,53 @@ def test_nothing_that_is_not_a_number_is_ever_printed(form):
     records = [*runs("a", bad), *runs("backprop", bad), *runs("b", [0.1], cost=0.0)]
     text = render(build(records), form)
     assert not re.search(r"\b(nan|inf|-inf|NaN|Infinity)\b", text)
+
+
+# Costs of runs that are too short to time
+
+
+def timed(steps, cost, seed=0, rule="a"):
+    return run(rule, seed=seed, test=0.5, cost=cost, curve=[Point(step=steps, epoch=1)])
+
+
+def test_a_cost_from_too_few_steps_is_a_dash():
+    board = build([timed(29, 7.17, 0), timed(29, 0.14, 1)])
+    (one,) = board.rows[0].cells
+    assert one.cost is None
+    assert one.short
+    text = render(board, "md")
+    assert "| – |" in text
+    assert "7.17" not in text
+    assert "cost –: fewer than 30 steps were timed" in text
+    assert "7.17" not in render(board, "csv")
+
+
+def test_a_cost_from_enough_steps_is_shown_and_stands_alone():
+    (one,) = build([timed(29, 7.17, 0), timed(30, 2.0, 1)]).rows[0].cells
+    assert (one.cost, one.short) == (2.0, False)
+
+
+# Many rows
+
+
+def test_the_best_of_a_column_is_found_in_one_pass():
+    class Counted(float):
+        compared = 0
+
+        def __gt__(self, other):
+            Counted.compared += 1
+            return float(self) > float(other)
+
+        def __eq__(self, other):
+            Counted.compared += 1
+            return float(self) == float(other)
+
+        __hash__ = float.__hash__
+
+    board = build([run(f"rule-{k}", test=k / 1000) for k in range(300)])
+    rows = tuple(
+        dataclasses.replace(row, cells=(dataclasses.replace(row.cells[0], mean=Counted(row.cells[0].mean)),))
+        for row in board.rows
+    )
+    assert words.best(dataclasses.replace(board, rows=rows), 0) == {0}
+    assert Counted.compared <= 2 * len(rows)

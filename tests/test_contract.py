@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rulezoo import Budget, Data, DataMissing, Site, Split, Task
+from rulezoo import Budget, Data, DataMissing, Site, Split, Task, add_sites
 from rulezoo.comparison import contract
 from rulezoo.comparison.examination import examine
 
@@ -276,6 +276,11 @@ def test_a_loss_without_a_gradient():
     assert "loss() returned type int64" in problem(with_(loss=lambda o, y: (o.argmax(-1) != y).long()))
 
 
+class Last(nn.Module):
+    def forward(self, given):
+        return given[0][:, -1, :2]
+
+
 class Pair(nn.Module):
     def __init__(self):
         super().__init__()
@@ -291,6 +296,10 @@ class Pair(nn.Module):
         (Pair, "the network returned a tuple; it must return one tensor"),
         (lambda: nn.Sequential(nn.Unflatten(1, (3, 2)), nn.GRU(2, 8, batch_first=True), Site("post")),
          "the site '2' is given a tuple; expected a tensor"),
+        (lambda: add_sites(nn.Sequential(nn.Unflatten(1, (3, 2)), nn.GRU(2, 8, batch_first=True)), {nn.GRU: "post"}),
+         "the network returned a tuple; it must return one tensor"),
+        (lambda: add_sites(nn.Sequential(nn.Unflatten(1, (3, 2)), nn.GRU(2, 8, batch_first=True), Last()), {nn.GRU: "post"}),
+         "tuple"),
         (lambda: mlp(inputs=5), "the network raised RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
         (lambda: mlp().double(), r"for inputs of shape \(2, 6\), float32 \(parameters: float64\)"),
         (lambda: nn.Sequential(mlp(), nn.Flatten(0)), r"the network returned shape \(4,\) for 2 inputs"),

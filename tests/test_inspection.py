@@ -1,6 +1,7 @@
 """Foreign code before the first training: whatever it does ends as a sentence, and nothing is trained or stored."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -245,6 +246,7 @@ FOREIGN = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("init", "at_import", "sentence"),
     [
@@ -274,3 +276,79 @@ def test_a_foreign_plugin_in_order_is_compared(tmp_path):
     assert "checking tasks" not in done.stderr, "only on a terminal"
     (record,) = Store(tmp_path / "rulezoo-results").read().records
     assert len(record.answered.data) == 16
+
+
+SLOW = """
+    import os, subprocess, sys, time
+    from dataclasses import dataclass
+    from rulezoo import TaskSpec, hookimpl
+    from rulezoo.testing import TinyTask
+
+    @dataclass(frozen=True)
+    class Slow(TinyTask):
+        def data(self, root=None, *, download=False):
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            with open("pids.new", "w") as file:
+                file.write(f"{os.getpid()} {child.pid}")
+            os.rename("pids.new", "pids")
+            time.sleep(600)
+
+    @hookimpl
+    def rulezoo_tasks():
+        return [TaskSpec("slow", f"{__name__}:Slow", "A case.", embedded=True)]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
+def test_nothing_outlives_a_comparison_that_ends_while_a_task_is_examined(tmp_path, number, code):
+    path = tmp_path / "slow.py"
+    path.write_text(textwrap.dedent(SLOW), encoding="utf-8")
+    command = [sys.executable, "-m", "rulezoo", "--plugin", str(path), "compare", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*command, "--rules", "frozen", "--tasks", "slow", "--seeds", "1"],
+        cwd=tmp_path,
+        env={**os.environ, FILES: ""},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    patience = time.monotonic() + 100
+    while not (tmp_path / "pids").exists() and time.monotonic() < patience:
+        time.sleep(0.1)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert all(map(psutil.pid_exists, pids))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in said
+    patience = time.monotonic() + 20
+    while any(map(alive, pids)) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert [pid for pid in pids if alive(pid)] == []
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_stray_module_in_the_current_folder_is_not_imported(tmp_path):
+    for name in ("random", "torch", "numpy", "msgspec"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')")
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    path = plugins / "foreign.py"
+    path.write_text(
+        textwrap.dedent(FOREIGN.replace("INIT", "super().__post_init__()").replace("AT_IMPORT", "pass")),
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "rulezoo", "--plugin", str(path), "compare", "--device", "cpu", "--seeds", "1",
+         "--epochs", "1", "--rules", "frozen", "--tasks", "foreign"],
+        check=False, cwd=tmp_path, env={**os.environ, FILES: ""}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

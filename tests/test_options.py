@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
@@ -68,7 +69,8 @@ def test_a_refusal_names_option_bounds_value_and_meaning(name, text):
     option = OPTIONS[name]
     with pytest.raises(OptionError) as caught:
         configure(Thing, "thing", {name: text})
-    for part in (f"thing.{name} ", option.bounds, repr(text), option.doc):
+    legal = re.split(r", (?![^\[(]*[\])])", option.bounds)  # not at the comma of an interval
+    for part in (f"thing.{name} ", *legal, repr(text), option.doc):
         assert part in str(caught.value)
 
 
@@ -166,5 +168,23 @@ def test_a_default_out_of_its_own_bounds_is_refused():
     class Wrong(Configurable):
         rate: float = hp(2.0, "rate", low=0, high=1)
 
-    with pytest.raises(OptionError, match=r"rate must be float in \[0, 1\], got 2\.0"):
+    with pytest.raises(OptionError, match=r"rate must be a number in \[0, 1\], got 2\.0"):
         Wrong()
+
+
+@pytest.mark.parametrize(
+    ("types", "bounds", "expected"),
+    [
+        ((int, float, str), {"low": 1e-6, "choices": ("auto",)}, "a number in [1e-06, inf) or 'auto'"),
+        ((type(None), int), {"low": 1}, "a whole number in [1, inf) or none"),
+        ((bool,), {}, "true or false"),
+        ((str,), {"choices": ("a", "b", "c")}, "'a', 'b' or 'c'"),
+        ((float,), {}, "a number"),
+        ((str,), {}, "text"),
+    ],
+)
+def test_a_refusal_says_what_was_expected_in_words(types, bounds, expected):
+    option = Option("rank", None, "the rank", types, **bounds)
+    with pytest.raises(OptionError) as refused:
+        option.check(object())
+    assert str(refused.value).startswith(f"rank must be {expected}, got <object")

@@ -147,9 +147,14 @@ def test_the_rules_learning_rate_and_decay_go_before_the_tasks(registry):
             [],
             [],
             {"first": {"gain": "11"}},
-            r"^first\.gain must be float in \[0, 10\], got '11' \(size of everything\)$",
+            r"^first\.gain must be a number in \[0, 10\], got '11' \(size of everything\)$",
         ),
-        ([], [], {"first": {"gain": "much"}}, r"^first\.gain must be float in \[0, 10\], got 'much' \(size"),
+        (
+            [],
+            [],
+            {"first": {"gain": "much"}},
+            r"^first\.gain must be a number in \[0, 10\], got 'much' \(size",
+        ),
         (
             [],
             ["tiny"],

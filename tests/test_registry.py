@@ -207,7 +207,7 @@ def test_a_rule_is_made_from_the_words_of_the_command_line(file):
     registry = discover([file(GOOD.format(name="nice"))])
     assert registry.make_rule("nice", {"gain": "2"}).gain == 2.0
     assert registry.make_rule("nice", {}).gain == 1.0
-    with pytest.raises(OptionError, match=r"nice\.gain must be float in \[0, inf\), got '-1' \(factor\)"):
+    with pytest.raises(OptionError, match=r"nice\.gain must be a number in \[0, inf\), got '-1' \(factor\)"):
         registry.make_rule("nice", {"gain": "-1"})
 
 

@@ -1,6 +1,7 @@
 """Tuning: equal care for every rule, no look at the test data, and the same trials however often it is stopped."""
 
 import math
+import re
 import textwrap
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from rulezoo.tuning.space import legible, space, values
 
 CPU = torch.device("cpu")
 PLUGIN = """
+    import os
     from dataclasses import dataclass
 
     from rulezoo import LearningRule, RuleSpec, Step, TaskSpec, credit, hookimpl, hp
@@ -55,10 +57,19 @@ PLUGIN = """
             step = super().step(net, loss, params, state, batch, noise, t)
             return step if self.lr is None else step._replace(loss=step.loss * float("nan"))
 
+    class Fragile(Many):
+        '''Its process is killed, but for the author's default, until there is a file.'''
+
+        def step(self, *given):
+            if self.lr is not None and not os.path.exists("results/mended"):
+                os.kill(os.getpid(), 9)
+            return super().step(*given)
+
     @hookimpl
     def rulezoo_rules():
         many = RuleSpec("many", f"{__name__}:Many", "Many options.")
-        return [many, RuleSpec("burns", f"{__name__}:Burns", "Burns.")]
+        fragile = RuleSpec("fragile", f"{__name__}:Fragile", "Fragile.")
+        return [many, fragile, RuleSpec("burns", f"{__name__}:Burns", "Burns.")]
 
     @hookimpl
     def rulezoo_tasks():
@@ -369,6 +380,27 @@ def test_where_everything_fails_the_default_stays(store):
     )
 
 
+@pytest.mark.parametrize("status", ["killed", "crashed", "error", "timeout", "oom_host", "oom_gpu"])
+def test_a_trial_that_failed_is_said_to_have_changed_the_winner_perhaps(store, status):
+    def unlucky(options, seed):
+        return (status, 0.0) if options["lr"] > 0.01 and seed == 1000 else by_lr(options, seed)
+
+    (tuned,) = tune(store, Oracle(unlucky))
+    failed = sum(trial.status == status for trial in tuned.trials)
+    assert failed > 0
+    assert report.failures(tuned) == (
+        f"tuning of many on tiny: {failed} of 6 trials failed ({failed} {status}) and could not win, so the winner may "
+        "be another one; the same command with --retry failed runs them again"
+    )
+
+
+@pytest.mark.parametrize("status", ["ok", "diverged", "pruned"])
+def test_a_trial_that_ended_for_its_options_is_no_failure(store, status):
+    (tuned,) = tune(store, Oracle(lambda options, seed: 0.5 if options["lr"] == 0.01 else (status, 0.4)))
+    assert tuned.failed == []
+    assert report.failures(tuned) is None
+
+
 def test_the_bar_is_the_lower_quartile_of_what_was_seen_after_half_of_the_epochs(store):
     oracle = Oracle(by_lr)
     (tuned,) = tune(store, oracle, 5)
@@ -480,14 +512,30 @@ def test_what_was_tuned_differently_for_two_tasks_is_one_row(store):
     assert len({*settings}) == 2
 
 
-def test_a_default_that_won_stands_in_both_rows(store):
+def test_a_default_that_won_on_every_task_has_one_row(store):
     def flat(options, seed):
         return 0.5
 
     tuned = tune(store, Oracle(flat))
     rows = shown(results(store, tuned, flat), tuned)
-    assert [row.cells[0].n for row in rows.values()] == [2, 2]
-    assert rows["many tuned-6"].cells[0].setting == "the default"
+    assert [(row.label, row.rulesets, row.cells[0].n) for row in rows.values()] == [
+        ("many", "default tuned-6", 2)
+    ]
+    text = formats.render(board.build(results(store, tuned, flat), tunings=tuned), "md")
+    assert (
+        "tuned-6 kept the options that it began with on every task, so one row stands for both: many" in text
+    )
+
+
+def test_a_default_that_won_on_one_task_of_two_stands_in_both_rows(store):
+    both = cells(tasks=("tiny", "digits-cnn"))
+    tuned = tune(store, Oracle(by_lr), plan=both)
+    first = msgspec.structs.replace(tuned[0].trials[0], set={})
+    (start,) = (cell.asked[0] for cell in both if cell.task_name == tuned[0].asked.task)
+    tuned = [msgspec.structs.replace(tuned[0], asked=start, trials=[first], best=0), tuned[1]]
+    rows = shown(results(store, tuned, by_lr, both), tuned)
+    assert {*rows} == {"many", "many tuned-6"}
+    assert "the default" in [cell.setting for cell in rows["many tuned-6"].cells if cell]
 
 
 def test_what_the_user_gave_stands_in_the_names(store):
@@ -554,7 +602,10 @@ def test_compare_tunes_first_and_shows_both(command, store):
     assert {r.status for r in trials if r.asked.rule == "burns"} == {"ok", "diverged"}
     assert all("test" in r.scores for r in store.read().records)
     names = {line.split("  ")[0] for line in lines(out, "many", "burns")}
-    assert names == {"burns", "burns tuned-3", "many", "many tuned-3"}
+    (kept,) = re.findall(r"one row stands for both: (.*)", " ".join(out.split())) or [""]
+    for rule in ("burns", "many"):  # which of its trials wins is not what this is about
+        assert rule in names
+        assert (f"{rule} tuned-3" in names) != (rule in kept)
     assert "tiny  burns tuned-3: the default  validation" in out
     assert "(3 trials, 2 diverged)" in out
 
@@ -563,8 +614,29 @@ def test_compare_tunes_first_and_shows_both(command, store):
     assert again[1] == out
 
     code, table, _ = command("leaderboard", "--out", "results")
-    assert "many tuned-3" in table
-    assert "burns tuned-3" in table
+    assert {line.split("  ")[0] for line in lines(table, "many", "burns")} == names
+    assert "tuned-3: for each rule and task the best of 3 trials on validation data" in " ".join(
+        table.split()
+    )
+
+
+@pytest.mark.parametrize("words", [("compare", "--tune", "2"), ("tune", "--trials", "2")])
+def test_a_trial_whose_worker_was_killed_ends_with_1_until_it_is_retried(command, store, words):
+    """The default of the rule is as it was; only what the tuner tries is killed, and not when it is retried."""
+    common = ("--tasks", "tiny", "--rules", "fragile", "--jobs", "2", "--out", "results", "--seeds", "1")
+    common = common if words[0] == "compare" else common[:-2]
+    code, out, err = command(*words, *common)
+    assert code == 1, err
+    said = "tuning of fragile on tiny: 1 of 2 trials failed (1 killed) and could not win"
+    assert said in err
+    assert "killed" in out
+    again = command(*words, *common)
+    assert again[0] == 1, "it is stored so, and said again"
+    assert said in again[2]
+    store.root.joinpath("mended").touch()
+    code, out, err = command(*words, *common, "--retry", "failed")
+    assert code == 0, err
+    assert "trials failed" not in err
 
 
 def test_tune_shows_the_trials_and_reads_no_test_data(command, store):

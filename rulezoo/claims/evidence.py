@@ -123,7 +123,7 @@ def belongs(*, record: Record, arm: Arm) -> bool:
     return (
         (asked.rule, asked.task) == (arm.rule, arm.task)
         and asked.seed in arm.seeds
-        and (arm.epochs is None or asked.budget["epochs"] == arm.epochs)
+        and (arm.epochs is None or asked.budget.get("epochs") == arm.epochs)
         and set(record.changed) <= set(arm.options)
         and _same(asked.rule_options, arm.options)
         and _same(asked.task_options, arm.task_options)

@@ -33,7 +33,12 @@ def draw(chart: Chart) -> bytes:
     data = pd.DataFrame(
         [(p.panel, p.series, p.x, p.y) for p in chart.points], columns=["panel", "series", "x", "y"]
     )
-    settings: Any = {"svg.hashsalt": "rulezoo", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
+    settings: Any = {
+        "svg.hashsalt": "rulezoo",
+        "svg.fonttype": "path",
+        "font.family": "DejaVu Sans",
+        "text.parse_math": False,
+    }
     with sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(settings):
         return _drawn(chart, data)
 

@@ -37,8 +37,13 @@ class Finding(NamedTuple):
         """``not run``, how much of it is, or the verdict."""
         done, planned = self.evidence.done, self.evidence.planned
         if self.verdict:
-            return self.verdict.word
+            return self.verdict.text()
         return f"{done} of {planned} runs, no verdict yet" if done else "not run"
+
+    @property
+    def details(self) -> str:
+        """The same; of a verdict, which of its conditions hold."""
+        return self.verdict.details() if self.verdict else self.state
 
     @property
     def figure(self) -> str:
@@ -81,7 +86,7 @@ def _head(findings: list[Finding]) -> Iterator[str]:
     yield ""
     rows = []
     for claim in dict.fromkeys(finding.claim for finding in findings):
-        states = {f.profile: f.state for f in findings if f.claim == claim}
+        states = {f.profile: f.details for f in findings if f.claim == claim}
         rows.append(
             (f"[{claim.name}](#{claim.name})", claim.statement, *(states.get(p, "") for p in PROFILES))
         )

@@ -79,6 +79,11 @@ class Part:
     words: str
 
     @property
+    def name(self) -> str:
+        """What was measured."""
+        return self.words.partition(": ")[0]
+
+    @property
     def state(self) -> str:
         """``holds``, ``refuted`` or ``open``."""
         return "open" if self.holds is None else "holds" if self.holds else "refuted"
@@ -110,6 +115,30 @@ class Verdict:
 
     word: Word
     parts: tuple[Part, ...]
+
+    def text(self) -> str:
+        """The word and, unless every part holds, how many of them do."""
+        held = sum(part.holds is True for part in self.parts)
+        return (
+            self.word
+            if held == len(self.parts)
+            else f"{self.word} ({held} of {len(self.parts)} conditions hold)"
+        )
+
+    def details(self) -> str:
+        """The same with the names of the conditions, by how they came out."""
+        if all(part.holds for part in self.parts):
+            return self.word
+        by_state = {
+            state: [part.name for part in self.parts if part.state == state]
+            for state in ("holds", "open", "refuted")
+        }
+        return ". ".join(
+            [
+                self.text(),
+                *(f"{state.capitalize()}: {'; '.join(found)}" for state, found in by_state.items() if found),
+            ]
+        )
 
 
 def conclude(parts: Sequence[Part]) -> Verdict:

@@ -6,7 +6,6 @@ So that ``rulezoo --help`` needs none of them, the table below repeats the first
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ import click
 from rulezoo import __version__
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.lazy import GIVEN, Command, LazyGroup
+from rulezoo.cli.output import echo, prepare
 from rulezoo.discovery.plugins import FILES
 
 COMMANDS = {
@@ -61,12 +61,10 @@ PLUGIN = click.Option(
 def cli(ctx: click.Context, debug: bool) -> None:
     """A zoo of biologically plausible learning rules for PyTorch, compared fairly."""
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
 
 
 def main() -> None:
     """Run the command line; this is the console script ``rulezoo``."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not every terminal can write a σ
-            stream.reconfigure(errors="backslashreplace")
+    prepare()
     cli(prog_name="rulezoo")

@@ -11,6 +11,7 @@ import click
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import checking, going_on_later, name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.output import echo
 from rulezoo.errors import unknown
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def listing(out: Path) -> None:
         for finding in _findings(out)
     ]
     print_table(rows, ("claim", "profile", "runs", "takes", "state"))
-    click.echo()
+    echo()
     print_table([(claim.name, claim.statement) for claim in _catalogue().values()])
 
 
@@ -107,20 +108,20 @@ def report(out: Path) -> None:
     from rulezoo.claims.report import write
 
     for path in write(_findings(out), out):
-        click.echo(path)
+        echo(path)
 
 
 def _tell(finding: Finding) -> None:
     for table in finding.claim.criterion.tables(finding.evidence):
-        click.echo(f"\n{table.title}")
+        echo(f"\n{table.title}")
         print_table(table.rows, table.head)
-    click.echo(f"\nClaim: {finding.claim.statement}")
-    click.echo(f"Verdict rule: {finding.claim.criterion.words}")
-    click.echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
+    echo(f"\nClaim: {finding.claim.statement}")
+    echo(f"Verdict rule: {finding.claim.criterion.words}")
+    echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
     verdict = finding.verdict
     for part in verdict.parts if verdict else ():
-        click.echo(f"  {part.state}: {part.words}")
-    click.echo(f"Verdict: {finding.state}")
+        echo(f"  {part.state}: {part.words}")
+    echo(f"Verdict: {finding.state}")
 
 
 def _findings(out: Path) -> list[Finding]:

@@ -14,6 +14,7 @@ import click
 
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.lazy import GIVEN
+from rulezoo.cli.output import echo, is_terminal
 from rulezoo.discovery.registry import PluginInfo, Registry, discover
 from rulezoo.text import brief, clean
 
@@ -77,7 +78,7 @@ def count(n: int, thing: str) -> str:
 
 def say(sentence: str) -> None:
     """One line on stderr: a warning, or a note beside the output."""
-    click.echo(f"rulezoo: {clean(sentence)}", err=True)
+    echo(f"rulezoo: {clean(sentence)}", err=True)
 
 
 def checking() -> None:
@@ -120,7 +121,7 @@ def print_table(rows: Sequence[Sequence[object]], head: Sequence[str] | None = N
         head: the head of each column, if there is one.
     """
     cells = [[clean(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if is_terminal():
         _print_rich(cells, head)
     else:
         _print_aligned(cells if head is None else [list(head), *cells])
@@ -129,7 +130,7 @@ def print_table(rows: Sequence[Sequence[object]], head: Sequence[str] | None = N
 def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+        echo("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def _print_rich(rows: Sequence[Sequence[str]], head: Sequence[str] | None) -> None:
@@ -142,4 +143,7 @@ def _print_rich(rows: Sequence[Sequence[str]], head: Sequence[str] | None) -> No
         table.add_column(column if head else "", overflow="fold", header_style="bold")
     for row in rows:
         table.add_row(*map(Text, row))  # a Text is not read as markup, where a str would be
-    Console().print(table)
+    console = Console()
+    with console.capture() as written:
+        console.print(table)
+    echo(written.get(), nl=False, styled=True)

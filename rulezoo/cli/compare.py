@@ -26,6 +26,7 @@ from rulezoo.cli.common import (
     tell_of_blocks,
 )
 from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.inspection import Inspector, load
@@ -123,7 +124,7 @@ def compare(
     """Train rules on tasks and compare them.
 
     Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
-    command goes on where it was stopped. Exits with 1 when a run failed or diverged.
+    command goes on where it was stopped. Exits with 1 when a run failed or diverged, or a trial of a tuning failed.
     """
     # `evaluate` is no option: `rulezoo tune` leaves the comparison out.
     with going_on_later():
@@ -173,7 +174,7 @@ def compare(
         tuned = study.tune(cells, trials, found, store, go, begin) if trials else []
         if not evaluate:
             _show_trials(tuned)
-            if any(one.winner.status != "ok" for one in tuned):
+            if _say_failed_trials(tuned) or any(one.winner.status != "ok" for one in tuned):
                 sys.exit(1)
             return
         if trials:
@@ -186,7 +187,7 @@ def compare(
     failed = name_failed(records)
     for hint in _hints(records, found, retried=bool(retry), compiled=compiled):
         say(hint)
-    if failed:
+    if _say_failed_trials(tuned) or failed:
         sys.exit(1)
 
 
@@ -207,12 +208,20 @@ def _hints(records: Sequence[Record], found: Registry, *, retried: bool, compile
         yield f"{plain} of {len(records)} runs were not compiled: torch.compile cannot, or they were stored before"
 
 
+def _say_failed_trials(tuned: Sequence[Tuned]) -> bool:
+    """One line on stderr for each tuning in which trials failed; whether there were any."""
+    sentences = [sentence for one in tuned if (sentence := report.failures(one))]
+    for sentence in sentences:
+        say(sentence)
+    return bool(sentences)
+
+
 def _show_trials(tuned: Sequence[Tuned]) -> None:
     for one in tuned:
-        click.echo(report.summary(one))
+        echo(report.summary(one))
         print_table(list(report.rows(one)), report.HEAD)
-        click.echo()
-    click.echo("* the highest score on validation data; the test data were not read")
+        echo()
+    echo("* the highest score on validation data; the test data were not read")
 
 
 def _all(names: list[str], known: Iterable[str]) -> list[str]:
@@ -233,12 +242,12 @@ def _show(
         tunings=tuned,
         stale=lambda record: stale(record, found),
     )
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    color = is_terminal() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
-    click.echo(formats.render(table, "table", width=width, color=color), nl=False)
+    echo(formats.render(table, "table", width=width, color=color), nl=False, styled=color)
     if tuned:
-        click.echo()
+        echo()
     for one in tuned:
-        click.echo(report.summary(one))
+        echo(report.summary(one))
     again = shlex.join(["rulezoo", "leaderboard", "--out", str(out)])
-    click.echo(f"\nResults: {out.resolve()}  ({count(len(records), 'run')}; `{again}` shows them again)")
+    echo(f"\nResults: {out.resolve()}  ({count(len(records), 'run')}; `{again}` shows them again)")

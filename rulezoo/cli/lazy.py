@@ -10,6 +10,7 @@ from typing import IO, Any, NamedTuple
 import click
 
 from rulezoo.cli.arguments import refuse_twice
+from rulezoo.cli.output import echo
 from rulezoo.errors import UserError, unknown
 from rulezoo.text import clean
 
@@ -94,7 +95,7 @@ class _OneLine(click.ClickException):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"rulezoo: {clean(self.message)}", file=file, err=True)
+        echo(f"rulezoo: {clean(self.message)}", err=True)
 
 
 @contextmanager

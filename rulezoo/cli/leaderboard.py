@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import names, out_option, registry, say
+from rulezoo.cli.common import count, names, out_option, registry, say
+from rulezoo.cli.output import echo, is_terminal
 from rulezoo.errors import UserError, unknown
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import Format, render
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 @click.option(
     "--serve", is_flag=True, help="Show the site at an address of this machine, to this machine only."
 )
+@click.option("--publish", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
+              help="Copy the records into a new folder, without logs, checkpoints and notes: nothing in it names a "
+              "machine, a user or a path.")  # fmt: skip
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
               help="The port of --serve; 0 = any that is free.")  # fmt: skip
 def leaderboard(
@@ -55,9 +60,13 @@ def leaderboard(
     claims: Path | None,
     serve: bool,
     port: int,
+    publish: Path | None,
 ) -> None:
     """Show the table of stored results, or make a site of it."""
-    records = read(out)
+    if publish:
+        _copy(out, publish)
+        return
+    records = read(out, curves=bool(html or serve))
     _check("task", tasks, {record.asked.task for record in records})
     _check("rule", rules, {record.asked.rule for record in records})
     conclusions = tunings.read(Store(out))
@@ -80,8 +89,21 @@ def leaderboard(
         tunings=conclusions.tunings,
         stale=lambda record: stale(record, zoo),
     )
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(render(board, form, width=shutil.get_terminal_size((100, 24)).columns, color=color), nl=False)
+    color = is_terminal() and not os.environ.get("NO_COLOR")
+    echo(
+        render(board, form, width=shutil.get_terminal_size((100, 24)).columns, color=color),
+        nl=False,
+        styled=color,
+    )
+
+
+def _copy(out: Path, to: Path) -> None:
+    """Copy the records of a store into a folder that holds nothing yet."""
+    if to.exists() and any(to.iterdir()):
+        raise UserError(f"{to} must be a new or an empty folder; name another one with --publish")
+    read(out, curves=False)  # names what is left out
+    number = tunings.publish(Store(out), Store(to))
+    echo(f"{to}: {count(number, 'record')}")
 
 
 def _publish(files: Files, folder: Path | None, port: int | None) -> None:
@@ -89,12 +111,29 @@ def _publish(files: Files, folder: Path | None, port: int | None) -> None:
     from rulezoo.site.build import write
     from rulezoo.site.serve import serve
 
-    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as where:
+    with (
+        _ended_by_sigterm(),
+        tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as where,
+    ):
         write(files, Path(where))
         if port is None:
-            click.echo(Path(where) / "index.html")
+            echo(Path(where) / "index.html")
         else:
-            serve(Path(where), port, lambda address: click.echo(f"{address}  (Ctrl-C ends it)"))
+            serve(Path(where), port, lambda address: echo(f"{address}  (Ctrl-C ends it)"))
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """A block that SIGTERM ends like an exception, so that its folders are deleted."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _claims(folder: Path) -> list[Finding]:
@@ -106,8 +145,8 @@ def _claims(folder: Path) -> list[Finding]:
     return [Finding(c, profile, stored(folder, c, profile)) for c in CLAIMS.values() for profile in PROFILES]
 
 
-def read(out: Path) -> Sequence[Record]:
-    """The records in a folder of results; the damaged ones are named on stderr.
+def read(out: Path, *, curves: bool = True) -> Sequence[Record]:
+    """The records in a folder of results; the damaged ones are named on stderr. ``curves`` as in `Store.read`.
 
     Raises:
         UserError: if there is no such folder.
@@ -119,7 +158,7 @@ def read(out: Path) -> Sequence[Record]:
             f"{out} holds the trials of a tuning, which have no test score; `rulezoo leaderboard --out {out.parent}` "
             "shows what came of it"
         )
-    reading = Store(out).read()
+    reading = Store(out).read(curves=curves)
     for damage in reading.damaged:
         say(f"left out: {damage.path} {damage.reason}")
     return reading.records

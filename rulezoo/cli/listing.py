@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rulezoo.cli.common import print_table, registry
+from rulezoo.cli.output import echo
 from rulezoo.discovery.registry import Found
 
 
@@ -20,7 +21,7 @@ def listing(kind: str | None, tag: str | None) -> None:
     if kind != "tasks":
         _print("rule", found.rules, tag)
     if kind is None:
-        click.echo()
+        echo()
     if kind != "rules":
         _print("task", found.tasks, tag)
 

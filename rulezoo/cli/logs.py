@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.common import out_option, print_table
+from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
 from rulezoo.results import journal
 from rulezoo.results import logs as printed
@@ -42,12 +43,10 @@ def logs(run: Sequence[str], out: Path) -> None:
         _show(record)
     elif note := here.underway.get(asked.key):
         left = f", {timedelta(seconds=round(note.left))} left" if note.left is not None else ""
-        click.echo(
-            f"under way: step {note.step} of {note.total}{left}" if note.total else "under way: starting"
-        )
+        echo(f"under way: step {note.step} of {note.total}{left}" if note.total else "under way: starting")
     for path in printed.of(here.store, asked):
-        click.echo(f"\nprinted ({path.name}, all seeds of the group)")
-        click.echo(clean_lines(path.read_text(encoding="utf-8", errors="replace").rstrip("\n")))
+        echo(f"\nprinted ({path.name}, all seeds of the group)")
+        echo(clean_lines(path.read_text(encoding="utf-8", errors="replace").rstrip("\n")))
 
 
 class _Found:
@@ -79,16 +78,16 @@ def _is(word: str, asked: Asked) -> bool:
 
 
 def _show(record: Record) -> None:
-    click.echo(clean(f"{record.status}: {record.reason}" if record.reason else record.status))
+    echo(clean(f"{record.status}: {record.reason}" if record.reason else record.status))
     scores = [(name, f"{score:.4f}") for name, score in record.scores.items() if score is not None]
     if scores:
         print_table(scores)
     if record.curve:
-        click.echo()
+        echo()
         rows = [(p.step, f"{p.epoch:g}", _number(p.train_loss), _number(p.validation)) for p in record.curve]
         print_table(rows, ("step", "epoch", "train loss", "validation"))
     if record.traceback:
-        click.echo("\n" + clean_lines(record.traceback.rstrip("\n")))
+        echo("\n" + clean_lines(record.traceback.rstrip("\n")))
 
 
 def _number(value: float | None) -> str:

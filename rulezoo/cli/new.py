@@ -8,6 +8,7 @@ import click
 
 from rulezoo import scaffold
 from rulezoo.cli.arguments import UserPath
+from rulezoo.cli.output import echo
 
 
 @click.command()
@@ -27,7 +28,7 @@ def new(kind: scaffold.Kind, name: str, package: bool, folder: Path) -> None:
     made = scaffold.distribution(names, folder) if package else scaffold.single_file(names, folder)
     made.write()
     for path in made.files:
-        click.echo(f"wrote {path}")
-    click.echo("\nNext:")
+        echo(f"wrote {path}")
+    echo("\nNext:")
     for command in made.commands:
-        click.echo(f"  {command}")
+        echo(f"  {command}")

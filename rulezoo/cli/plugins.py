@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from rulezoo.cli.common import print_table
+from rulezoo.cli.output import echo
 from rulezoo.discovery.registry import PluginInfo, discover
 from rulezoo.errors import unknown
 from rulezoo.text import clean_lines
@@ -23,7 +24,7 @@ def plugins(as_json: bool, name: str | None) -> None:
     if name is not None:
         _print_tracebacks(found, name)
     elif as_json:
-        click.echo(json.dumps([dataclasses.asdict(plugin) for plugin in found], indent=2))
+        echo(json.dumps([dataclasses.asdict(plugin) for plugin in found], indent=2))
     else:
         rows = [(p.name, p.distribution, p.version, p.rules, p.tasks, p.reason or "ok") for p in found]
         print_table(rows, ("plugin", "distribution", "version", "rules", "tasks", "state"))
@@ -36,4 +37,4 @@ def _print_tracebacks(found: Sequence[PluginInfo], name: str) -> None:
         raise unknown("plugin", name, sorted(known), "rulezoo plugins")
     for plugin in chosen:
         said = plugin.traceback or plugin.reason or "It loaded without an error."
-        click.echo(clean_lines(f"{plugin.name} of {plugin.distribution} {plugin.version}\n{said.rstrip()}"))
+        echo(clean_lines(f"{plugin.name} of {plugin.distribution} {plugin.version}\n{said.rstrip()}"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from rulezoo.leaderboard.grid import cost
 from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def summary(job: Job, records: Sequence[Record]) -> str:
     head = f"{_name(job)}  seeds {_seeds(job.seeds)}"
     part = "validation" if job.trial else "test"
     scores = [s for r in records if r.status == "ok" and (s := r.scores.get(part)) is not None]
-    parts = [f"{part} {records[0].metric} {sum(scores) / len(scores):.1%}"] if scores else []
-    costs = [r.cost.ratio for r in records if r.cost]
+    parts = [f"{part} {clean(records[0].metric)} {sum(scores) / len(scores):.1%}"] if scores else []
+    costs = [ratio for r in records if (ratio := cost(r)) is not None]
     if costs and scores:
         parts.append(f"cost {sorted(costs)[len(costs) // 2]:.2f}× backprop")
     for reason, n in Counter(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rulezoo.cli.common import print_table, registry
+from rulezoo.cli.output import echo
 from rulezoo.discovery.plugins import foreign
 from rulezoo.discovery.registry import Found, Registry
 from rulezoo.options import Option, as_text, declared
@@ -35,7 +36,7 @@ def _show_rule(zoo: Registry, name: str) -> None:
     spec: RuleSpec = found.spec
     _print_facts("rule", found, {"family": spec.family, "paper": spec.reference or "none named"})
     if spec.plausibility is not None:
-        click.echo()
+        echo()
         marks = [(name.replace("_", " "), mark) for name, mark in spec.plausibility.marks().items()]
         print_table(marks, ("plausibility", ""))
     _print_options(declared(zoo.rule_class(name)))
@@ -49,16 +50,16 @@ def _show_task(zoo: Registry, name: str) -> None:
     task = zoo.make_task(name, {})
     with foreign(f"task {name!r} of {found.origin} cannot be shown"):
         facts = _task_facts(task)
-    click.echo()
+    echo()
     print_table(facts)
     _print_options(declared(type(task)))
 
 
 def _print_facts(kind: str, found: Found[Any], facts: dict[str, str]) -> None:
     spec = found.spec
-    click.echo(f"{spec.name} ({kind})")
+    echo(f"{spec.name} ({kind})")
     print_table([(spec.summary,)])
-    click.echo()
+    echo()
     tags = {"tags": ", ".join(spec.tags)} if spec.tags else {}
     print_table(
         [*(facts | tags).items(), ("from", found.origin), ("class", spec.target), ("version", spec.version)]
@@ -86,8 +87,8 @@ def _sites(task: Task) -> list[str]:
 
 def _print_options(options: dict[str, Option]) -> None:
     if not options:
-        click.echo("\nno options")
+        echo("\nno options")
         return
-    click.echo()
+    echo()
     rows = [(o.name, as_text(o.default), o.bounds, o.doc) for o in options.values()]
     print_table(rows, ("option", "default", "legal", "meaning"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.common import out_option, print_table, registry
+from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
 from rulezoo.options import as_text
 from rulezoo.results.status import Overview, overview
@@ -30,14 +31,14 @@ def status(out: Path) -> None:
     found = registry()
     trials = trials_of(Store(out))
     if trials.root.is_dir():
-        click.echo("tuning: ", nl=False)
+        echo("tuning: ", nl=False)
         _show(overview(trials, found))
-        click.echo()
+        echo()
     _show(overview(Store(out), found))
 
 
 def _show(seen: Overview) -> None:
-    click.echo(_head(seen))
+    echo(_head(seen))
     counts = [
         ("finished", seen.finished),
         ("failed", len(seen.failed)),
@@ -49,9 +50,9 @@ def _show(seen: Overview) -> None:
     _list("failed", [_record(record, f"{record.status}: {record.reason}") for record in seen.failed])
     _list("stale", [_record(record, reason) for record, reason in seen.stale])
     if seen.failed:
-        click.echo("\n`rulezoo logs KEY` tells more; `rulezoo compare … --retry failed` runs them again.")
+        echo("\n`rulezoo logs KEY` tells more; `rulezoo compare … --retry failed` runs them again.")
     if seen.stale:
-        click.echo("\n`rulezoo compare … --retry stale` runs again what is stale.")
+        echo("\n`rulezoo compare … --retry stale` runs again what is stale.")
 
 
 def _head(seen: Overview) -> str:
@@ -64,7 +65,7 @@ def _head(seen: Overview) -> str:
 
 def _list(head: str, rows: list[tuple[str, ...]]) -> None:
     if rows:
-        click.echo(f"\n{head}")
+        echo(f"\n{head}")
         print_table(rows)
 
 
@@ -78,5 +79,14 @@ def _training(one: Training) -> tuple[str, ...]:
 
 def _record(record: Record, words: str) -> tuple[str, ...]:
     asked = record.asked
-    rule = " ".join([asked.rule, *(f"{name}={as_text(asked.rule_options[name])}" for name in record.changed)])
+    rule = " ".join(
+        [
+            asked.rule,
+            *(
+                f"{name}={as_text(asked.rule_options[name])}"
+                for name in record.changed
+                if name in asked.rule_options
+            ),
+        ]
+    )
     return asked.task, rule, f"seed {asked.seed}", asked.key[:8], brief(words)

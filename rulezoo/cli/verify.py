@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from rulezoo.cli.arguments import UserPath
+from rulezoo.cli.output import echo
 
 
 def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -40,7 +41,7 @@ def verify(ctx: click.Context, target: str, options: dict[str, str], root: Path 
 
     reports = [suite.verify(subject, options, root=root) for subject in suite.subjects(target)]
     if form == "json":
-        click.echo(json.dumps([report.as_dict() for report in reports], indent=2))
+        echo(json.dumps([report.as_dict() for report in reports], indent=2))
     else:
-        click.echo("\n\n".join("\n".join(suite.lines(report)) for report in reports))
+        echo("\n\n".join("\n".join(suite.lines(report)) for report in reports))
     ctx.exit(0 if all(report.ok for report in reports) else 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.comparison.inspection import Inspector
 from rulezoo.comparison.jobs import CHECKPOINT, Job, is_done, tidy
-from rulezoo.results import journal, leases
+from rulezoo.results import journal, leases, logs
 
 if TYPE_CHECKING:
     from rulezoo.comparison.executor import Executor, Listener
@@ -92,7 +92,10 @@ def execute(
         for cell, seeds in missing
     ]
     with journal.comparison(store, [asked for cell in cells for asked in cell.asked]):
-        executor.run(jobs, listener)
+        try:
+            executor.run(jobs, listener)
+        finally:
+            logs.anonymise(store, [asked for cell, _ in missing for asked in cell.asked])
 
 
 def _groups(cell: Cell, seeds: Sequence[int], together: int | None) -> list[tuple[int, ...]]:

@@ -120,6 +120,7 @@ def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:
     foreign = [source for source in _sources() if source.distribution != _OWN]
     if not foreign or all(plugins.is_loaded(source) for source in foreign):
         return
+    server.context()  # it is needed soon, and imports what it needs while this process waits
     words: dict[str, dict[str, str]] = {name: dict(texts) for name, texts in options.items()}
     request = Load(rules=list(rules), tasks=list(tasks), options=words)
     (outcome,) = _run([request], multiprocessing.get_context("spawn"), _limit(_SECONDS))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import shlex
 import shutil
 import sys
@@ -40,6 +41,7 @@ _COMMANDS = ("sbatch", "srun", "squeue", "scancel")
 _FOLDER = ".slurm"  # in the store: what submitit keeps, and a mark for each comparison under way
 _MARK = ".mark"
 _LARGEST = 1 << 20  # bytes of what a job's process leaves as its result
+_NAME = re.compile(r"rulezoo-[0-9a-f]{8}")  # of the jobs of a comparison, and of its mark
 _ARRAY = 1000  # jobs in an array; SLURM's own limit, unless a site has changed it, is 1001
 
 
@@ -205,7 +207,7 @@ def _named(store: Store) -> Iterator[str]:
     """
     folder, name = store.folder(_FOLDER), f"rulezoo-{uuid.uuid4().hex[:8]}"
     for left in folder.glob(f"*{_MARK}"):
-        if not is_held(store, left.stem) and queue.cancel(left.stem):
+        if _NAME.fullmatch(left.stem) and not is_held(store, left.stem) and queue.cancel(left.stem):
             left.unlink(missing_ok=True)
             forget(store, [left.stem])
     mark = (folder / name).with_suffix(_MARK)

@@ -16,6 +16,7 @@ What a tuning chose may differ from task to task: see `rulezoo.leaderboard.rows`
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import names
-from rulezoo.leaderboard.grid import Grid, arrange, test_score
+from rulezoo.leaderboard.grid import Grid, arrange, cost, is_too_short, test_score
 from rulezoo.results.freshness import mixed_data
 from rulezoo.text import clean
 
@@ -75,6 +76,7 @@ class Cell:
         sd: sample standard deviation over the seeds; ``None`` for one seed.
         cost: time of a training step over backprop's, median over the seeds; ``None`` if not known or mixed.
         mixed: whether the costs come from different hardware, so that they have no common median.
+        short: whether too few steps were timed to say what they cost.
         notes: sentences on whatever went wrong.
         setting: what a tuner chose here, e.g. ``lr=0.0032``; empty unless the row was tuned.
     """
@@ -86,6 +88,7 @@ class Cell:
     sd: float | None = None
     cost: float | None = None
     mixed: bool = False
+    short: bool = False
     notes: tuple[str, ...] = ()
     setting: str = ""
 
@@ -105,6 +108,7 @@ class Row:
         gap: why it is not ranked, in words, and so stands below the others; empty if it is.
         plausibility: name → mark.
         ruleset: ``default``, ``set`` where the user set options, or, e.g., ``tuned-8``.
+        kept: tunings, e.g. ``tuned-8``, that chose these options on every task and so have no row of their own.
     """
 
     rule: str
@@ -116,6 +120,12 @@ class Row:
     gap: str
     plausibility: dict[str, str]
     ruleset: str
+    kept: tuple[str, ...] = ()
+
+    @property
+    def rulesets(self) -> str:
+        """All that the row stands for, e.g. ``default tuned-8``."""
+        return " ".join([self.ruleset, *self.kept])
 
 
 @dataclass(frozen=True)
@@ -188,7 +198,9 @@ def _columns(grid: Grid) -> Iterator[Column]:
             metric=clean(group[-1].metric),
             chance=group[-1].chance,
             conditions=names.safe(names.conditions(group[0].asked)),
-            hardware=tuple(sorted({names.machine(r.answered.hardware) for r in group if r.cost})),
+            hardware=tuple(
+                sorted({names.machine(h) for h in {r.answered.hardware for r in group if r.cost}})
+            ),
         )
 
 
@@ -203,15 +215,18 @@ def _cell(latest: list[Record], old: int) -> Cell:
     if not counted:
         return Cell(n=0, notes=notes)
     scores = [r.chance if (s := test_score(r)) is None else s for r in counted]
-    ratios = [r.cost.ratio for r in counted if r.cost]
+    ratios = [ratio for r in counted if (ratio := cost(r)) is not None]
     mixed = len({(r.answered.hardware, r.answered.compiled) for r in counted if r.cost}) > 1
     return Cell(
         n=len(counted),
         failed=sum(test_score(r) is None for r in counted),
-        mean=statistics.fmean(scores),
-        sd=statistics.stdev(scores) if len(scores) > 1 else None,
+        mean=(mean := math.fsum(scores) / len(scores)),
+        sd=math.sqrt(math.fsum((s - mean) ** 2 for s in scores) / (len(scores) - 1))
+        if len(scores) > 1
+        else None,
         cost=statistics.median(ratios) if ratios and not mixed else None,
-        mixed=mixed,
+        mixed=mixed and bool(ratios),
+        short=not ratios and any(map(is_too_short, counted)),
         notes=notes,
     )
 
@@ -277,6 +292,7 @@ def _row(
             ).items()
         },
         ruleset=group.ruleset,
+        kept=group.kept,
     )
 
 

@@ -68,7 +68,7 @@ def csv(board: Board) -> str:
         for column, cell in zip(board.columns, row.cells, strict=True):
             if cell is None:
                 continue
-            variant = (row.rule, row.version, row.label, _json(row.options), row.ruleset, cell.setting)
+            variant = (row.rule, row.version, row.label, _json(row.options), row.rulesets, cell.setting)
             asked = (column.task, column.detail, _json(column.conditions), column.metric, column.chance)
             came = (cell.n, cell.failed, cell.skipped, cell.mean, cell.sd, cell.cost, cell.mixed)
             marks = (row.plausibility.get(field, "") for field in fields)

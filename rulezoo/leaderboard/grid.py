@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import names
 from rulezoo.leaderboard import rows as board_rows
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.names import Facts, Identity
+    from rulezoo.leaderboard.names import Identity
     from rulezoo.leaderboard.rows import Group
     from rulezoo.leaderboard.scores import Scores, Status
     from rulezoo.results.records import Asked, Record
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Runs = tuple["Record", ...]
 
 REFERENCE = "backprop"  #: the rule that others are measured against
+LEAST_TIMED = 30  #: steps; the costs of one rule in runs of fewer were seen to differ by a factor of fifty
 FLOOR = "frozen"  #: the rule that trains the read-out only
 
 
@@ -48,8 +50,12 @@ class Grid:
 
     def runs(self, row: str, column: str) -> list[Record]:
         """Of each seed the latest run, in the order of the seeds; empty where nothing was run."""
-        latest = {r.asked.seed: r for r in self.cells.get((row, column), ())}
-        return [latest[seed] for seed in sorted(latest)]
+        return self._latest.get((row, column), [])
+
+    @cached_property
+    def _latest(self) -> dict[tuple[str, str], list[Record]]:
+        latest = {place: {r.asked.seed: r for r in runs} for place, runs in self.cells.items()}
+        return {place: [by_seed[seed] for seed in sorted(by_seed)] for place, by_seed in latest.items()}
 
     @property
     def reference(self) -> str | None:
@@ -68,6 +74,10 @@ class Grid:
 
     def scores(self) -> Scores:
         """What the statistics need."""
+        return self._scores
+
+    @cached_property
+    def _scores(self) -> Scores:
         from rulezoo.leaderboard.scores import Run, Scores
 
         runs = [
@@ -100,17 +110,20 @@ def arrange(
         if (tasks is None or r.asked.task in tasks) and (rules is None or r.asked.rule in rules)
     ]
     chosen.sort(key=lambda r: (r.answered.finished, r.asked.key))  # the latest of equals comes last
-    by_column = _grouped(chosen, names.conditions)
+    answers = names.Answers()
+    by_column: dict[Identity, list[Record]] = defaultdict(list)
+    for record in chosen:
+        by_column[answers(record.asked)[1]].append(record)
     order = sorted(by_column, key=lambda c: _column_order(by_column[c][0].asked, tasks))
     details = _details([by_column[column] for column in order])
     tasks_in_order = [by_column[column][0].asked.task for column in order]
     heads = dict(zip(order, _distinct(map(_head, tasks_in_order, details)), strict=True))
-    groups = board_rows.groups(chosen, tunings)
+    groups = board_rows.groups(chosen, tunings, answers)
     rows = dict(zip(_distinct(group.label for group in groups.values()), groups.values(), strict=True))
     cells: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for label, group in rows.items():
         for record in group.runs:
-            cells[label, heads[names.identity(names.conditions(record.asked))]].append(record)
+            cells[label, heads[answers(record.asked)[1]]].append(record)
     return Grid(
         rows=rows,
         columns={heads[column]: tuple(by_column[column]) for column in order},
@@ -131,6 +144,18 @@ def test_score(record: Record) -> float | None:
     return score if score is not None and math.isfinite(score) else None
 
 
+def cost(record: Record) -> float | None:
+    """Time of a step over backprop's; ``None`` if it was not measured, or over fewer than `LEAST_TIMED` steps."""
+    if record.cost is None or is_too_short(record):
+        return None
+    return record.cost.ratio
+
+
+def is_too_short(record: Record) -> bool:
+    """Whether so few steps were timed that their times say nothing; where the curve is not known, it is not known either."""
+    return bool(record.cost and record.curve) and record.curve[-1].step < LEAST_TIMED
+
+
 def status(record: Record) -> Status:
     """How the statistics count a run: one that was interrupted is still to be made."""
     if record.status in ("skipped", "interrupted"):
@@ -138,17 +163,10 @@ def status(record: Record) -> Status:
     return "failed" if test_score(record) is None else "finished"
 
 
-def _grouped(records: list[Record], by: Callable[[Asked], Facts]) -> dict[Identity, list[Record]]:
-    groups: dict[Identity, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[names.identity(by(record.asked))].append(record)
-    return groups
-
-
 def _column_order(asked: Asked, tasks: Sequence[str] | None) -> tuple[int, str, float, str]:
     position = tasks.index(asked.task) if tasks is not None else 0
     epochs = asked.budget.get("epochs")
-    length = float(epochs) if isinstance(epochs, int | float) else 0.0
+    length = float(epochs) if isinstance(epochs, int | float) else 0.0  # a budget may be of any kind
     return position, asked.task, length, repr(names.conditions(asked))
 
 

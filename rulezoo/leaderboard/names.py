@@ -11,18 +11,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rulezoo.options import Value
-from rulezoo.results.records import whole
+from rulezoo.results.records import Asked
+from rulezoo.results.records import whole as _whole
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Asked, Hardware, Record
+    from rulezoo.results.records import Hardware, Record
     from rulezoo.tuning.records import Tuned
 
 Facts = dict[str, Value]
 Identity = tuple[tuple[str, Value], ...]  #: hashable facts
 
+EXACT = 2**53  # a larger float is a whole number, but not one that JSON's readers agree on
+
 OWN = ("lr", "weight_decay")  # the fields of a budget that are the rule's
+_QUESTION = tuple(name for name in Asked.__struct_fields__ if name != "seed")
 SELF_EXPLAINING = ("device", "optimizer", "precision")  # "cuda" needs no word before it, "64" does
+
+
+def whole(value: Value) -> Value:
+    """``1`` for ``1.0``, as in a run's identity."""
+    return value if isinstance(value, float) and abs(value) > EXACT else _whole(value)
 
 
 def variant(asked: Asked) -> Facts:
@@ -41,6 +50,26 @@ def tuned_variant(tuned: Tuned) -> Facts:
 def answers(asked: Asked) -> tuple[Identity, Identity]:
     """What runs have in common that answer the same question with other seeds."""
     return identity(variant(asked)), identity(conditions(asked))
+
+
+class Answers:
+    """`answers` of many runs: what was asked of them is worked out once for all that share it, as stored records do."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[Identity, Identity]] = {}
+        self._of: dict[int, tuple[Asked, tuple[Identity, Identity]]] = {}
+
+    def __call__(self, asked: Asked) -> tuple[Identity, Identity]:
+        """The row and the column of a run."""
+        if id(asked) not in self._of:
+            key = tuple([id(v) if isinstance(v, dict) else v for v in map(asked.__getattribute__, _QUESTION)])
+            if key not in self._known:
+                self._known[key] = answers(asked)
+            self._of[id(asked)] = (
+                asked,
+                self._known[key],
+            )  # holding on to what was asked keeps the ids its own
+        return self._of[id(asked)][1]
 
 
 def conditions(asked: Asked) -> Facts:

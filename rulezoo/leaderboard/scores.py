@@ -98,8 +98,9 @@ class Scores:
         seeds = tuple(dict.fromkeys(seed for _, _, seed in table))
         shape = (len(rules), len(tasks), len(seeds))
         values, status = np.full(shape, np.nan), np.full(shape, "missing", dtype=object)
+        places = [{name: i for i, name in enumerate(axis)} for axis in (rules, tasks, seeds)]
         for run in table.values():
-            at = (rules.index(run.rule), tasks.index(run.task), seeds.index(run.seed))
+            at = tuple(place[name] for place, name in zip(places, run[:3], strict=True))
             status[at] = run.status
             values[at] = np.nan if run.score is None else run.score
         return cls(rules, tasks, seeds, values, status.astype(np.str_), chance, reference)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from rulezoo.leaderboard import words
 
@@ -19,13 +21,14 @@ GAP = 2  # blanks between a score and its cost, and after a task
 MARKS = {"yes": "●", "no": "·"}
 
 
-class _Written(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Written:
     """One column of a terminal's table: its head and its cells, which may have several lines."""
 
     head: Text
     cells: list[Text]
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max(line.cell_len for text in (self.head, *self.cells) for line in text.split())
 

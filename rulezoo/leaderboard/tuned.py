@@ -28,6 +28,19 @@ def summary(tuned: Tuned) -> str:
     return f"{line}  ({len(tuned.trials)} trials{''.join(f', {count}' for count in counts)})"
 
 
+def failures(tuned: Tuned) -> str | None:
+    """One sentence if trials failed in a way that says nothing of their options, and so may have changed the winner."""
+    if not tuned.failed:
+        return None
+    ended = [trial.status for trial in tuned.failed]
+    counts = ", ".join(f"{ended.count(status)} {status}" for status in dict.fromkeys(ended))
+    return (
+        f"tuning of {tuned.asked.rule} on {tuned.asked.task}: {len(ended)} of {len(tuned.trials)} trials failed "
+        f"({counts}) and could not win, so the winner may be another one; the same command with --retry failed runs "
+        "them again"
+    )
+
+
 def rows(tuned: Tuned) -> Iterator[Sequence[str]]:
     """A row for each trial, under `HEAD`; the winner is marked."""
     for place, trial in enumerate(tuned.trials):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from rulezoo.leaderboard import rows as board_rows
+from rulezoo.leaderboard.grid import LEAST_TIMED
 
 if TYPE_CHECKING:
     from rulezoo.leaderboard.board import Board, Cell
@@ -52,7 +54,8 @@ def best(board: Board, i: int) -> set[int]:
         for r, row in enumerate(board.rows)
         if (cell := row.cells[i]) and cell.mean is not None and cell.failed < cell.n
     }
-    return {r for r, mean in means.items() if mean == max(means.values())}
+    highest = max(means.values(), default=None)
+    return {r for r, mean in means.items() if mean == highest}
 
 
 def footnotes(board: Board) -> dict[str, int]:
@@ -83,9 +86,18 @@ def numbers(board: Board, *, bold: bool) -> list[str]:
     if any(cell and (cell.mixed or cell.cost is not None) for row in board.rows for cell in row.cells):
         machines = "; ".join(sorted({machine for column in board.columns for machine in column.hardware}))
         lines.append(f"cost: time of a step relative to backprop's in the same run, median; on {machines}")
+    if any(cell and cell.short for row in board.rows for cell in row.cells):
+        lines.append(f"cost –: fewer than {LEAST_TIMED} steps were timed")
     lines.append(_order(board))
-    lines += board_rows.legend(row.ruleset for row in board.rows)
-    return lines
+    lines += board_rows.legend(one for row in board.rows for one in (row.ruleset, *row.kept))
+    return lines + list(_kept(board))
+
+
+def _kept(board: Board) -> Iterator[str]:
+    """Which rows stand for a tuning, too, a sentence for each tuning."""
+    for one in dict.fromkeys(one for row in board.rows for one in row.kept):
+        rows = ", ".join(row.label for row in board.rows if one in row.kept)
+        yield f"{one} kept the options that it began with on every task, so one row stands for both: {rows}"
 
 
 def _order(board: Board) -> str:
@@ -106,7 +118,9 @@ def score(cell: Cell | None) -> tuple[str, str]:
 
 
 def cost(cell: Cell | None) -> str:
-    """In multiples of backprop; ``mixed`` where machines differed."""
+    """In multiples of backprop; ``mixed`` where machines differed, ``–`` where too few steps were timed."""
+    if cell is not None and cell.short:
+        return "–"
     if cell is None or (cell.cost is None and not cell.mixed):
         return ""
     return "mixed" if cell.mixed else f"×{cell.cost:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import msgspec
 if TYPE_CHECKING:
     from rulezoo.results.records import Asked
 
+_NAME = re.compile(r"[0-9a-f]{16}-\d{1,18}(to\d{1,18})?(\.\d{1,18}(to\d{1,18})?)*", re.ASCII)
+_MOST = 1_000_000  # seeds in a group
 _LONGEST = 150  # characters of a name; file systems allow 255 bytes
 
 
@@ -29,15 +32,18 @@ def name(asked: Asked, seeds: Sequence[int]) -> str:
 
 
 def seeds_of(named: str) -> tuple[int, ...]:
-    """The seeds that a `name` tells of; none where there were too many to tell.
+    """The seeds that a `name` tells of; none where there were too many to tell, or it is no such name.
 
     >>> seeds_of("0123456789abcdef-0to2.7")
     (0, 1, 2, 7)
+    >>> seeds_of("0123456789abcdef-0to2 (copy)")
+    ()
     """
-    _, _, text = named.partition("-")
-    if text.startswith("x"):
+    if not _NAME.fullmatch(named):
         return ()
-    spans = [[int(end) for end in span.split("to")] for span in text.split(".")]
+    spans = [[int(end) for end in span.split("to")] for span in named.partition("-")[2].split(".")]
+    if sum(span[-1] - span[0] + 1 for span in spans) > _MOST:  # nobody trains so many in one group
+        return ()
     return tuple(seed for span in spans for seed in range(span[0], span[-1] + 1))
 
 

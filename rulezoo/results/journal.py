@@ -1,29 +1,33 @@
 """Notes in the store that tell other processes what is planned and what is under way; `rulezoo.results.status` reads them.
 
-They are told nothing that matters to a result, so one that cannot be written is no reason to end a training.
+They are told nothing that matters to a result, so one that cannot be written is no reason to end a training. They name no
+machine and no process, as a store may be published; who is at work on a run is known from its lock.
 """
 
 from __future__ import annotations
 
-import os
-import socket
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
-from rulezoo.results import leases
+from rulezoo.results import groups, leases, reading
 from rulezoo.results.files import write_whole
-from rulezoo.results.records import Asked
+from rulezoo.results.records import Asked, Count
 
 if TYPE_CHECKING:
     from rulezoo.results.store import Store
 
 FOLDER = ".progress"
+
+LONGEST = 3e9  # seconds, a century
+Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
 
 _EVERY = 1.0  # seconds between two notes of the same training
 
@@ -36,8 +40,6 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         asked: the run of each of its seeds.
-        host: name of the machine.
-        pid: number of its process there.
         began: UTC, ISO 8601, of this process's part of it.
         first: the step that this process began at.
         step: steps done.
@@ -45,20 +47,18 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         seconds: from the beginning until ``step``.
     """
 
-    asked: list[Asked]
-    host: str
-    pid: int
+    asked: Annotated[list[Asked], Meta(min_length=1)]
     began: str
-    first: int = 0
-    step: int = 0
-    total: int = 0
-    seconds: float = 0.0
+    first: Count = 0
+    step: Count = 0
+    total: Count = 0
+    seconds: Seconds = 0.0
 
     @property
     def left(self) -> float | None:
         """Seconds that it will take from here, going by what it took so far; ``None`` when that is not known."""
         done = self.step - self.first
-        return self.seconds * (self.total - self.step) / done if done > 0 else None
+        return min(self.seconds * max(0, self.total - self.step) / done, LONGEST) if done > 0 else None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,14 +66,12 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         began: UTC, ISO 8601.
-        host: name of the machine.
-        pid: number of its process there.
+        token: tells it from another that began in the same moment.
         asked: every run, those that were stored already included.
     """
 
     began: str
-    host: str
-    pid: int
+    token: str
     asked: list[Asked]
 
 
@@ -82,7 +80,7 @@ class Teller:
 
     def __init__(self, path: Path, asked: Sequence[Asked]) -> None:
         self.path, self.begin, self.last = path, time.monotonic(), 0.0
-        self.note = Training(asked=list(asked), host=socket.gethostname(), pid=os.getpid(), began=_now())
+        self.note = Training(asked=list(asked), began=_now())
         _write(path, self.note)
 
     def __call__(self, done: int, total: int) -> None:
@@ -113,8 +111,8 @@ def training(store: Store, name: str, asked: Sequence[Asked]) -> Iterator[Teller
 @contextmanager
 def comparison(store: Store, asked: Sequence[Asked]) -> Iterator[None]:
     """A note of a comparison; the last one stays, and older ones of what is over are swept up."""
-    note = Comparison(began=_now(), host=socket.gethostname(), pid=os.getpid(), asked=list(asked))
-    name = f"comparison-{note.began}-{note.host}-{note.pid}".replace(":", "")
+    note = Comparison(began=_now(), token=secrets.token_hex(4), asked=list(asked))
+    name = _name(note)
     with leases.leases(store, [name]):
         for path, _ in _notes(store, Comparison):
             if not leases.is_held(store, path.stem):
@@ -155,8 +153,17 @@ def comparisons(store: Store) -> tuple[list[Comparison], bool]:
 def _notes(store: Store, kind: type[N]) -> Iterator[tuple[Path, N]]:
     for path in sorted((store.root / FOLDER).glob("[!.]*.json")):
         if path.name.startswith("comparison-") == (kind is Comparison):
-            with suppress(OSError, msgspec.MsgspecError):  # gone meanwhile, or not ours
-                yield path, msgspec.json.decode(path.read_bytes(), type=kind)
+            with suppress(OSError, reading.Unreadable):  # gone meanwhile, or not ours
+                note = reading.decode(path.read_bytes(), kind)
+                if path.stem == _name(note):
+                    yield path, note
+
+
+def _name(note: Training | Comparison) -> str:
+    """The name of the file that holds a note; a file under another name is not ours, such as a copy."""
+    if isinstance(note, Comparison):
+        return f"comparison-{note.began}-{note.token}".replace(":", "")
+    return groups.name(note.asked[0], [one.seed for one in note.asked])
 
 
 def _write(path: Path, note: Training | Comparison) -> None:

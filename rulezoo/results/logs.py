@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rulezoo.results import groups
+from rulezoo.results.files import write_whole
+from rulezoo.results.provenance import anonymous
 
 if TYPE_CHECKING:
     from rulezoo.results.records import Asked
@@ -35,6 +37,17 @@ def capture(store: Store, asked: Sequence[Asked]) -> None:
             os.dup2(file.fileno(), descriptor)
 
 
+def anonymise(store: Store, asked: Sequence[Asked]) -> None:
+    """Take paths, and the names of the machine and the user, out of what these runs printed, once they are over."""
+    cells = {groups.cell_key(one) for one in asked}
+    for path in (store.root / FOLDER).glob("[!.]*.log"):
+        if path.name.partition("-")[0] in cells:
+            with suppress(OSError):
+                before = path.read_text(encoding="utf-8", errors="replace")
+                if (after := anonymous(before)) != before:
+                    write_whole(path, after.encode(), durable=False)
+
+
 def _let_go(stream: TextIO) -> None:
     """What a stream holds is written now, and from now on line by line: who dies suddenly has had his say."""
     stream.flush()
@@ -45,5 +58,5 @@ def _let_go(stream: TextIO) -> None:
 def of(store: Store, asked: Asked) -> list[Path]:
     """The files that hold what a run printed, the latest last."""
     found = (store.root / FOLDER).glob(f"{groups.cell_key(asked)}-*.log")
-    mine = [path for path in found if asked.seed in groups.seeds_of(path.stem)]
+    mine = [path for path in found if path.is_file() and asked.seed in groups.seeds_of(path.stem)]
     return sorted(mine, key=lambda path: path.stat().st_mtime)

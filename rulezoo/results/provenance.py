@@ -148,6 +148,19 @@ def _run(*command: str) -> str | None:
     return done.stdout.strip()
 
 
+def anonymous(text: str) -> str:
+    """`without_paths`, and without the names of this machine and of the user."""
+    text = without_paths(text)
+    known = {platform.node(), platform.node().partition(".")[0], Path.home().name}
+    for name in sorted(filter(_tells, known), key=len, reverse=True):  # the whole name before its parts
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", text)
+    return text
+
+
+def _tells(name: str) -> bool:
+    return len(name) > 2 and name not in ("root", "localhost", "home", "user")
+
+
 def without_paths(text: str) -> str:
     """``text`` with the folders of absolute paths replaced by ``…``: what is stored may be published.
 

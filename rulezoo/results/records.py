@@ -3,7 +3,8 @@
 The identity of a run is what was *asked* (`Asked.key`), never what code answered: a second machine or a newer
 torch answers the same question again. Every class is frozen, and refuses fields that it does not know.
 
-Floats that are not finite have no place in JSON: they are stored as ``null`` and read back as ``None``.
+Floats that are not finite have no place in JSON: they are stored as ``null`` and read back as ``None``. The bounds of the
+fields hold for whatever is read, be it written by rulezoo or by hand.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Literal
+from functools import cached_property
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from rulezoo.errors import UserError
 from rulezoo.options import Value
@@ -39,11 +42,21 @@ Status = Literal[
 ]
 
 
+LARGEST = 1e100  #: numbers beyond it are stored like those that are not finite; squares of those below cannot overflow
+Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+RANGES = {"accuracy": (0.0, 1.0)}  #: of the metrics whose name says it
+_ROUNDING = 1e-6  # of a mean in float32
+_KEY = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 class RecordError(UserError, ValueError):
     """A record that cannot be stored; the message says which value and what was expected."""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """What was asked: the identity of a run.
 
     Attributes:
@@ -91,15 +104,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             for name, value in values.items():
                 if isinstance(value, float) and not math.isfinite(value):
                     raise RecordError(f"{owner or 'budget'}.{name} must be a finite number, got {value}")
+                if isinstance(value, int) and abs(value) >= 2**63:  # JSON's writers stop there
+                    raise RecordError(f"{owner or 'budget'}.{name} must be below 2**63, got {value:.3g}")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hexadecimal digits that name the question; 1 and 1.0 are the same answer to the same option."""
         content = msgspec.structs.asdict(self)
         for field in ("rule_options", "task_options", "budget"):
             content[field] = {name: whole(value) for name, value in content[field].items()}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(_KEY.encode(content).encode()).hexdigest()[:16]
 
 
 def whole(value: Value) -> Value:
@@ -176,10 +190,10 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         validation: score on the validation data.
     """
 
-    step: int
-    epoch: float
-    train_loss: float | None = None
-    validation: float | None = None
+    step: Count
+    epoch: Number
+    train_loss: Number | None = None
+    validation: Number | None = None
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,10 +206,10 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         peak_memory_mb: highest memory in MB, where it could be measured.
     """
 
-    step_ms: float
-    backprop_step_ms: float
-    ratio: float
-    peak_memory_mb: float | None = None
+    step_ms: NonNegative
+    backprop_step_ms: NonNegative
+    ratio: NonNegative
+    peak_memory_mb: Number | None = None
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,10 +223,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         reason: a sentence, when something could not be measured.
     """
 
-    step: int
-    epoch: float
-    sites: dict[str, dict[str, float | None]] = {}
-    weights: dict[str, dict[str, float | None]] = {}
+    step: Count
+    epoch: Number
+    sites: dict[str, dict[str, Number | None]] = {}
+    weights: dict[str, dict[str, Number | None]] = {}
     reason: str | None = None
 
 
@@ -241,7 +255,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ``None`` = not measured.
 
     Raises:
-        RecordError: if ``chance`` is not finite.
+        RecordError: if ``chance`` is not finite, a score lies outside of its metric's range, or ``changed`` names an
+            option that the rule does not have.
     """
 
     schema: int = SCHEMA
@@ -251,13 +266,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: str | None = None
     traceback: str | None = None
     changed: list[str] = []
-    scores: dict[str, float | None] = {}
-    chance: float
+    scores: dict[str, Number | None] = {}
+    chance: Number
     metric: str
     curve: list[Point] = []
     cost: Cost | None = None
-    logs: dict[str, list[float | None]] = {}
-    parameters: int | None = None
+    logs: dict[str, list[Number | None]] = {}
+    parameters: Count | None = None
     probes: list[Probe] = []
     block_depth: int | None = None
 
@@ -266,3 +281,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             self.chance
         ):  # failed runs count at this level: without it they could not be ranked
             raise RecordError(f"chance of {self.asked.task} must be a finite number, got {self.chance}")
+        low, high = RANGES.get(self.metric, (-LARGEST, LARGEST))
+        for name, score in self.scores.items():
+            if (
+                score is not None
+                and abs(score) <= LARGEST
+                and not low - _ROUNDING <= score <= high + _ROUNDING
+            ):
+                raise RecordError(
+                    f"{name} {self.metric} of {self.asked.task} must be in [{low:g}, {high:g}], got {score:g}"
+                )
+        for name in self.changed:
+            if name not in self.asked.rule_options:
+                raise RecordError(f"changed names {name!r}, which is no option of {self.asked.rule} here")

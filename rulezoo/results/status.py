@@ -48,7 +48,7 @@ def overview(store: Store, registry: Registry) -> Overview:
         planned = {asked.key: asked for one in found for asked in one.asked}
         records = _records(store, list(planned.values()))
     else:
-        records = {record.asked.key: record for record in store.read().records}
+        records = {record.asked.key: record for record in store.read(curves=False).records}
         planned = {key: record.asked for key, record in records.items()}
     busy = {asked.key for one in running for asked in one.asked} - records.keys()
     failed = [record for record in records.values() if record.status in FAILED]
@@ -67,5 +67,5 @@ def overview(store: Store, registry: Registry) -> Overview:
 
 def _records(store: Store, asked: list[Asked]) -> dict[str, Record]:
     """Key → record, of the runs that have one and were not interrupted."""
-    found = [record for one in asked if (record := store.get(one))]
+    found = [record for one in asked if (record := store.get(one, curves=False))]
     return {record.asked.key: record for record in found if record.status != "interrupted"}

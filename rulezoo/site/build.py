@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.errors import UserError
 from rulezoo.leaderboard.grid import arrange
+from rulezoo.results.files import dangling
 from rulezoo.site import pages
 from rulezoo.site.findings import Findings
 
@@ -71,7 +72,13 @@ def write(files: Files, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     except OSError as error:
-        raise UserError(f"The site cannot be written to {folder}: {error.strerror or error}.") from error
+        link = dangling(folder)
+        why = (
+            f"{link} is a link to {link.readlink()}, which does not exist"
+            if link
+            else error.strerror or error
+        )
+        raise UserError(f"The report cannot be written to {folder}: {why}.") from error
 
 
 def _tables() -> bytes:

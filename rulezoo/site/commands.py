@@ -29,9 +29,18 @@ def command(runs: Sequence[Record]) -> str:
     words += ["--seeds", str(max(1, _counted(runs)))]
     words += [] if epochs is None else ["--epochs", as_text(epochs)]
     words += ["--device", asked.device]
+    words += [] if asked.precision == "float32" else ["--precision", asked.precision]
+    words += ["--compile"] if any(run.answered.compiled for run in runs) else []
+    words += [word for file in _plugin_files(runs[-1]) for word in ("--plugin", file)]
     words += ["--probe", str(probes)] if probes else []
     words += [word for option in options for word in ("-o", option)]
     return shlex.join(words)
+
+
+def _plugin_files(run: Record) -> list[str]:
+    """The names of the files that the rule and the task came from, where they are not installed; of their folders nothing is stored."""
+    plugins = (run.answered.rule_plugin.distribution, run.answered.task_plugin.distribution)
+    return list(dict.fromkeys(name for name in plugins if name.endswith(".py")))
 
 
 def beyond(runs: Sequence[Record]) -> list[int]:

@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rulezoo.leaderboard.grid import test_score
+from rulezoo.leaderboard.rows import DEFAULT, SET
 from rulezoo.site import pictures
 from rulezoo.site.series import Series, angles, curve, series
 from rulezoo.site.words import NOTHING, number
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
+    from rulezoo.leaderboard.board import Row
     from rulezoo.site.findings import Findings
 
 _BUDGET = re.compile(r" perturbations=\S+")  # in a label, whatever other options stand beside it
 MOST = 6  # rules in one picture of curves: more could not be told apart
+MOST_ROWS = 60  # rows in one picture; the tables have all
 
 
 class Table(NamedTuple):
@@ -56,11 +59,11 @@ def places(found: Findings) -> Figure | None:
     sure = (
         "in all but a few of the resampled rankings." if len(first) == 1 else f"but {_listed(first)} could."
     )
-    words = f"{dots[0].name} stands first, {sure}"
+    words = f"{dots[0].name} stands first, {sure}{_only(len(dots))}"
     table = [(d.name, f"{d.x:g}", f"{d.low:g} to {d.high:g}") for d in dots]
     return Figure(
         "places.svg",
-        pictures.intervals(dots, "place in the ranking, with its 95 % interval"),
+        pictures.intervals(dots[:MOST_ROWS], "place in the ranking, with its 95 % interval"),
         "Who could stand where",
         words,
         Table(("rule", "place", "95 % interval"), table),
@@ -73,15 +76,23 @@ def cost(found: Findings) -> Figure | None:
     for row in found.board.rows:
         costs = [cell.cost for cell in row.cells if cell and cell.cost]
         if row.score is not None and not row.gap and costs:
-            dots.append(pictures.Dot(row.label, statistics.median(costs), row.score))
+            dots.append(_dot(row, statistics.median(costs), row.score))
     return _cost("cost.svg", dots, "score (0 = chance, 1 = backprop)", number)
+
+
+def _dot(row: Row, x: float, y: float) -> pictures.Dot:
+    """A row as a dot; a tuned row is a variant of the one that it began with."""
+    tuned = row.ruleset if row.ruleset not in (DEFAULT, SET) else ""
+    return pictures.Dot(
+        row.label, x, y, series=row.label.removesuffix(f" {tuned}") if tuned else row.label, variant=tuned
+    )
 
 
 def cost_on_task(found: Findings, i: int) -> Figure | None:
     """Score against cost on one task."""
     column = found.board.columns[i]
     dots = [
-        pictures.Dot(row.label, cell.cost, 100 * cell.mean)
+        _dot(row, cell.cost, 100 * cell.mean)
         for row in found.board.rows
         if (cell := row.cells[i]) and cell.cost and cell.mean is not None
     ]
@@ -89,6 +100,7 @@ def cost_on_task(found: Findings, i: int) -> Figure | None:
 
 
 def _cost(file: str, dots: list[pictures.Dot], y: str, write: Callable[[float], str]) -> Figure | None:
+    dots = [dot for dot in dots if dot.x > 0]
     if len(dots) < 2:
         return None
     dots.sort(key=lambda d: (-d.y, d.name))
@@ -184,18 +196,22 @@ def angles_of_task(found: Findings, i: int) -> Figure | None:
     sites = list(dict.fromkeys(site for of_row in last.values() for site in of_row))
     if len(last) < 2:
         return None
-    values = [[of_row.get(site, math.nan) for site in sites] for of_row in last.values()]
+    values = [[of_row.get(site, math.nan) for site in sites[:MOST_ROWS]] for of_row in last.values()]
+    drawn = [*last][:MOST_ROWS]
     rows = [
         (label, *(NOTHING if math.isnan(v) else number(v, 1) for v in row))
         for label, row in zip(last, values, strict=True)
     ]
     words = "Degrees between the teaching signal and that of backprop after training; 90 is no information."
+    words += _only(len(last))
     return Figure(
         f"{_file(found, i)}-angles.svg",
-        pictures.heat_map([*last], sites, values, "angle to backprop after training, degrees"),
+        pictures.heat_map(
+            drawn, sites[:MOST_ROWS], values[:MOST_ROWS], "angle to backprop after training, degrees"
+        ),
         "Angle to backprop, rule by site",
         words,
-        Table(("rule", *sites), rows),
+        Table(("rule", *sites[:MOST_ROWS]), rows),
     )
 
 
@@ -228,6 +244,10 @@ def perturbations(found: Findings, i: int) -> Figure | None:
         words,
         Table(("rule", "perturbations", "mean, %", "lowest to highest seed, %"), rows),
     )
+
+
+def _only(rows: int) -> str:
+    return f" The picture shows the first {MOST_ROWS} of {rows} rows." if rows > MOST_ROWS else ""
 
 
 def _file(found: Findings, i: int) -> str:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rulezoo.leaderboard import board, stats
+from rulezoo.leaderboard import board, stats, words
 from rulezoo.leaderboard.grid import Grid
 from rulezoo.results.freshness import stale
 
 if TYPE_CHECKING:
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
-    from rulezoo.leaderboard.board import Board, Row
+    from rulezoo.leaderboard.board import Board, Cell, Row
     from rulezoo.leaderboard.stats import Comparison, Summary
     from rulezoo.results.records import Record
 
@@ -38,6 +38,21 @@ class Findings:
         """The table."""
         plausibility = {name: found.spec.plausibility for name, found in self.registry.rules.items()}
         return board.of(self.grid, plausibility, lambda record: stale(record, self.registry))
+
+    @cached_property
+    def best(self) -> list[set[int]]:
+        """For each column, the rows with its highest score."""
+        return [words.best(self.board, i) for i in range(len(self.board.columns))]
+
+    @cached_property
+    def highest(self) -> list[float]:
+        """For each column its highest score, or chance where there is none."""
+        means = [[c.mean for c in column if c and c.mean is not None] for column in self._columns]
+        return [max(m, default=c.chance) for m, c in zip(means, self.board.columns, strict=True)]
+
+    @property
+    def _columns(self) -> list[tuple[Cell | None, ...]]:
+        return list(zip(*(row.cells for row in self.board.rows), strict=True))
 
     @cached_property
     def summary(self) -> Summary:

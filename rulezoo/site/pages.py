@@ -12,6 +12,7 @@ from rulezoo.discovery.plugins import foreign
 from rulezoo.errors import UserError
 from rulezoo.leaderboard import references
 from rulezoo.leaderboard import words as board_words
+from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
 from rulezoo.site import figures, pictures, words
 from rulezoo.site.commands import beyond, command
@@ -127,8 +128,8 @@ def _index(found: Findings) -> dict[str, Any]:
         "board": board,
         "fields": fields,
         "families": sorted({clean(found.family(rule)) for rule in found.rules}),
-        "rulesets": sorted({row.ruleset for row in board.rows}),
-        "rows": [_row(found, row, fields, notes, places[row.label]) for row in board.rows],
+        "rulesets": sorted({one for row in board.rows for one in (row.ruleset, *row.kept)}),
+        "rows": [_row(found, at, fields, notes, places[row.label]) for at, row in enumerate(board.rows)],
         "legend": board_words.numbers(board, bold=True) if board.rows else [],
         "notes": list(notes),
         "few": 0 < board.seeds < 5,
@@ -155,23 +156,22 @@ def _card(name: str, found: Any, family: str) -> dict[str, str]:  # noqa: ANN401
 
 
 def _row(
-    found: Findings, row: Row, fields: Sequence[Field], notes: Mapping[str, int], place: stats.Estimate | None
+    found: Findings, at: int, fields: Sequence[Field], notes: Mapping[str, int], place: stats.Estimate | None
 ) -> dict[str, Any]:
-    best = [board_words.best(found.board, i) for i in range(len(row.cells))]
-    at = found.board.rows.index(row)
+    row = found.board.rows[at]
     ran = [found.cells[row.label, column].counts for column in found.grid.columns]
     return {
         "row": row,
         "place": words.NOTHING if place is None else f"{place.value:g}",
         "more": row.label.removeprefix(row.rule).strip(),
         "family": found.family(row.rule),
-        "ruleset": row.ruleset,
+        "rulesets": row.rulesets,
         "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
         "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
         "cells": [
             {
                 "cell": cell,
-                "best": at in best[i],
+                "best": at in found.best[i],
                 "share": _share(found, i, cell),
                 "notes": [notes[note] for note in cell.notes] if cell else [],
             }
@@ -182,10 +182,7 @@ def _row(
 
 def _share(found: Findings, i: int, cell: Cell | None) -> str:
     """Where a score lies between chance (0) and the best of the column (1)."""
-    chance = found.board.columns[i].chance
-    best = max(
-        (c.mean for row in found.board.rows if (c := row.cells[i]) and c.mean is not None), default=chance
-    )
+    chance, best = found.board.columns[i].chance, found.highest[i]
     if cell is None or cell.mean is None or best <= chance:
         return "0"
     return f"{min(1.0, max(0.0, (cell.mean - chance) / (best - chance))):.3f}"
@@ -266,7 +263,7 @@ def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | rang
             if cell is None:
                 continue
             column = found.board.columns[i]
-            costs = [run.cost for run in runs if run.cost]
+            costs = [run.cost for run in runs if run.cost and not is_too_short(run)]
             memory = [cost.peak_memory_mb for cost in costs if cost.peak_memory_mb]
             last = max(runs, key=lambda run: run.answered.finished).answered
             yield Result(

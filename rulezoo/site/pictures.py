@@ -8,11 +8,13 @@ draw twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
     from rulezoo.site.series import Series
@@ -25,6 +27,7 @@ _STYLE = (
 _SETTINGS = {
     "svg.hashsalt": "rulezoo",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a $ in a name is a $
     "font.size": 10,
     "text.color": _INK,
     "axes.labelcolor": _INK,
@@ -39,18 +42,31 @@ _SETTINGS = {
     "savefig.facecolor": "none",
 }
 _FONT = re.compile(r"font: ([^;\"']*?px) [^;\"]*")
-_NAMED = 12  # of more dots than these, only the ones that nothing beats have names
+_COLOURS, _SHAPES = 6, ("o", "s", "^", "D", "v")
+MOST_MARKS = _COLOURS * len(_SHAPES)  #: series that a scatter can tell apart
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")
 
 
 class Dot(NamedTuple):
-    """A point with its name; ``low`` and ``high`` are the ends of its interval along ``x``."""
+    """A point with its name.
+
+    Attributes:
+        name: what it is.
+        x: its place across.
+        y: its place up.
+        low: lower end of its interval along ``x``.
+        high: upper end.
+        series: what it belongs to; itself if empty.
+        variant: which of its series it is, e.g. ``tuned-8``; empty for the plain one.
+    """
 
     name: str
     x: float
     y: float
     low: float | None = None
     high: float | None = None
+    series: str = ""
+    variant: str = ""
 
 
 @contextmanager
@@ -85,28 +101,68 @@ def lines(
                 ax.fill_between(one.x, one.low, one.high, color=colour, alpha=0.16, linewidth=0)
     ax.locator_params(nbins=5)  # ticks are what takes the time
     if log:
+        from matplotlib.ticker import LogFormatter
+
         ax.set_xscale("log")
-    ax.set(xlabel=x, ylabel=y)
+        ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+    ax.set(xlabel=x, ylabel=clean(y))
     _legend(figure, groups, names)
     return _svg(figure, ax)
 
 
 def scatter(dots: Sequence[Dot], x: str, y: str) -> bytes:
-    """Points, cost across and score up; cost is logarithmic, as it is a ratio. Of many only the best have names."""
-    figure, ax = _figure(7.2, 4.2, (0.09, 0.13, 0.86, 0.84))
-    colours = _palette(len(dots))
+    """Points, cost across and score up; cost is logarithmic, as it is a ratio.
+
+    Every series has a colour and a shape of its own, and its name in the legend beside the picture, from the best down; a
+    variant of it is a hollow mark. Of more series than can be told apart, the rest are small and grey.
+    """
+    series = list(dict.fromkeys(dot.series or dot.name for dot in sorted(dots, key=lambda dot: -dot.y)))
+    height = max(4.2, 0.6 + 0.2 * min(len(series), MOST_MARKS) + 0.5)
+    figure, ax = _figure(8.2, height, (0.1, 0.55 / height, 0.54, 1 - 0.7 / height))
+    looks = dict(zip(series, _looks(), strict=False))
     ax.set_xscale("log")
     ax.axvline(1, color=_LINE, linewidth=1.5)
-    for dot, colour in zip(dots, colours, strict=True):
-        ax.plot([dot.x], [dot.y], "o", color=colour, markersize=8)
+    for dot in sorted(dots, key=lambda dot: dot.y):
+        colour, shape = looks.get(dot.series or dot.name, (_LINE, "o"))
+        fill = "none" if dot.variant else colour
+        size = 7 if dot.series in looks or dot.name in looks else 3
+        ax.plot(
+            [dot.x], [dot.y], shape, color=colour, markerfacecolor=fill, markersize=size, markeredgewidth=1.6
+        )
     low, high = min(d.x for d in dots), max(d.x for d in dots)
-    ax.set_xlim(low / 1.25, high * 1.9)
+    ax.set_xlim(low / 1.25, high * 1.25)
     _ticks(ax, low, high)
-    named = [dot for dot in dots if len(dots) <= _NAMED or _on_front(dot, dots)]
-    for dot, height in zip(named, _apart([d.y for d in named], ax), strict=True):
-        ax.annotate(dot.name, (dot.x, height), (9, -3), textcoords="offset points", fontsize=9)
-    ax.set(xlabel=x, ylabel=y)
+    ax.set(xlabel=x, ylabel=clean(y))
+    _marks(figure, looks, [dot.variant for dot in dots], len(series) - len(looks))
     return _svg(figure, ax)
+
+
+def _looks() -> Iterator[tuple[Any, str]]:
+    """A colour and a shape for each of `MOST_MARKS` series."""
+    for shape in _SHAPES:
+        for colour in _palette(_COLOURS):
+            yield colour, shape
+
+
+def _marks(figure: Any, looks: Mapping[str, tuple[Any, str]], variants: Sequence[str], rest: int) -> None:  # noqa: ANN401
+    """The legend of `scatter`."""
+    from matplotlib.lines import Line2D
+
+    def key(colour: Any, shape: str, fill: Any) -> Line2D:  # noqa: ANN401
+        return Line2D(
+            [], [], color=colour, marker=shape, markerfacecolor=fill, linestyle="none", markeredgewidth=1.6
+        )
+
+    keys = [(key(colour, shape, colour), _label(name)) for name, (colour, shape) in looks.items()]
+    if rest > 0:
+        keys.append((key(_LINE, "o", _LINE), f"{rest} more"))
+    if variants := list(dict.fromkeys(filter(None, variants))):
+        keys += [
+            (key(_INK, "o", _INK), "default"),
+            *((key(_INK, "o", "none"), _label(one)) for one in variants),
+        ]
+    handles, labels = zip(*keys, strict=True)
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.66, 0.99), frameon=False, fontsize=9)
 
 
 def intervals(dots: Sequence[Dot], x: str) -> bytes:
@@ -120,7 +176,7 @@ def intervals(dots: Sequence[Dot], x: str) -> bytes:
     for k, dot in enumerate(dots):
         ax.plot([dot.low, dot.high], [k, k], color=colour, alpha=0.45, linewidth=5, solid_capstyle="round")
         ax.plot([dot.x], [k], "o", color=colour, markersize=7)
-    ax.set_yticks(range(len(dots)), [_cut(dot.name) for dot in dots])
+    ax.set_yticks(range(len(dots)), [_label(dot.name) for dot in dots])
     ax.set_ylim(len(dots) - 0.4, -0.6)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel=x)
@@ -139,7 +195,7 @@ def heat_map(
     figure, ax = _figure(7.2, height, (0.42, 0.75 / height, 0.56, 1 - 0.85 / height))
     sns.heatmap(
         np.asarray(values), vmin=0, vmax=90, cmap="viridis_r", annot=True, fmt=".0f", linewidths=1.5,
-        linecolor="none", cbar=False, xticklabels=list(columns), yticklabels=[_cut(row) for row in rows], ax=ax,
+        linecolor="none", cbar=False, xticklabels=[_label(column) for column in columns], yticklabels=[_label(row) for row in rows], ax=ax,
     )  # fmt: skip
     ax.set_xlabel(label)
     ax.tick_params(axis="x", rotation=0)
@@ -159,7 +215,7 @@ def _figure(width: float, height: float, box: tuple[float, float, float, float] 
 def _palette(n: int) -> Any:  # noqa: ANN401  seaborn has no types
     import seaborn as sns
 
-    return list(islice(cycle(sns.color_palette("colorblind", 6)), n))
+    return list(islice(cycle(sns.color_palette("colorblind", _COLOURS)), n))
 
 
 def _ticks(ax: Any, low: float, high: float) -> None:  # noqa: ANN401
@@ -172,22 +228,6 @@ def _ticks(ax: Any, low: float, high: float) -> None:  # noqa: ANN401
     ax.set_xticklabels([f"×{v:g}" for v in places])
 
 
-def _on_front(dot: Dot, dots: Sequence[Dot]) -> bool:
-    """Whether no other is both cheaper and better."""
-    return not any(other.x < dot.x and other.y > dot.y for other in dots)
-
-
-def _apart(heights: Sequence[float], ax: Any) -> list[float]:  # noqa: ANN401
-    """Heights for labels, moved up where they would lie on each other."""
-    low, high = ax.get_ylim()
-    least = (high - low) / 26
-    placed = {}
-    last = -float("inf")
-    for k in sorted(range(len(heights)), key=heights.__getitem__):
-        last = placed[k] = max(heights[k], last + least)
-    return [placed[k] for k in range(len(heights))]
-
-
 def _legend(figure: Any, groups: Sequence[Sequence[Series]], names: Sequence[str]) -> None:  # noqa: ANN401
     from matplotlib.lines import Line2D
 
@@ -195,7 +235,7 @@ def _legend(figure: Any, groups: Sequence[Sequence[Series]], names: Sequence[str
     for colour, group, name in zip(_palette(len(groups)), groups, names, strict=True):
         for dash, one in zip(_DASHES * len(group), group, strict=False):
             label = one.name if one.name == name or not name else f"{name}: {one.name}" if one.name else name
-            keys.append((Line2D([], [], color=colour, linestyle=dash, linewidth=1.6), _cut(label)))
+            keys.append((Line2D([], [], color=colour, linestyle=dash, linewidth=1.6), _label(label)))
     shown = keys[:16]
     if len(shown) > 1:
         handles, labels = zip(*shown, strict=True)
@@ -204,8 +244,9 @@ def _legend(figure: Any, groups: Sequence[Sequence[Series]], names: Sequence[str
         )
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 34 else text[:33] + "…"
+def _label(text: str) -> str:
+    """A name as it is drawn: on one line, without control characters, which XML cannot hold, and cut."""
+    return brief(text, 34)
 
 
 def _svg(figure: Any, ax: Any) -> bytes:  # noqa: ANN401

@@ -176,7 +176,7 @@ class CheckpointFiles(Checkpoints):
         """Groups of which something was kept that hold these seeds, the smallest first."""
         paths = self.folder.glob(f"{groups.cell_key(self.asked)}-*.{kind}")
         found = sorted((groups.seeds_of(path.stem) for path in paths), key=len)
-        return (group for group in found if set(seeds) <= set(group))
+        return (group for group in found if group and set(seeds) <= set(group))
 
     def _path(self, seeds: Sequence[int], kind: str) -> Path:
         return self.folder / f"{groups.name(self.asked, seeds)}.{kind}"
@@ -280,7 +280,7 @@ def clear(folder: Path, asked: Asked, done: Callable[[int], bool]) -> None:
         done: whether the run of a seed is stored.
     """
     for path in folder.glob(f"{groups.cell_key(asked)}-*"):
-        seeds = groups.seeds_of(path.stem)
+        seeds = groups.seeds_of(path.stem) if path.suffix in (".pt", ".json") else ()
         if seeds and all(map(done, seeds)):
             with suppress(OSError):
                 path.unlink()

@@ -7,16 +7,25 @@ knows nothing of why it was asked for.
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from rulezoo.options import Value
-from rulezoo.results.records import Asked, Status
+from rulezoo.results import reading
+from rulezoo.results.records import Asked, Count, Number, RecordError, Status
 from rulezoo.results.store import Damage, Store, write_whole
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
+_OF_THEIR_OPTIONS = frozenset(
+    {"ok", "skipped", "diverged", "pruned"}
+)  # statuses that say something of a trial's options
+_NAME = re.compile(r"tuned-\d+-[0-9a-f]{16}\.json")
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,8 +42,8 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     set: dict[str, Value]
     runs: list[str]
     status: Status
-    validation: float | None = None
-    halfway: float | None = None
+    validation: Number | None = None
+    halfway: Number | None = None
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,21 +58,39 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         best: place of the winner among the trials: the highest validation score, the first of equals.
         seeds: of every trial.
         sampler: what proposed the trials.
+
+    Raises:
+        RecordError: if there is no such trial as ``best``.
     """
 
     schema: int = SCHEMA
     asked: Asked
     given: dict[str, Value]
-    n: int
-    trials: list[Tried]
-    best: int
+    n: Count
+    trials: Annotated[list[Tried], Meta(min_length=1)]
+    best: Count
     seeds: list[int]
     sampler: str
+
+    def __post_init__(self) -> None:
+        if self.best >= len(self.trials):
+            raise RecordError(
+                f"best must be a place among {len(self.trials)} trials, from 0 on, got {self.best}"
+            )
 
     @property
     def ruleset(self) -> str:
         """The word for runs of the winner, e.g. ``tuned-8``."""
         return f"tuned-{self.n}"
+
+    @property
+    def failed(self) -> list[Tried]:
+        """The trials that did not end for a reason of their options: whose process was killed or raised an error, say.
+
+        One that diverged or was given up is not among them. A trial that failed cannot win, and so may change which
+        one does.
+        """
+        return [trial for trial in self.trials if trial.status not in _OF_THEIR_OPTIONS]
 
     @property
     def winner(self) -> Tried:
@@ -104,13 +131,38 @@ def read(store: Store) -> Conclusions:
     """Every conclusion, in the order of the paths."""
     tunings: list[Tuned] = []
     damaged: list[Damage] = []
-    for path in sorted(_folder(store).glob("*/*/[!.]*.json")):
+    for path in _files(store):
         try:
-            tunings.append(msgspec.json.decode(path.read_bytes(), type=Tuned))
-        except (OSError, msgspec.MsgspecError, ValueError) as error:
+            tunings.append(reading.decode(path.read_bytes(), Tuned))
+        except (OSError, reading.Unreadable) as error:
             why = f"is no conclusion of a tuning that this rulezoo reads ({error}); tune again to replace it"
             damaged.append(Damage(path.relative_to(store.root).as_posix(), why))
     return Conclusions(tunings, damaged)
+
+
+def publish(store: Store, to: Store) -> int:
+    """Copy the records of a store, those of its tunings included, and nothing else; how many there were.
+
+    What is copied is read and written again, so that it is whole, and holds no path and no name of this machine or user.
+
+    Raises:
+        StoreError: if they cannot be written.
+    """
+    copied = 0
+    for source, target in ((store, to), (trials_of(store), trials_of(to))):
+        for record in source.read().records:
+            target.put(record)
+            copied += 1
+    for path in _files(store):
+        with suppress(OSError, reading.Unreadable):
+            tuned = reading.decode(path.read_bytes(), Tuned)
+            put(to, path.stem.removeprefix(f"{tuned.ruleset}-"), tuned)
+    return copied
+
+
+def _files(store: Store) -> list[Path]:
+    """The files of conclusions; others, such as copies, are not ours."""
+    return sorted(path for path in _folder(store).glob("*/*/[!.]*.json") if _NAME.fullmatch(path.name))
 
 
 def _folder(store: Store) -> Path:

@@ -26,7 +26,7 @@ def _record(arm, seed, *, test=0.5, validation=0.5, probes=(), status="ok", chan
         "protocol": 1,
         "rule": arm.rule,
         "rule_version": 1,
-        "rule_options": {"rate": 0.1, **values},
+        "rule_options": {"rate": 0.1, "sigma": 0.1, **values},
         "task": arm.task,
         "task_version": 1,
         "task_options": {name: float(text) for name, text in arm.task_options.items()},

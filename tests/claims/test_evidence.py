@@ -30,11 +30,14 @@ def test_a_run_of_the_arm_belongs(asked, record):
         {"rule": "another-rule"},
         {"task": "another-task"},
         {"rule_options": {"lr": 0.003, "perturbations": 8}},
-        {"rule_options": {"lr": 0.001}},
+        {"rule_options": {"lr": 0.001}, "changed": ["lr"]},
         {"task_options": {"width": 1.0}},
         {"budget": {"epochs": 7}},
         {"seed": 5},
-        {"changed": ["lr", "perturbations", "sigma"]},
+        {
+            "changed": ["lr", "perturbations", "sigma"],
+            "rule_options": {"lr": 0.001, "perturbations": 8, "sigma": 0.2},
+        },
         {"probes": ()},
     ],
 )

@@ -120,7 +120,7 @@ def test_the_command_runs_a_claim_and_says_its_verdict(claim, tmp_path, monkeypa
     out, err = capsys.readouterr()
     assert "digits-cnn  frozen" in err
     assert "  open: test score of ours less theirs: " in out
-    assert out.endswith("Verdict: inconclusive\n")  # one seed has no interval
+    assert out.endswith("Verdict: inconclusive (0 of 1 conditions hold)\n")  # one seed has no interval
     assert store_of(tmp_path / "leaderboard" / "claims", claim, "quick").read().records
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from rulezoo.claims.verdicts import Interval, above, below, conclude, no_worse, t_interval
+from rulezoo.claims.verdicts import Interval, Part, above, below, conclude, no_worse, t_interval
 
 
 def test_the_interval_is_students():
@@ -62,3 +62,14 @@ def test_an_interval_in_words():
     assert Interval(0.0312, -0.01, 0.05, 3).scaled(100).text(1, "°", sign=True) == "+3.1° (-1.0 to +5.0)"
     assert t_interval([2.0]).text() == "2.0 (one seed)"
     assert t_interval([]).text() == "—"
+
+
+def test_a_verdict_says_which_conditions_hold():
+    held, refuted = (
+        Part(True, "t1, score: +2.2; asked: above 0"),
+        Part(False, "t1, angle: 3.4°; asked: above 10°"),
+    )
+    mixed = conclude([held, refuted])
+    assert mixed.text() == "not supported (1 of 2 conditions hold)"
+    assert mixed.details() == "not supported (1 of 2 conditions hold). Holds: t1, score. Refuted: t1, angle"
+    assert conclude([held]).details() == "supported"

@@ -365,7 +365,7 @@ def test_there_is_no_option_that_does_nothing():
 
 
 def test_an_automatic_rank_is_refused():
-    with pytest.raises(OptionError, match="rank must be int or float"):
+    with pytest.raises(OptionError, match="rank must be a number"):
         LaggedManifoldNoiseCorrelation(rank="auto")
 
 

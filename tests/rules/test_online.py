@@ -265,7 +265,7 @@ def test_an_answer_at_the_end_is_only_heard_after_a_kick_at_the_end():
 
 
 def test_an_automatic_rank_is_refused():
-    with pytest.raises(OptionError, match="rank must be int or float"):
+    with pytest.raises(OptionError, match="rank must be a number"):
         LearntManifoldRFLO(rank="auto")
 
 

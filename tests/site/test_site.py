@@ -14,6 +14,7 @@ from rulezoo.discovery.registry import Found, discover
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.grid import arrange
+from rulezoo.results.records import Plugin
 from rulezoo.results.store import Store
 from rulezoo.site import words
 from rulezoo.site.build import GENERATOR, write
@@ -169,6 +170,24 @@ def test_the_command_asks_for_the_same_runs(run, replaced, rules, options):
     seeds = range(p["seeds"])
     (again,) = plan(discover(), p["rules"], p["tasks"], seeds, p["device"], p["options"], p["epochs"])
     assert [a.key for a in again.asked] == [r.asked.key for r in stored]
+
+
+def test_the_command_names_the_precision_the_compiler_and_the_files_of_plugins(run, replaced):
+    one = run("a", asked={"precision": "bfloat16"})
+    files = {
+        "rule_plugin": Plugin(distribution="my rule.py"),
+        "task_plugin": Plugin(distribution="my_task.py"),
+    }
+    given = shlex.split(
+        command([replaced(one, answered=msgspec.structs.replace(one.answered, compiled=True, **files))])
+    )
+    assert given[given.index("--precision") + 1] == "bfloat16"
+    assert "--compile" in given
+    assert [given[i + 1] for i, word in enumerate(given) if word == "--plugin"] == [
+        "my rule.py",
+        "my_task.py",
+    ]
+    assert not {"--precision", "--compile", "--plugin"} & {*shlex.split(command([run("a")]))}
 
 
 def test_seeds_that_the_command_does_not_reach_are_named(run):

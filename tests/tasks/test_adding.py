@@ -112,5 +112,5 @@ def test_the_score_tells_how_many_coins_are_remembered(known, score):
 def test_coins_in_the_wrong_order_are_refused():
     with pytest.raises(OptionError, match="second must be more than first=5, got 5"):
         AddingRNN(first=5)
-    with pytest.raises(OptionError, match="second must be int in"):
+    with pytest.raises(OptionError, match="second must be a whole number in"):
         AddingRNN(second=25)

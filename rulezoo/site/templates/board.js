@@ -10,7 +10,8 @@ if (element) {
     const row = table.row(index).node().dataset;
     const without = [...document.querySelectorAll("input[name=without]:checked")].map((box) => box.value);
     return (
-      ["family", "ruleset"].every((name) => !byId(name)?.value || row[name] === byId(name).value) &&
+      (!byId("family")?.value || row.family === byId("family").value) &&
+      (!byId("ruleset")?.value || row.rulesets.split(" ").includes(byId("ruleset").value)) &&
       without.every((name) => row.without.split(" ").includes(name))
     );
   };
