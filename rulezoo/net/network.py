@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -25,9 +25,9 @@ from rulezoo.net.calls import COMPOSITE, Calls, Function, Place
 from rulezoo.net.errors import NetError
 from rulezoo.net.layers import Layer, layer_calls, read_layers
 from rulezoo.net.placement import Key, Pass, place, shapes_of
-from rulezoo.net.purity import check_pulled_outside, check_repeats, refusing_side_effects
+from rulezoo.net.purity import check_pulled_outside, check_repeats, refuse_side_effects, same_values
 from rulezoo.net.sites import Kind, Request, Site, Tap, Visit, request_of
-from rulezoo.net.tracing import Graph, Held, Recorder, leaves_behind, watching_modules
+from rulezoo.net.tracing import Graph, Held, Recorder, watching_modules
 
 Tensors = dict[str, Tensor]
 
@@ -46,19 +46,23 @@ class Values(NamedTuple):
     statistics: Tensors
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Modes:
-    """The training flags of all submodules; shared by every `Net` of one module."""
+    """The training flags of all submodules, as they were when the network was read."""
 
-    module: nn.Module
-    evaluating: bool = False
-    flags: dict[nn.Module, bool] = field(default_factory=dict)
+    flags: Mapping[nn.Module, bool]
 
-    def set(self, evaluating: bool) -> None:
-        if evaluating != self.evaluating:
-            for child, training in self.flags.items():
-                child.training = training and not evaluating
-            self.evaluating = evaluating
+    @contextmanager
+    def training(self, training: bool) -> Iterator[None]:
+        """See that they are so for a pass, or all in evaluation, whoever may have changed them since."""
+        changed = [child for child, flag in self.flags.items() if child.training != (flag and training)]
+        for child in changed:
+            child.training = not child.training
+        try:
+            yield
+        finally:
+            for child in changed:
+                child.training = not child.training
 
 
 class Net:
@@ -101,13 +105,15 @@ class Net:
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
         self.example = example[:2]
-        self._modes = _Modes(module, flags={child: child.training for child in module.modules()})
+        self._modes = _Modes({child: child.training for child in module.modules()})
         self._training = True
         self._sites = {name: site for name, site in module.named_modules() if isinstance(site, Site)}
         self._places: dict[Place, str] = {}
         self._totals: dict[Function, int] = {}
         self._site_of: dict[str, Key] = {}
         self._protected: set[str] = set()
+        self._constants: tuple[str, ...] = ()  # names of buffers that no pass may move
+        self._aliases = _aliases(module)
         self._drops: list[tuple[int, ...]] = []
         self._opens = self._copies_input = False
         self.masks: Tensors | None = None
@@ -125,7 +131,13 @@ class Net:
         return self.values_of(self.module).params
 
     def values_of(self, module: nn.Module) -> Values:
-        """Copies of what a module of the same kind holds; another seed's network, say."""
+        """Copies of what a module of the same kind holds; another seed's network, say.
+
+        Raises:
+            NetError: if it differs from this one in more than parameters and buffers.
+        """
+        if module is not self.module:
+            self._check_kind(module)
         params: Tensors = {}
         fixed: Tensors = {}
         statistics: Tensors = {}
@@ -134,6 +146,31 @@ class Net:
         for name, b in module.named_buffers():
             (statistics if name in self.statistics else fixed)[name] = b.detach().clone()
         return Values(params, fixed, statistics)
+
+    def _check_kind(self, module: nn.Module) -> None:
+        """See that nothing but parameters and buffers tells another module from this one."""
+        own = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        its = dict(module.named_parameters()) | dict(module.named_buffers())
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in its.items()}:
+            strange = sorted(
+                n
+                for n in own.keys() | its.keys()
+                if n not in own or n not in its or own[n].shape != its[n].shape
+            )
+            raise NetError(
+                f"two networks of the task differ in the shape of {strange[0]!r}; network() must build the same network "
+                "each time, and draw nothing but its parameters and buffers"
+            )
+        bound = self.bind({n: t.detach() for n, t in its.items()}, {}, training=False)
+        modes = _Modes({child: child.training for child in module.modules()})
+        with torch.no_grad(), modes.training(False):
+            ours, theirs = bound.run({}, self.example), module(self.example.clone())
+        if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise NetError(
+                "two networks of the task differ in something that is neither a parameter nor a buffer (a tensor or a "
+                "module in a plain attribute, say): it would be the same for all seeds; register it (register_buffer, "
+                "nn.ModuleList)"
+            )
 
     def tensors(self, params: Mapping[str, Tensor]) -> Tensors:
         """Every tensor that a layer may be made of, by name: trainable, frozen and constant."""
@@ -195,8 +232,9 @@ class Net:
 
     def draw_masks(self, gen: torch.Generator, rows: int) -> Tensors:
         """Uniform numbers for every dropout of a pass with that many rows, see `rulezoo.net.dropout`."""
+        each = len(self.example)
         return {
-            str(number): torch.rand(rows, *shape[1:], generator=gen, device=gen.device)
+            str(number): torch.rand(shape[0] // each * rows, *shape[1:], generator=gen, device=gen.device)
             for number, shape in enumerate(self._drops)
         }
 
@@ -235,13 +273,27 @@ class Net:
         return output
 
     def _call(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        self._modes.set(not self._training)
         given = {**self.fixed, **{name: s.clone() for name, s in self.statistics.items()}, **params}
-        output: Tensor = functional_call(self.module, given, (x.clone() if self._copies_input else x,))
+        with self._modes.training(self._training):
+            before = self._versions(given)
+            output = call_with(self.module, given, self._aliases, x.clone() if self._copies_input else x)
+            if before and (
+                moved := [name for name, now in self._versions(given).items() if now != before[name]]
+            ):
+                raise NetError(
+                    f"the network changes its buffer {moved[0]!r} in this pass, and did not when it was read; let every "
+                    "training pass change it, and no pass in evaluation"
+                )
         if self.statistics and not self.moved:
             # A pass may put a new tensor in the place of a buffer: functional_call tells which one.
             self.moved.update({name: given[name].detach() for name in self.statistics})
         return output
+
+    def _versions(self, given: Tensors) -> dict[str, tuple[int, int]]:
+        """What tells whether a constant buffer was changed."""
+        if torch.compiler.is_compiling():
+            return {}
+        return {n: (id(given[n]), given[n]._version) for n in self._constants if n in given}
 
     def _protecting(self, tap: Tap) -> Tap:
         """What follows some sites writes over their activity: it gets a copy."""
@@ -278,7 +330,46 @@ class Net:
                 site.tap = None
 
 
+def call_with(module: nn.Module, given: Tensors, aliases: Mapping[str, Sequence[str]], x: Tensor) -> Tensor:
+    """The output of a module with these tensors; one that it puts in the place of a buffer is put into ``given``."""
+    every = {**given, **{alias: given[name] for name, more in aliases.items() for alias in more}}
+    # Left to torch, tied tensors of a module that is there under several names would not be put back afterwards.
+    try:
+        output: Tensor = functional_call(module, every, (x,), tie_weights=False)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise NetError(
+            f"the network normalises over a batch of {len(x)}, which has no variance; use batches of two or more, GroupNorm, "
+            "or BatchNorm with running statistics in evaluation mode"
+        ) from error
+    given.update({name: every[name] for name in given})
+    return output
+
+
+def _aliases(module: nn.Module) -> dict[str, list[str]]:
+    """Name of a parameter or buffer → its names in other modules, for one that several modules hold."""
+    first: dict[int, str] = {}
+    more: dict[str, list[str]] = {}
+    for prefix, child in module.named_modules():
+        for own, tensor in [*child._parameters.items(), *child._buffers.items()]:
+            if tensor is not None:
+                name = f"{prefix}.{own}" if prefix else own
+                if first.setdefault(id(tensor), name) != name:
+                    more.setdefault(first[id(tensor)], []).append(name)
+    return more
+
+
 def _refuse_parameters(module: nn.Module) -> None:
+    for name, child in module.named_modules():
+        if (reason := _no_plain_module(child)) is not None:
+            raise NetError(f"{f'the submodule {name!r}' if name else 'the network'} {reason}")
+    for name, parameter in module.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise NetError(
+                f"a hook is registered on the gradient of the parameter {name!r}, and rules hand gradients over without "
+                "calling it; remove it (handle.remove())"
+            )
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_complex():
             raise NetError(
@@ -289,6 +380,37 @@ def _refuse_parameters(module: nn.Module) -> None:
         raise NetError(
             "the network has lazy parameters whose shape is not known yet; pass one batch through it in network()"
         )
+
+
+def _no_plain_module(module: nn.Module) -> str | None:
+    """Why a module cannot be called with other parameters, or watched; ``None`` where it can."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return (
+            "is scripted (torch.jit.script), so nothing inside can be seen; give the module that was scripted"
+        )
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return f"is a {type(module).__name__}, which copies it to several devices; give its .module"
+    if module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule":
+        return "is compiled (torch.compile); give the plain module, and let rulezoo compile whole steps (--compile)"
+    if module._backward_hooks or module._backward_pre_hooks:
+        return (
+            "has a backward hook, which changes error signals outside of the rule; remove it (handle.remove()), or write "
+            "a torch.autograd.Function"
+        )
+    return None
+
+
+@contextmanager
+def _naming_written_parameters() -> Iterator[None]:
+    """Say what torch means: in a reading all parameters can be differentiated by, frozen ones, too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "leaf Variable that requires grad" not in str(error):
+            raise
+        raise NetError(
+            "the network writes to one of its parameters in its forward pass; make it a buffer (register_buffer)"
+        ) from error
 
 
 class _Reading:
@@ -308,26 +430,35 @@ class _Reading:
         net.fixed, net.statistics = {}, {}
         first = self._first_pass()
         if request is not None:
-            keys = place(request, first, self.module)
-            net._places = {where: key.key for where, key in keys.items()}
-            net._site_of = {key.key: key for key in keys.values()}
-            counts = first.recorder.counts
-            net._totals = {where.function: counts[where.function] for where in keys}
+            self._place(request, first)
         net._drops = first.recorder.drops
         net._opens = any(f in COMPOSITE for f in first.recorder.opened)
         values = net.values_of(self.module)
         net.fixed, net.statistics = values.fixed, values.statistics
+        buffers = dict(self.module.named_buffers())
+        net._constants = tuple(name for name in values.fixed if name in buffers)
         gen = torch.Generator(net.example.device).manual_seed(0)
         net.masks = net.draw_masks(gen, len(net.example)) if net._drops else None
-        self._site_pass()
+        passed_by = self._site_pass()
+        if request is not None and passed_by:
+            self._place(request, first, passed_by)
+            self._site_pass()
         self._purity()
         net.moved = {}
+
+    def _place(self, request: Request, first: Pass, passed_by: Collection[Place] = ()) -> None:
+        net, counts = self.net, first.recorder.counts
+        keys = place(request, first, self.module, passed_by)
+        net._places = {where: key.key for where, key in keys.items()}
+        net._site_of = {key.key: key for key in keys.values()}
+        net._totals = {where.function: counts[where.function] for where in keys}
 
     def _first_pass(self) -> Pass:
         """Without sites: what is called, and which buffers move."""
         net, x = self.net, self._input()
         given = self._given()
         versions = {name: (id(t), t._version) for name, t in given.items()}
+        values = {name: t.detach().clone() for name, t in given.items()}
         exits: dict[str, list[Held | object]] = {}
 
         def left(name: str, number: int, result: object) -> None:
@@ -342,10 +473,12 @@ class _Reading:
             recorder = Recorder(given, x, inside)
             held = dict(given)
             entered = x._version
-            with recorder:
-                output = functional_call(self.module, held, (x,))
+            with recorder, _naming_written_parameters():
+                output = call_with(self.module, held, net._aliases, x)
         net._copies_input = x._version != entered
-        moved = {n for n, t in held.items() if (id(t), t._version) != versions[n]}
+        moved = recorder.moved | {
+            n for n, t in held.items() if (id(t), t._version) != versions[n] or not same_values(t, values[n])
+        }
         if strange := sorted(moved & dict(self.module.named_parameters()).keys()):
             raise NetError(
                 f"the network writes to its parameter {strange[0]!r} in its forward pass; make it a buffer "
@@ -354,7 +487,7 @@ class _Reading:
         net.statistics = {name: given[name].detach() for name in sorted(moved)}
         self._check_output(output, x)
         for shape in recorder.drops:
-            if shape[:1] != (len(x),):
+            if not shape or shape[0] % len(x):
                 raise NetError(
                     f"dropout acts on an activity of shape {shape}, whose first axis is not the batch of {len(x)}; "
                     "use batch_first=True, or set its p to 0"
@@ -369,7 +502,7 @@ class _Reading:
         recorder = Recorder(self.named, torch.cat([x, x[:1]]), lambda: "")
         given = {name: t.detach().clone() for name, t in self.named.items()}
         with torch.no_grad(), torch.random.fork_rng(devices=_gpus(x)), recorder:
-            functional_call(self.module, given, (recorder.x,))
+            call_with(self.module, given, self.net._aliases, recorder.x)
         return shapes_of(recorder)
 
     def _given(self) -> Tensors:
@@ -398,8 +531,12 @@ class _Reading:
             raise NetError(f"the network returns {output.dtype}; rules need real floating-point outputs")
         self.net.output_shape, self.net.output_dtype = tuple(output.shape[1:]), output.dtype
 
-    def _site_pass(self) -> None:
-        """With sites: visits, layers, the read-out, and which activity is written over."""
+    def _site_pass(self) -> set[Place]:
+        """With sites: visits, layers, the read-out, and which activity is written over.
+
+        Returns:
+            Places of sites that the network passes by: it does not read what is returned there.
+        """
         net, x = self.net, self._input()
         given = self._given()
         recorder_box: list[Recorder] = []
@@ -440,13 +577,11 @@ class _Reading:
         net.layers = read_layers(
             calls, Graph(labels), visits, at, given, frozenset(net.shapes)
         )  # fmt: skip
-        net.unseen = self._unseen(output, recorder_box[0], given)
+        net.unseen = frozenset(recorder_box[0].unseen(output) & net.shapes.keys())
         net.readout = self._readout(x)
-
-    def _unseen(self, output: Tensor, recorder: Recorder, given: Tensors) -> frozenset[str]:
-        names = {id(given[name]): name for name in self.net.shapes}
-        reached = {names[id(leaf)] for leaf in leaves_behind(output.grad_fn) if id(leaf) in names}
-        return frozenset(reached - recorder.used)
+        graph = Graph({node: key for node, key in labels.items() if key in visits})
+        taps = [(where, key) for where, key in net._places.items() if where.side == "out" and at.get(key)]
+        return {where for where, key in taps if graph.passes_by(output.grad_fn, key, at[key])}
 
     def _site(self, key: str) -> Key:
         if key in self.net._site_of:
@@ -471,16 +606,22 @@ class _Reading:
     def _purity(self) -> None:
         net, x = self.net, self.net.example.detach()
         others = {n: 0.9 * p + 0.01 for n, p in net.init_params().items()}
-        with torch.no_grad(), refusing_side_effects(self.module):
+        with torch.no_grad():
+            refuse_side_effects(self.module, lambda: net.run(net.init_params(), x))
             first = net.run(net.init_params(), x)
             net.run(others, x)
-            net.moved = {}
             again = net.run(net.init_params(), x)
         check_repeats(first, again)
 
         def forward() -> tuple[Tensor, Tensors]:
             given = self._given() | {n: p.clone().requires_grad_() for n, p in others.items()}
-            return self._run_with(given, x, None), given
+            output = self._run_with(given, x, None)
+            if not output.requires_grad:
+                raise NetError(
+                    "no trainable parameter changes the output: the forward pass is under torch.no_grad(), or detaches "
+                    "its activity; take that out"
+                )
+            return output, given
 
         small = sorted(net.shapes, key=lambda name: others[name].numel())
         check_pulled_outside(self.module, forward, small[: 1 + len(small) // 2])
@@ -492,9 +633,8 @@ class _Reading:
                 "the network drops out in evaluation mode, too; give F.dropout training=self.training, or use "
                 "torch.nn.Dropout"
             )
-        with torch.no_grad(), refusing_side_effects(self.module):
-            net.evaluation().run(net.init_params(), x)
-        net._modes.set(False)
+        with torch.no_grad():
+            refuse_side_effects(self.module, lambda: net.evaluation().run(net.init_params(), x))
 
 
 def _gpus(x: Tensor) -> list[int]:
