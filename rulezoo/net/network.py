@@ -12,24 +12,20 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from rulezoo.net.calls import COMPOSITE, Calls, Function, Place
+from rulezoo.net.calls import Calls, Function, Place
 from rulezoo.net.errors import NetError
-from rulezoo.net.layers import Layer, layer_calls, read_layers
-from rulezoo.net.placement import Key, Pass, place, shapes_of
-from rulezoo.net.purity import check_pulled_outside, check_repeats, refuse_side_effects, same_values
-from rulezoo.net.sites import Kind, Request, Site, Tap, Visit, request_of
-from rulezoo.net.tracing import Graph, Held, Recorder, watching_modules
-
-Tensors = dict[str, Tensor]
+from rulezoo.net.functional import Modes, Tensors, aliases_of, call_with, refuse_unusable
+from rulezoo.net.layers import Layer
+from rulezoo.net.placement import Key
+from rulezoo.net.reading import Reading
+from rulezoo.net.sites import Kind, Site, Tap, Visit, request_of
 
 
 class Values(NamedTuple):
@@ -44,25 +40,6 @@ class Values(NamedTuple):
     params: Tensors
     fixed: Tensors
     statistics: Tensors
-
-
-@dataclass(frozen=True)
-class _Modes:
-    """The training flags of all submodules, as they were when the network was read."""
-
-    flags: Mapping[nn.Module, bool]
-
-    @contextmanager
-    def training(self, training: bool) -> Iterator[None]:
-        """See that they are so for a pass, or all in evaluation, whoever may have changed them since."""
-        changed = [child for child, flag in self.flags.items() if child.training != (flag and training)]
-        for child in changed:
-            child.training = not child.training
-        try:
-            yield
-        finally:
-            for child in changed:
-                child.training = not child.training
 
 
 class Net:
@@ -105,7 +82,7 @@ class Net:
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
         self.example = example[:2]
-        self._modes = _Modes({child: child.training for child in module.modules()})
+        self._modes = Modes({child: child.training for child in module.modules()})
         self._training = True
         self._sites = {name: site for name, site in module.named_modules() if isinstance(site, Site)}
         self._places: dict[Place, str] = {}
@@ -113,16 +90,16 @@ class Net:
         self._site_of: dict[str, Key] = {}
         self._protected: set[str] = set()
         self._constants: tuple[str, ...] = ()  # names of buffers that no pass may move
-        self._aliases = _aliases(module)
+        self._aliases = aliases_of(module)
         self._drops: list[tuple[int, ...]] = []
         self._opens = self._copies_input = False
         self.masks: Tensors | None = None
         self.moved: Tensors = {}
-        _refuse_parameters(module)
+        refuse_unusable(module)
         self.shapes = {n: tuple(p.shape) for n, p in module.named_parameters() if p.requires_grad}
         if not self.shapes:
             raise NetError("the network has nothing to train: no parameter has requires_grad=True")
-        _Reading(self).read(request_of(module))
+        Reading(self).read(request_of(module))
 
     # What it is ------------------------------------------------------------------------------------------------------
 
@@ -162,7 +139,7 @@ class Net:
                 "each time, and draw nothing but its parameters and buffers"
             )
         bound = self.bind({n: t.detach() for n, t in its.items()}, {}, training=False)
-        modes = _Modes({child: child.training for child in module.modules()})
+        modes = Modes({child: child.training for child in module.modules()})
         with torch.no_grad(), modes.training(False):
             ours, theirs = bound.run({}, self.example), module(self.example.clone())
         if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5, equal_nan=True):
@@ -262,6 +239,10 @@ class Net:
             x: inputs, ``(batch, ...)``.
             tap: reads or replaces the activity at every visit of every site; ``None`` = leave it alone.
         """
+        if self._drops and self._training and self.masks is None:
+            raise NetError(
+                "the network drops out in training and was given no masks; bind it with draw_masks(...)"
+            )
         if tap is not None and self._protected:
             tap = self._protecting(tap)
         calls = Calls(self._places, tap, self._totals, self.masks)
@@ -328,314 +309,3 @@ class Net:
         finally:
             for site in self._sites.values():
                 site.tap = None
-
-
-def call_with(module: nn.Module, given: Tensors, aliases: Mapping[str, Sequence[str]], x: Tensor) -> Tensor:
-    """The output of a module with these tensors; one that it puts in the place of a buffer is put into ``given``."""
-    every = {**given, **{alias: given[name] for name, more in aliases.items() for alias in more}}
-    # Left to torch, tied tensors of a module that is there under several names would not be put back afterwards.
-    try:
-        output: Tensor = functional_call(module, every, (x,), tie_weights=False)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise NetError(
-            f"the network normalises over a batch of {len(x)}, which has no variance; use batches of two or more, GroupNorm, "
-            "or BatchNorm with running statistics in evaluation mode"
-        ) from error
-    given.update({name: every[name] for name in given})
-    return output
-
-
-def _aliases(module: nn.Module) -> dict[str, list[str]]:
-    """Name of a parameter or buffer → its names in other modules, for one that several modules hold."""
-    first: dict[int, str] = {}
-    more: dict[str, list[str]] = {}
-    for prefix, child in module.named_modules():
-        for own, tensor in [*child._parameters.items(), *child._buffers.items()]:
-            if tensor is not None:
-                name = f"{prefix}.{own}" if prefix else own
-                if first.setdefault(id(tensor), name) != name:
-                    more.setdefault(first[id(tensor)], []).append(name)
-    return more
-
-
-def _refuse_parameters(module: nn.Module) -> None:
-    for name, child in module.named_modules():
-        if (reason := _no_plain_module(child)) is not None:
-            raise NetError(f"{f'the submodule {name!r}' if name else 'the network'} {reason}")
-    for name, parameter in module.named_parameters():
-        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
-            raise NetError(
-                f"a hook is registered on the gradient of the parameter {name!r}, and rules hand gradients over without "
-                "calling it; remove it (handle.remove())"
-            )
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_complex():
-            raise NetError(
-                f"{name!r} is complex, and learning rules are written for real numbers; keep its real and imaginary "
-                "parts as two parameters"
-            )
-    if any(nn.parameter.is_lazy(p) for p in module.parameters()):
-        raise NetError(
-            "the network has lazy parameters whose shape is not known yet; pass one batch through it in network()"
-        )
-
-
-def _no_plain_module(module: nn.Module) -> str | None:
-    """Why a module cannot be called with other parameters, or watched; ``None`` where it can."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return (
-            "is scripted (torch.jit.script), so nothing inside can be seen; give the module that was scripted"
-        )
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return f"is a {type(module).__name__}, which copies it to several devices; give its .module"
-    if module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule":
-        return "is compiled (torch.compile); give the plain module, and let rulezoo compile whole steps (--compile)"
-    if module._backward_hooks or module._backward_pre_hooks:
-        return (
-            "has a backward hook, which changes error signals outside of the rule; remove it (handle.remove()), or write "
-            "a torch.autograd.Function"
-        )
-    return None
-
-
-@contextmanager
-def _naming_written_parameters() -> Iterator[None]:
-    """Say what torch means: in a reading all parameters can be differentiated by, frozen ones, too."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "leaf Variable that requires grad" not in str(error):
-            raise
-        raise NetError(
-            "the network writes to one of its parameters in its forward pass; make it a buffer (register_buffer)"
-        ) from error
-
-
-class _Reading:
-    """Reads a module once, by a few passes with its example."""
-
-    def __init__(self, net: Net) -> None:
-        self.net, self.module = net, net.module
-        self.named = dict(net.module.named_parameters()) | dict(net.module.named_buffers())
-
-    def read(self, request: Request | None) -> None:
-        # What the network is does not depend on the precision or the gradients of whoever asks.
-        with torch.enable_grad(), torch.autocast(self.net.example.device.type, enabled=False):
-            self._read(request)
-
-    def _read(self, request: Request | None) -> None:
-        net = self.net
-        net.fixed, net.statistics = {}, {}
-        first = self._first_pass()
-        if request is not None:
-            self._place(request, first)
-        net._drops = first.recorder.drops
-        net._opens = any(f in COMPOSITE for f in first.recorder.opened)
-        values = net.values_of(self.module)
-        net.fixed, net.statistics = values.fixed, values.statistics
-        buffers = dict(self.module.named_buffers())
-        net._constants = tuple(name for name in values.fixed if name in buffers)
-        gen = torch.Generator(net.example.device).manual_seed(0)
-        net.masks = net.draw_masks(gen, len(net.example)) if net._drops else None
-        passed_by = self._site_pass()
-        if request is not None and passed_by:
-            self._place(request, first, passed_by)
-            self._site_pass()
-        self._purity()
-        net.moved = {}
-
-    def _place(self, request: Request, first: Pass, passed_by: Collection[Place] = ()) -> None:
-        net, counts = self.net, first.recorder.counts
-        keys = place(request, first, self.module, passed_by)
-        net._places = {where: key.key for where, key in keys.items()}
-        net._site_of = {key.key: key for key in keys.values()}
-        net._totals = {where.function: counts[where.function] for where in keys}
-
-    def _first_pass(self) -> Pass:
-        """Without sites: what is called, and which buffers move."""
-        net, x = self.net, self._input()
-        given = self._given()
-        versions = {name: (id(t), t._version) for name, t in given.items()}
-        values = {name: t.detach().clone() for name, t in given.items()}
-        exits: dict[str, list[Held | object]] = {}
-
-        def left(name: str, number: int, result: object) -> None:
-            held = recorder.held(result) if isinstance(result, Tensor) else result
-            exits.setdefault(name, []).append(held)
-
-        recorder: Recorder
-        with (
-            torch.random.fork_rng(devices=_gpus(x)),  # of torch's own dropout, whose masks we do not draw yet
-            watching_modules(self.module, left) as inside,
-        ):
-            recorder = Recorder(given, x, inside)
-            held = dict(given)
-            entered = x._version
-            with recorder, _naming_written_parameters():
-                output = call_with(self.module, held, net._aliases, x)
-        net._copies_input = x._version != entered
-        moved = recorder.moved | {
-            n for n, t in held.items() if (id(t), t._version) != versions[n] or not same_values(t, values[n])
-        }
-        if strange := sorted(moved & dict(self.module.named_parameters()).keys()):
-            raise NetError(
-                f"the network writes to its parameter {strange[0]!r} in its forward pass; make it a buffer "
-                "(register_buffer)"
-            )
-        net.statistics = {name: given[name].detach() for name in sorted(moved)}
-        self._check_output(output, x)
-        for shape in recorder.drops:
-            if not shape or shape[0] % len(x):
-                raise NetError(
-                    f"dropout acts on an activity of shape {shape}, whose first axis is not the batch of {len(x)}; "
-                    "use batch_first=True, or set its p to 0"
-                )
-        return Pass(recorder, layer_calls(recorder.calls), exits, self._larger_shapes())
-
-    def _larger_shapes(self) -> dict[Place, tuple[int, ...]]:
-        """The shapes in a pass with one example more: the axes that have grown are those of the batch."""
-        if request_of(self.module) is None:
-            return {}
-        x = self.net.example.detach()
-        recorder = Recorder(self.named, torch.cat([x, x[:1]]), lambda: "")
-        given = {name: t.detach().clone() for name, t in self.named.items()}
-        with torch.no_grad(), torch.random.fork_rng(devices=_gpus(x)), recorder:
-            call_with(self.module, given, self.net._aliases, recorder.x)
-        return shapes_of(recorder)
-
-    def _given(self) -> Tensors:
-        """A copy of everything, of which parameters can be differentiated by."""
-        copies = {name: t.detach().clone() for name, t in self.named.items()}
-        for name, _ in self.module.named_parameters():
-            copies[name].requires_grad_(copies[name].is_floating_point())
-        return copies
-
-    def _input(self) -> Tensor:
-        x = self.net.example.detach()
-        return x.clone().requires_grad_().clone() if x.is_floating_point() else x.clone()
-
-    def _check_output(self, output: object, x: Tensor) -> None:
-        if not isinstance(output, Tensor):
-            raise NetError(
-                f"the network returns a {type(output).__name__}; it must return one tensor with an example in each row: "
-                "wrap it in a module that returns the part that the loss is about"
-            )
-        if output.shape[:1] != (len(x),):
-            raise NetError(
-                f"the network returns shape {tuple(output.shape)} for {len(x)} examples; the first axis must be the "
-                "batch"
-            )
-        if output.is_complex() or not output.is_floating_point():
-            raise NetError(f"the network returns {output.dtype}; rules need real floating-point outputs")
-        self.net.output_shape, self.net.output_dtype = tuple(output.shape[1:]), output.dtype
-
-    def _site_pass(self) -> set[Place]:
-        """With sites: visits, layers, the read-out, and which activity is written over.
-
-        Returns:
-            Places of sites that the network passes by: it does not read what is returned there.
-        """
-        net, x = self.net, self._input()
-        given = self._given()
-        recorder_box: list[Recorder] = []
-        visits: dict[str, Visit] = {}
-        at: dict[str, object] = {}
-        labels: dict[object, str] = {}
-        copies: dict[str, tuple[Tensor, int]] = {}
-
-        def note(key: str, activity: Tensor) -> Tensor:
-            if not isinstance(activity, Tensor):
-                raise NetError(
-                    f"site {key!r} was given a {type(activity).__name__}; a site holds one tensor, so put it behind "
-                    "the part of it that is meant"
-                )
-            if activity.shape[:1] != (len(x),):
-                raise NetError(
-                    f"the activity at site {key!r} has shape {tuple(activity.shape)} for {len(x)} examples; its first "
-                    "axis must be the batch, so put the site where it is (batch_first=True)"
-                )
-            site = self._site(key)
-            visits[key] = Visit(site.site, site.kind, tuple(activity.shape[1:]), activity.dtype)
-            at[key] = activity.grad_fn
-            passed = activity.clone()
-            if passed.grad_fn is not None:
-                labels[passed.grad_fn] = key
-            copies[key] = passed, passed._version
-            return passed
-
-        with watching_modules(self.module) as inside:
-            recorder_box.append(Recorder(given, x, inside))
-            with recorder_box[0]:
-                output = self._run_with(given, x, note)
-        net.visits = visits
-        net._protected = {key for key, (t, version) in copies.items() if t._version != version}
-        calls = layer_calls(recorder_box[0].calls)
-        for one in calls:
-            labels |= dict.fromkeys(one.call.nodes, one.label)
-        net.layers = read_layers(
-            calls, Graph(labels), visits, at, given, frozenset(net.shapes)
-        )  # fmt: skip
-        net.unseen = frozenset(recorder_box[0].unseen(output) & net.shapes.keys())
-        net.readout = self._readout(x)
-        graph = Graph({node: key for node, key in labels.items() if key in visits})
-        taps = [(where, key) for where, key in net._places.items() if where.side == "out" and at.get(key)]
-        return {where for where, key in taps if graph.passes_by(output.grad_fn, key, at[key])}
-
-    def _site(self, key: str) -> Key:
-        if key in self.net._site_of:
-            return self.net._site_of[key]
-        name = key.partition("[")[0]
-        return Key(key, name, self.net._sites[name].kind)
-
-    def _run_with(self, given: Tensors, x: Tensor, tap: Tap | None) -> Tensor:
-        bound = copy.copy(self.net)
-        bound.statistics, bound.fixed, bound.moved = {}, {}, {}
-        return Net.run(bound, given, x, tap)
-
-    def _readout(self, x: Tensor) -> frozenset[str]:
-        given = self._given()
-        output = self._run_with(given, x.detach(), lambda key, h: h.detach())
-        names = list(self.net.shapes)
-        if not output.requires_grad:
-            return frozenset()
-        reached = torch.autograd.grad(output.sum(), [given[n] for n in names], allow_unused=True)
-        return frozenset(n for n, g in zip(names, reached, strict=True) if g is not None)
-
-    def _purity(self) -> None:
-        net, x = self.net, self.net.example.detach()
-        others = {n: 0.9 * p + 0.01 for n, p in net.init_params().items()}
-        with torch.no_grad():
-            refuse_side_effects(self.module, lambda: net.run(net.init_params(), x))
-            first = net.run(net.init_params(), x)
-            net.run(others, x)
-            again = net.run(net.init_params(), x)
-        check_repeats(first, again)
-
-        def forward() -> tuple[Tensor, Tensors]:
-            given = self._given() | {n: p.clone().requires_grad_() for n, p in others.items()}
-            output = self._run_with(given, x, None)
-            if not output.requires_grad:
-                raise NetError(
-                    "no trainable parameter changes the output: the forward pass is under torch.no_grad(), or detaches "
-                    "its activity; take that out"
-                )
-            return output, given
-
-        small = sorted(net.shapes, key=lambda name: others[name].numel())
-        check_pulled_outside(self.module, forward, small[: 1 + len(small) // 2])
-        recorder = Recorder(self.named, x, lambda: "")
-        with torch.no_grad(), torch.random.fork_rng(devices=_gpus(x)), recorder:
-            net.evaluation().run(net.init_params(), x)
-        if recorder.drops:
-            raise NetError(
-                "the network drops out in evaluation mode, too; give F.dropout training=self.training, or use "
-                "torch.nn.Dropout"
-            )
-        with torch.no_grad():
-            refuse_side_effects(self.module, lambda: net.evaluation().run(net.init_params(), x))
-
-
-def _gpus(x: Tensor) -> list[int]:
-    return [x.device.index or 0] if x.is_cuda else []

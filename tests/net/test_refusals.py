@@ -269,6 +269,16 @@ def test_dropout_that_depends_on_the_data_is_refused_when_it_is_met():
         bound.run(net.init_params(), 1000 * X)
 
 
+def test_a_network_that_drops_out_is_not_trained_without_masks():
+    net = Net(nn.Sequential(nn.Linear(5, 3), nn.Dropout(0.5)), X)
+    with pytest.raises(NetError, match=r"was given no masks; bind it with draw_masks"):
+        net.bind({}, {}).run(net.init_params(), X)
+
+    masks = net.draw_masks(torch.Generator().manual_seed(0), len(X))
+    assert (net.bind({}, {}, masks).run(net.init_params(), X) == 0).any()
+    assert not (net.bind({}, {}, training=False).run(net.init_params(), X) == 0).any()
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # A batch of one
 

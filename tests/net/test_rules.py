@@ -96,3 +96,29 @@ def test_it_trains_or_says_in_a_sentence_why_not(name, rule, net_of):
         assert not torch.allclose(grads[weight], exact[weight], rtol=1e-3, atol=0), (
             f"{weight} is trained by backprop"
         )
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["batch-norm", "instance-norm", "running-mean", "resnet"])
+def test_however_many_passes_a_step_makes_it_moves_statistics_as_one_clean_pass_does(name, rule):
+    course, plain = Course(NETWORKS[name], (0,), RULES[rule]), NETWORKS[name].module()
+    trainer = course.trainer()
+    before = {key: buffer.clone() for key, buffer in plain.named_buffers()}
+    with torch.no_grad():
+        plain(course.batches[0][0][0])
+
+    trainer.step(course.stacked(0))
+
+    assert trainer.statistics
+    for key, moved in trainer.statistics.items():
+        torch.testing.assert_close(moved, plain.get_buffer(key))
+        assert not torch.equal(moved, before[key])
+
+
+def test_examples_that_are_evaluated_move_nothing():
+    trainer, _ = trained(Course(NETWORKS["batch-norm"], (0,), Backprop()), range(2))
+    before = {key: buffer.clone() for key, buffer in trainer.statistics.items()}
+
+    trainer.predict(NETWORKS["batch-norm"].inputs())
+
+    assert all(torch.equal(buffer, before[key]) for key, buffer in trainer.statistics.items())
