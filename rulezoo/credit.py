@@ -241,10 +241,8 @@ def true_weights(net: Net, params: Tensors) -> tuple[str, ...]:
     Empty for most networks. A rule that must not use forward weights in its backward pass cannot serve the others.
     """
     layers = [one for one in net.layers if one.passes_error and not _replaceable(net, params, one)]
-    return (
-        *dict.fromkeys(name for layer in layers for name in layer.weights or (layer.name,)),
-        *sorted(net.unseen),
-    )
+    names = dict.fromkeys(name for layer in layers for name in layer.weights or (layer.name,))
+    return *sorted(names, key=lambda name: name in net.fixed or name in net.statistics), *sorted(net.unseen)
 
 
 def _replaceable(net: Net, params: Tensors, layer: Layer) -> bool:

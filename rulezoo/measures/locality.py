@@ -22,7 +22,7 @@ from rulezoo.credit import Loss
 from rulezoo.net import Net, Tap, Tensors
 from rulezoo.net.layers import operation_of
 from rulezoo.net.tracing import Held, Node, Recorder
-from rulezoo.rule import Batch, LearningRule
+from rulezoo.rule import Batch, LearningRule, State
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,15 @@ def crossings(
 
 
 def travel(
-    rule: LearningRule, net: Net, loss: Loss, params: Tensors, batch: Batch, *, steps: int = 3, seed: int = 0
+    rule: LearningRule,
+    net: Net,
+    loss: Loss,
+    params: Tensors,
+    batch: Batch,
+    *,
+    state: State | None = None,
+    steps: int = 3,
+    seed: int = 0,
 ) -> Travel:
     """How far a rule's errors travel.
 
@@ -58,16 +66,18 @@ def travel(
         loss: per example.
         params: its parameters.
         batch: a minibatch.
+        state: the rule's memory, if it has one already.
         steps: run steps 0, 1, … of the rule, since what it does may depend on the number of the step. The parameters
             stay as they are.
         seed: of the rule's random numbers.
     """
     gen = torch.Generator(batch.x.device).manual_seed(seed)
-    state = rule.init(net, params, batch, torch.Generator().manual_seed(seed))
+    if state is None:
+        state = rule.init(net, params, batch, torch.Generator().manual_seed(seed))
     crossed, depth = set[str](), 0
     for t in range(steps):
         marked = _Marked(net)
-        noise = rule.noise(net, state, batch, gen, t)
+        noise = rule.noise(marked, state, batch, gen, t)
         state = rule.step(marked, loss, params, state, batch, noise, t).state
         for passed in marked.passed.values():
             crossed |= _sites(passed)

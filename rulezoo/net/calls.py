@@ -59,6 +59,27 @@ ELEMENTWISE = frozenset(
     }
 )  # fmt: skip
 
+_NORMALISING = {
+    F.batch_norm: (1, False),
+    F.instance_norm: (1, True),
+    torch.batch_norm: (3, True),
+    torch.instance_norm: (3, True),
+}
+"""Function → position of the running mean, which the variance follows; whether it is moved unless the call says no."""
+
+
+def moved_statistics(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The running statistics that a call moves. No version counter tells: torch's kernels on a CPU leave it alone."""
+    if func not in _NORMALISING:
+        return []
+    first, moves = _NORMALISING[func]
+    flag = "training" if "batch" in func.__name__ else "use_input_stats"
+    if not kwargs.get(flag, args[5] if len(args) > 5 else moves):
+        return []
+    named = [kwargs.get("running_mean"), kwargs.get("running_var")]
+    return [t for t in (*args[first : first + 2], *named) if isinstance(t, Tensor)]
+
+
 OPAQUE = {torch.gru: "gru", torch.lstm: "lstm", torch.rnn_tanh: "rnn", torch.rnn_relu: "rnn"}
 """Whole recurrent layers behind one call: nothing inside can be seen."""
 

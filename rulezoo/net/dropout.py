@@ -2,7 +2,8 @@
 
 A mask is drawn as uniform numbers u, one for each unit that is dropped on its own; a unit is kept where u ≥ p. Row r of
 a pass has the mask of example r modulo the rows that were drawn, so that a pass with perturbed copies of a batch, one
-after another, drops in each copy what the batch drops.
+after another, drops in each copy what the batch drops. The first axis may also hold several rows of each example, one
+after another, as the heads of attention are laid out in torch.
 """
 
 from __future__ import annotations

@@ -90,6 +90,8 @@ def operation_of(call: Call) -> Operation | None:
         return "recurrent"
     if not call.weights or call.activity is None:
         return None
+    if call.enclosed:
+        return "other"
     if call.function in (F.embedding, F.embedding_bag):
         return "embedding"
     if call.function in CONVOLUTIONS:
@@ -120,9 +122,10 @@ class LayerCall:
     @property
     def name(self) -> str:
         """The name of its weight, without the word "weight"."""
-        weight = self.call.weights[0] if self.call.weights else self.call.module
+        whole = self.operation == "recurrent" or not self.call.weights
+        weight = self.call.module if whole else self.call.weights[0]
         owner, _, _ = weight.partition(".parametrizations.")
-        return re.sub(r"(?<=.)[._]weight(_[gv])?$", "", owner)
+        return re.sub(r"(?<=.)[._]weight(_(g|v|orig|mask))?$", "", owner)
 
 
 def layer_calls(calls: Sequence[Call]) -> list[LayerCall]:

@@ -14,22 +14,18 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from rulezoo.net.calls import COMPOSITE, Calls, Function, Place
+from rulezoo.net.calls import Calls, Function, Place
 from rulezoo.net.errors import NetError
-from rulezoo.net.layers import Layer, layer_calls, read_layers
-from rulezoo.net.placement import Key, Pass, place, shapes_of
-from rulezoo.net.purity import check_pulled_outside, check_repeats, refusing_side_effects
-from rulezoo.net.sites import Kind, Request, Site, Tap, Visit, request_of
-from rulezoo.net.tracing import Graph, Held, Recorder, leaves_behind, watching_modules
-
-Tensors = dict[str, Tensor]
+from rulezoo.net.functional import Modes, Tensors, aliases_of, call_with, refuse_unusable
+from rulezoo.net.layers import Layer
+from rulezoo.net.placement import Key
+from rulezoo.net.reading import Reading
+from rulezoo.net.sites import Kind, Site, Tap, Visit, request_of
 
 
 class Values(NamedTuple):
@@ -44,21 +40,6 @@ class Values(NamedTuple):
     params: Tensors
     fixed: Tensors
     statistics: Tensors
-
-
-@dataclass
-class _Modes:
-    """The training flags of all submodules; shared by every `Net` of one module."""
-
-    module: nn.Module
-    evaluating: bool = False
-    flags: dict[nn.Module, bool] = field(default_factory=dict)
-
-    def set(self, evaluating: bool) -> None:
-        if evaluating != self.evaluating:
-            for child, training in self.flags.items():
-                child.training = training and not evaluating
-            self.evaluating = evaluating
 
 
 class Net:
@@ -101,22 +82,24 @@ class Net:
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
         self.example = example[:2]
-        self._modes = _Modes(module, flags={child: child.training for child in module.modules()})
+        self._modes = Modes({child: child.training for child in module.modules()})
         self._training = True
         self._sites = {name: site for name, site in module.named_modules() if isinstance(site, Site)}
         self._places: dict[Place, str] = {}
         self._totals: dict[Function, int] = {}
         self._site_of: dict[str, Key] = {}
         self._protected: set[str] = set()
+        self._constants: tuple[str, ...] = ()  # names of buffers that no pass may move
+        self._aliases = aliases_of(module)
         self._drops: list[tuple[int, ...]] = []
         self._opens = self._copies_input = False
         self.masks: Tensors | None = None
         self.moved: Tensors = {}
-        _refuse_parameters(module)
+        refuse_unusable(module)
         self.shapes = {n: tuple(p.shape) for n, p in module.named_parameters() if p.requires_grad}
         if not self.shapes:
             raise NetError("the network has nothing to train: no parameter has requires_grad=True")
-        _Reading(self).read(request_of(module))
+        Reading(self).read(request_of(module))
 
     # What it is ------------------------------------------------------------------------------------------------------
 
@@ -125,7 +108,13 @@ class Net:
         return self.values_of(self.module).params
 
     def values_of(self, module: nn.Module) -> Values:
-        """Copies of what a module of the same kind holds; another seed's network, say."""
+        """Copies of what a module of the same kind holds; another seed's network, say.
+
+        Raises:
+            NetError: if it differs from this one in more than parameters and buffers.
+        """
+        if module is not self.module:
+            self._check_kind(module)
         params: Tensors = {}
         fixed: Tensors = {}
         statistics: Tensors = {}
@@ -134,6 +123,31 @@ class Net:
         for name, b in module.named_buffers():
             (statistics if name in self.statistics else fixed)[name] = b.detach().clone()
         return Values(params, fixed, statistics)
+
+    def _check_kind(self, module: nn.Module) -> None:
+        """See that nothing but parameters and buffers tells another module from this one."""
+        own = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        its = dict(module.named_parameters()) | dict(module.named_buffers())
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in its.items()}:
+            strange = sorted(
+                n
+                for n in own.keys() | its.keys()
+                if n not in own or n not in its or own[n].shape != its[n].shape
+            )
+            raise NetError(
+                f"two networks of the task differ in the shape of {strange[0]!r}; network() must build the same network "
+                "each time, and draw nothing but its parameters and buffers"
+            )
+        bound = self.bind({n: t.detach() for n, t in its.items()}, {}, training=False)
+        modes = Modes({child: child.training for child in module.modules()})
+        with torch.no_grad(), modes.training(False):
+            ours, theirs = bound.run({}, self.example), module(self.example.clone())
+        if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise NetError(
+                "two networks of the task differ in something that is neither a parameter nor a buffer (a tensor or a "
+                "module in a plain attribute, say): it would be the same for all seeds; register it (register_buffer, "
+                "nn.ModuleList)"
+            )
 
     def tensors(self, params: Mapping[str, Tensor]) -> Tensors:
         """Every tensor that a layer may be made of, by name: trainable, frozen and constant."""
@@ -195,8 +209,9 @@ class Net:
 
     def draw_masks(self, gen: torch.Generator, rows: int) -> Tensors:
         """Uniform numbers for every dropout of a pass with that many rows, see `rulezoo.net.dropout`."""
+        each = len(self.example)
         return {
-            str(number): torch.rand(rows, *shape[1:], generator=gen, device=gen.device)
+            str(number): torch.rand(shape[0] // each * rows, *shape[1:], generator=gen, device=gen.device)
             for number, shape in enumerate(self._drops)
         }
 
@@ -224,6 +239,10 @@ class Net:
             x: inputs, ``(batch, ...)``.
             tap: reads or replaces the activity at every visit of every site; ``None`` = leave it alone.
         """
+        if self._drops and self._training and self.masks is None:
+            raise NetError(
+                "the network drops out in training and was given no masks; bind it with draw_masks(...)"
+            )
         if tap is not None and self._protected:
             tap = self._protecting(tap)
         calls = Calls(self._places, tap, self._totals, self.masks)
@@ -235,13 +254,27 @@ class Net:
         return output
 
     def _call(self, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        self._modes.set(not self._training)
         given = {**self.fixed, **{name: s.clone() for name, s in self.statistics.items()}, **params}
-        output: Tensor = functional_call(self.module, given, (x.clone() if self._copies_input else x,))
+        with self._modes.training(self._training):
+            before = self._versions(given)
+            output = call_with(self.module, given, self._aliases, x.clone() if self._copies_input else x)
+            if before and (
+                moved := [name for name, now in self._versions(given).items() if now != before[name]]
+            ):
+                raise NetError(
+                    f"the network changes its buffer {moved[0]!r} in this pass, and did not when it was read; let every "
+                    "training pass change it, and no pass in evaluation"
+                )
         if self.statistics and not self.moved:
             # A pass may put a new tensor in the place of a buffer: functional_call tells which one.
             self.moved.update({name: given[name].detach() for name in self.statistics})
         return output
+
+    def _versions(self, given: Tensors) -> dict[str, tuple[int, int]]:
+        """What tells whether a constant buffer was changed."""
+        if torch.compiler.is_compiling():
+            return {}
+        return {n: (id(given[n]), given[n]._version) for n in self._constants if n in given}
 
     def _protecting(self, tap: Tap) -> Tap:
         """What follows some sites writes over their activity: it gets a copy."""
@@ -276,226 +309,3 @@ class Net:
         finally:
             for site in self._sites.values():
                 site.tap = None
-
-
-def _refuse_parameters(module: nn.Module) -> None:
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_complex():
-            raise NetError(
-                f"{name!r} is complex, and learning rules are written for real numbers; keep its real and imaginary "
-                "parts as two parameters"
-            )
-    if any(nn.parameter.is_lazy(p) for p in module.parameters()):
-        raise NetError(
-            "the network has lazy parameters whose shape is not known yet; pass one batch through it in network()"
-        )
-
-
-class _Reading:
-    """Reads a module once, by a few passes with its example."""
-
-    def __init__(self, net: Net) -> None:
-        self.net, self.module = net, net.module
-        self.named = dict(net.module.named_parameters()) | dict(net.module.named_buffers())
-
-    def read(self, request: Request | None) -> None:
-        # What the network is does not depend on the precision or the gradients of whoever asks.
-        with torch.enable_grad(), torch.autocast(self.net.example.device.type, enabled=False):
-            self._read(request)
-
-    def _read(self, request: Request | None) -> None:
-        net = self.net
-        net.fixed, net.statistics = {}, {}
-        first = self._first_pass()
-        if request is not None:
-            keys = place(request, first, self.module)
-            net._places = {where: key.key for where, key in keys.items()}
-            net._site_of = {key.key: key for key in keys.values()}
-            counts = first.recorder.counts
-            net._totals = {where.function: counts[where.function] for where in keys}
-        net._drops = first.recorder.drops
-        net._opens = any(f in COMPOSITE for f in first.recorder.opened)
-        values = net.values_of(self.module)
-        net.fixed, net.statistics = values.fixed, values.statistics
-        gen = torch.Generator(net.example.device).manual_seed(0)
-        net.masks = net.draw_masks(gen, len(net.example)) if net._drops else None
-        self._site_pass()
-        self._purity()
-        net.moved = {}
-
-    def _first_pass(self) -> Pass:
-        """Without sites: what is called, and which buffers move."""
-        net, x = self.net, self._input()
-        given = self._given()
-        versions = {name: (id(t), t._version) for name, t in given.items()}
-        exits: dict[str, list[Held | object]] = {}
-
-        def left(name: str, number: int, result: object) -> None:
-            held = recorder.held(result) if isinstance(result, Tensor) else result
-            exits.setdefault(name, []).append(held)
-
-        recorder: Recorder
-        with (
-            torch.random.fork_rng(devices=_gpus(x)),  # of torch's own dropout, whose masks we do not draw yet
-            watching_modules(self.module, left) as inside,
-        ):
-            recorder = Recorder(given, x, inside)
-            held = dict(given)
-            entered = x._version
-            with recorder:
-                output = functional_call(self.module, held, (x,))
-        net._copies_input = x._version != entered
-        moved = {n for n, t in held.items() if (id(t), t._version) != versions[n]}
-        if strange := sorted(moved & dict(self.module.named_parameters()).keys()):
-            raise NetError(
-                f"the network writes to its parameter {strange[0]!r} in its forward pass; make it a buffer "
-                "(register_buffer)"
-            )
-        net.statistics = {name: given[name].detach() for name in sorted(moved)}
-        self._check_output(output, x)
-        for shape in recorder.drops:
-            if shape[:1] != (len(x),):
-                raise NetError(
-                    f"dropout acts on an activity of shape {shape}, whose first axis is not the batch of {len(x)}; "
-                    "use batch_first=True, or set its p to 0"
-                )
-        return Pass(recorder, layer_calls(recorder.calls), exits, self._larger_shapes())
-
-    def _larger_shapes(self) -> dict[Place, tuple[int, ...]]:
-        """The shapes in a pass with one example more: the axes that have grown are those of the batch."""
-        if request_of(self.module) is None:
-            return {}
-        x = self.net.example.detach()
-        recorder = Recorder(self.named, torch.cat([x, x[:1]]), lambda: "")
-        given = {name: t.detach().clone() for name, t in self.named.items()}
-        with torch.no_grad(), torch.random.fork_rng(devices=_gpus(x)), recorder:
-            functional_call(self.module, given, (recorder.x,))
-        return shapes_of(recorder)
-
-    def _given(self) -> Tensors:
-        """A copy of everything, of which parameters can be differentiated by."""
-        copies = {name: t.detach().clone() for name, t in self.named.items()}
-        for name, _ in self.module.named_parameters():
-            copies[name].requires_grad_(copies[name].is_floating_point())
-        return copies
-
-    def _input(self) -> Tensor:
-        x = self.net.example.detach()
-        return x.clone().requires_grad_().clone() if x.is_floating_point() else x.clone()
-
-    def _check_output(self, output: object, x: Tensor) -> None:
-        if not isinstance(output, Tensor):
-            raise NetError(
-                f"the network returns a {type(output).__name__}; it must return one tensor with an example in each row: "
-                "wrap it in a module that returns the part that the loss is about"
-            )
-        if output.shape[:1] != (len(x),):
-            raise NetError(
-                f"the network returns shape {tuple(output.shape)} for {len(x)} examples; the first axis must be the "
-                "batch"
-            )
-        if output.is_complex() or not output.is_floating_point():
-            raise NetError(f"the network returns {output.dtype}; rules need real floating-point outputs")
-        self.net.output_shape, self.net.output_dtype = tuple(output.shape[1:]), output.dtype
-
-    def _site_pass(self) -> None:
-        """With sites: visits, layers, the read-out, and which activity is written over."""
-        net, x = self.net, self._input()
-        given = self._given()
-        recorder_box: list[Recorder] = []
-        visits: dict[str, Visit] = {}
-        at: dict[str, object] = {}
-        labels: dict[object, str] = {}
-        copies: dict[str, tuple[Tensor, int]] = {}
-
-        def note(key: str, activity: Tensor) -> Tensor:
-            if not isinstance(activity, Tensor):
-                raise NetError(
-                    f"site {key!r} was given a {type(activity).__name__}; a site holds one tensor, so put it behind "
-                    "the part of it that is meant"
-                )
-            if activity.shape[:1] != (len(x),):
-                raise NetError(
-                    f"the activity at site {key!r} has shape {tuple(activity.shape)} for {len(x)} examples; its first "
-                    "axis must be the batch, so put the site where it is (batch_first=True)"
-                )
-            site = self._site(key)
-            visits[key] = Visit(site.site, site.kind, tuple(activity.shape[1:]), activity.dtype)
-            at[key] = activity.grad_fn
-            passed = activity.clone()
-            if passed.grad_fn is not None:
-                labels[passed.grad_fn] = key
-            copies[key] = passed, passed._version
-            return passed
-
-        with watching_modules(self.module) as inside:
-            recorder_box.append(Recorder(given, x, inside))
-            with recorder_box[0]:
-                output = self._run_with(given, x, note)
-        net.visits = visits
-        net._protected = {key for key, (t, version) in copies.items() if t._version != version}
-        calls = layer_calls(recorder_box[0].calls)
-        for one in calls:
-            labels |= dict.fromkeys(one.call.nodes, one.label)
-        net.layers = read_layers(
-            calls, Graph(labels), visits, at, given, frozenset(net.shapes)
-        )  # fmt: skip
-        net.unseen = self._unseen(output, recorder_box[0], given)
-        net.readout = self._readout(x)
-
-    def _unseen(self, output: Tensor, recorder: Recorder, given: Tensors) -> frozenset[str]:
-        names = {id(given[name]): name for name in self.net.shapes}
-        reached = {names[id(leaf)] for leaf in leaves_behind(output.grad_fn) if id(leaf) in names}
-        return frozenset(reached - recorder.used)
-
-    def _site(self, key: str) -> Key:
-        if key in self.net._site_of:
-            return self.net._site_of[key]
-        name = key.partition("[")[0]
-        return Key(key, name, self.net._sites[name].kind)
-
-    def _run_with(self, given: Tensors, x: Tensor, tap: Tap | None) -> Tensor:
-        bound = copy.copy(self.net)
-        bound.statistics, bound.fixed, bound.moved = {}, {}, {}
-        return Net.run(bound, given, x, tap)
-
-    def _readout(self, x: Tensor) -> frozenset[str]:
-        given = self._given()
-        output = self._run_with(given, x.detach(), lambda key, h: h.detach())
-        names = list(self.net.shapes)
-        if not output.requires_grad:
-            return frozenset()
-        reached = torch.autograd.grad(output.sum(), [given[n] for n in names], allow_unused=True)
-        return frozenset(n for n, g in zip(names, reached, strict=True) if g is not None)
-
-    def _purity(self) -> None:
-        net, x = self.net, self.net.example.detach()
-        others = {n: 0.9 * p + 0.01 for n, p in net.init_params().items()}
-        with torch.no_grad(), refusing_side_effects(self.module):
-            first = net.run(net.init_params(), x)
-            net.run(others, x)
-            net.moved = {}
-            again = net.run(net.init_params(), x)
-        check_repeats(first, again)
-
-        def forward() -> tuple[Tensor, Tensors]:
-            given = self._given() | {n: p.clone().requires_grad_() for n, p in others.items()}
-            return self._run_with(given, x, None), given
-
-        small = sorted(net.shapes, key=lambda name: others[name].numel())
-        check_pulled_outside(self.module, forward, small[: 1 + len(small) // 2])
-        recorder = Recorder(self.named, x, lambda: "")
-        with torch.no_grad(), torch.random.fork_rng(devices=_gpus(x)), recorder:
-            net.evaluation().run(net.init_params(), x)
-        if recorder.drops:
-            raise NetError(
-                "the network drops out in evaluation mode, too; give F.dropout training=self.training, or use "
-                "torch.nn.Dropout"
-            )
-        with torch.no_grad(), refusing_side_effects(self.module):
-            net.evaluation().run(net.init_params(), x)
-        net._modes.set(False)
-
-
-def _gpus(x: Tensor) -> list[int]:
-    return [x.device.index or 0] if x.is_cuda else []

@@ -13,7 +13,7 @@ hidden layer gets
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -36,6 +36,7 @@ class Placed(NamedTuple):
         kind: its kind.
         shape: shape of the activity of one example.
         after: names of the weights of the layer it is called after, or of the one in front.
+        call: the label of that layer's call.
     """
 
     place: Place
@@ -43,6 +44,7 @@ class Placed(NamedTuple):
     kind: Kind
     shape: tuple[int, ...]
     after: tuple[str, ...]
+    call: str = ""
 
 
 class Key(NamedTuple):
@@ -110,11 +112,23 @@ class Pass:
         """Label of a layer → layers in series up to it."""
         return depths(self.layers, self.graph)
 
+    @cached_property
+    def _deepest(self) -> dict[tuple[str, ...], int]:
+        """Weights of a layer → layers in series up to the deepest of its calls."""
+        deepest: dict[tuple[str, ...], int] = {}
+        for one in self.layers:
+            deepest[one.call.weights] = max(deepest.get(one.call.weights, 0), self.depth[one.label])
+        return deepest
+
     def in_front(self, held: Held) -> list[LayerCall]:
-        """The layers right in front of a tensor, the deepest last."""
+        """The layers right in front of a tensor, the deepest last; of two, the one that goes deeper in other calls.
+
+        So the first state of a recurrent network is behind the recurrent layer, like all that follow.
+        """
         found = set(self.graph.behind(held.node))
         return sorted(
-            (one for one in self.layers if one.label in found), key=lambda one: self.depth[one.label]
+            (one for one in self.layers if one.label in found),
+            key=lambda one: (self.depth[one.label], self._deepest[one.call.weights]),
         )
 
 
@@ -130,28 +144,50 @@ def shapes_of(recorder: Recorder) -> dict[Place, tuple[int, ...]]:
     return found
 
 
-def place(request: Request, seen: Pass, module: nn.Module) -> dict[Place, Key]:
-    """The places of all sites that were asked for, in no order."""
-    placed = _of_layers(seen) if request.after is None else _as_mapped(request.after, seen, module)
+def place(
+    request: Request, seen: Pass, module: nn.Module, passed_by: Container[Place] = ()
+) -> dict[Place, Key]:
+    """The places of all sites that were asked for, in no order.
+
+    Args:
+        request: what was asked for.
+        seen: a recorded pass.
+        module: the network.
+        passed_by: results that the network does not read where they are returned, because it wrote over an activity.
+    """
+    if request.after is None:
+        return _named(_of_layers(seen, passed_by))
+    placed = _as_mapped(request.after, seen, module)
+    for one in placed:
+        if one.place in passed_by:
+            raise NetError(
+                f"behind {one.site!r} the network writes over its activity and does not use what is returned; assign "
+                "the result (h = relu(h)), or take inplace=True away"
+            )
     return _named(placed)
 
 
 def _named(placed: Iterable[Placed]) -> dict[Place, Key]:
     """Give every visit its key: ``site``; ``site[0]``, … in time; ``site:0``, … in different places."""
-    groups: dict[tuple[str, str], list[Placed]] = {}
+    sites: dict[tuple[str, str], dict[tuple[object, ...], list[Placed]]] = {}
+    seen: Counter[tuple[object, ...]] = Counter()
     for one in placed:
-        groups.setdefault((one.site, one.kind), []).append(one)
+        again = one.site, one.kind, one.shape, one.after, one.call
+        # Visits in time have one shape and follow different calls of one layer.
+        course = one.shape, one.after, seen[again]
+        seen[again] += 1
+        sites.setdefault((one.site, one.kind), {}).setdefault(course, []).append(one)
     keys: dict[Place, Key] = {}
-    for (site, _), members in groups.items():
-        in_time = len(members) > 1 and len({(one.shape, one.after) for one in members}) == 1
-        for number, one in enumerate(members):
-            name = site if len(members) == 1 or in_time else f"{site}:{number}"
-            key = f"{name}[{number}]" if in_time else name
-            if one.place in keys:
-                raise NetError(
-                    f"{keys[one.place].key!r} and {key!r} are the same activity; ask for one of them"
-                )
-            keys[one.place] = Key(key, name, one.kind)
+    for (site, _), courses in sites.items():
+        for number, members in enumerate(courses.values()):
+            name = site if len(courses) == 1 else f"{site}:{number}"
+            for step, one in enumerate(members):
+                key = name if len(members) == 1 else f"{name}[{step}]"
+                if one.place in keys:
+                    raise NetError(
+                        f"{keys[one.place].key!r} and {key!r} are the same activity; ask for one of them"
+                    )
+                keys[one.place] = Key(key, name, one.kind)
     return keys
 
 
@@ -159,26 +195,26 @@ def _named(placed: Iterable[Placed]) -> dict[Place, Key]:
 # Of every hidden layer
 
 
-def _of_layers(seen: Pass) -> list[Placed]:
-    posts = _posts(seen)
+def _of_layers(seen: Pass, passed_by: Container[Place]) -> list[Placed]:
+    posts = _posts(seen, passed_by)
     return [*posts, *_pres(seen, posts), *_recurrent(seen)]
 
 
-def _posts(seen: Pass) -> list[Placed]:
+def _posts(seen: Pass, passed_by: Container[Place]) -> list[Placed]:
     placed: dict[Place, Placed] = {}
     for one in seen.layers:
         held = one.call.input
         if held is None or not (front := seen.in_front(held)):
             continue
         where = held.place
-        if where is None or _in_place(where.function):
+        if where is None or _in_place(where.function) or where in passed_by:
             where = Place(one.call.function, one.call.number, "in", one.call.activity or 0)
         found = seen.last_in_rows(where)
         if found is None:
             continue
         where, deepest = found, front[-1]
-        shape = seen.shapes[where][1:]
-        placed.setdefault(where, Placed(where, f"{deepest.name}.post", "post", shape, deepest.call.weights))
+        name, shape, weights = f"{deepest.name}.post", seen.shapes[where][1:], deepest.call.weights
+        placed.setdefault(where, Placed(where, name, "post", shape, weights, deepest.label))
     return list(placed.values())
 
 
@@ -190,6 +226,7 @@ def _in_place(function: Function) -> bool:
 def _pres(seen: Pass, posts: Sequence[Placed]) -> list[Placed]:
     """In front of the first non-linearity of every hidden layer."""
     placed: dict[str, Placed] = {}
+    taken = {post.place for post in posts}
     for call in seen.recorder.calls:
         held = next((one for one in call.arguments if one.at == 0), None)
         where = Place(call.function, call.number, "in")
@@ -198,18 +235,26 @@ def _pres(seen: Pass, posts: Sequence[Placed]) -> list[Placed]:
         if not (front := seen.in_front(held)):
             continue
         deepest = front[-1]
+        if call.in_place:  # it has to get the tensor itself: the site goes behind the call that made it
+            if held.place is None or held.place in taken:
+                continue
+            where = held.place
         found = Placed(
-            where, f"{deepest.name}.pre", "pre", tuple(held.tensor.shape[1:]), deepest.call.weights
+            where,
+            f"{deepest.name}.pre",
+            "pre",
+            tuple(held.tensor.shape[1:]),
+            deepest.call.weights,
+            deepest.label,
         )
         placed.setdefault(deepest.label, found)
     hidden = {one.label for other in seen.layers if other.call.input is not None
               for one in seen.in_front(other.call.input)}  # fmt: skip
-    taken = {post.place for post in posts}
     for one in seen.layers:
         where = Place(one.call.function, one.call.number, "out")
         if one.label in hidden and one.label not in placed and seen.in_rows(where) and where not in taken:
             shape = seen.shapes[where][1:]
-            placed[one.label] = Placed(where, f"{one.name}.pre", "pre", shape, one.call.weights)
+            placed[one.label] = Placed(where, f"{one.name}.pre", "pre", shape, one.call.weights, one.label)
     order = {one.label: number for number, one in enumerate(seen.layers)}
     return [placed[label] for label in sorted(placed, key=order.__getitem__)]
 
@@ -231,7 +276,7 @@ def _recurrent(seen: Pass) -> list[Placed]:
             where = Place(one.call.function, one.call.number, "in", one.call.activity or 0)
             if seen.in_rows(where):
                 shape = seen.shapes[where][1:]
-                placed.append(Placed(where, f"{one.name}.recurrent", "recurrent", shape, weights))
+                placed.append(Placed(where, f"{one.name}.recurrent", "recurrent", shape, weights, one.label))
     return placed
 
 
@@ -293,8 +338,8 @@ def _output(name: str, kind: Kind, result: object, seen: Pass) -> Placed:
             "put a rulezoo.Site there"
         )
     front = seen.in_front(result)
-    after = front[-1].call.weights if front else ()
-    return Placed(result.place, name, kind, tuple(result.tensor.shape[1:]), after)
+    after, label = (front[-1].call.weights, front[-1].label) if front else ((), repr(result.place))
+    return Placed(result.place, name, kind, tuple(result.tensor.shape[1:]), after, label)
 
 
 def _of_call(call: Call, kind: Kind, seen: Pass) -> Placed:
@@ -303,4 +348,4 @@ def _of_call(call: Call, kind: Kind, seen: Pass) -> Placed:
     where = Place(call.function, call.number, "out")
     if len(call.made) != 1:
         raise NetError(f"a site was asked for behind {word!r}, which does not return one tensor")
-    return Placed(where, name, kind, call.made[0][1:], call.weights)
+    return Placed(where, name, kind, call.made[0][1:], call.weights, repr(where))

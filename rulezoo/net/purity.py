@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,31 +23,52 @@ from rulezoo.net.errors import NetError
 Tensors = dict[str, Tensor]
 
 _OWN = frozenset(
-    {"_parameters", "_buffers", "_modules", "tap", "training", "_forward_hooks", "_forward_pre_hooks"}
-)
+    {
+        "_parameters", "_buffers", "_modules", "tap", "training", "_forward_hooks", "_forward_pre_hooks",
+        "_flat_weights", "_flat_weight_refs",  # of torch's recurrent layers: its parameters once more
+    }
+)  # fmt: skip
 
 
-@contextmanager
-def refusing_side_effects(module: nn.Module) -> Iterator[None]:
-    """See that a pass moves no generator and changes no attribute of a module.
+def refuse_side_effects(module: nn.Module, forward: Callable[[], Tensor]) -> None:
+    """See that a pass moves no generator, and changes no attribute of a module that a later pass could read.
+
+    A tensor that every pass sets before it reads it (the weight that `torch.nn.utils.weight_norm` computes, activity
+    kept to be looked at) is no memory: in its place "not a number" is put, and the next pass must not see it.
 
     Raises:
         NetError: if it does.
     """
     generators, attributes = _generators(), _attributes(module)
-    yield
+    output = forward()
     for whose, state in _generators().items():
         if not _same(state, generators.get(whose)):
             raise NetError(
                 f"the network draws from {whose} in its forward pass, so that no step could be repeated; use "
                 "torch.nn.Dropout or F.dropout, for which rulezoo draws the masks, or take the noise out"
             )
-    for name, value in _attributes(module).items():
-        if name not in attributes or not _same(value, attributes[name]):
+    after = _attributes(module)
+    changed = [name for name in after if name not in attributes or not _same(after[name], attributes[name])]
+    kept = {name: _holder(module, name) for name in changed}
+    for child, attribute in kept.values():
+        value = vars(child)[attribute]
+        if isinstance(value, Tensor) and value.is_floating_point():
+            vars(child)[attribute] = torch.full_like(value.detach(), torch.nan)
+    if not changed:
+        return
+    again = forward()
+    read = not same_values(output, again)
+    for name, (child, attribute) in kept.items():
+        if read or not isinstance(vars(child)[attribute], Tensor):
             raise NetError(
                 f"the network changes its attribute {name!r} in its forward pass; register it as a buffer "
                 "(register_buffer), which is part of what a seed's network is, or do not keep it"
             )
+
+
+def _holder(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    owner, _, attribute = name.rpartition(".")
+    return module.get_submodule(owner), attribute
 
 
 def _generators() -> dict[str, Any]:
@@ -70,19 +92,26 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     return found
 
 
-def _frozen(value: object) -> Any:  # noqa: ANN401
-    """Something that stays what the value is now."""
+def _frozen(value: object, depth: int = 4) -> Any:  # noqa: ANN401
+    """Something that stays what the value is now; what lies deeper in it than ``depth`` is not looked at."""
     if isinstance(value, Tensor):
         return "tensor", id(value), value._version
-    if isinstance(value, list | tuple | set | frozenset):
-        return type(value).__name__, tuple(_frozen(one) for one in value)
-    if isinstance(value, dict):
-        return "dict", tuple((str(key), _frozen(one)) for key, one in value.items())
     if isinstance(value, int | float | str | bytes | bool | None):
         return value
     if isinstance(value, np.ndarray):
         return "array", value.tobytes()
+    if depth and isinstance(value, list | tuple | set | frozenset | deque):
+        return type(value).__name__, tuple(_frozen(one, depth - 1) for one in value)
+    if depth and isinstance(value, dict):
+        return "dict", tuple((str(key), _frozen(one, depth - 1)) for key, one in value.items())
+    if depth and hasattr(value, "__dict__") and not isinstance(value, type | nn.Module | ModuleType):
+        return type(value).__name__, id(value), _frozen(vars(value), depth - 1)
     return type(value).__name__, id(value)
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, "not a number" included."""
+    return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _same(one: object, other: object) -> bool:
@@ -139,7 +168,7 @@ def check_pulled_outside(
         )
     except RuntimeError as error:
         if "checkpoint" not in str(error):
-            raise
+            raise NetError(f"torch cannot pull a gradient through the network: {error}") from error
         agree = False
     if not agree:
         raise NetError(

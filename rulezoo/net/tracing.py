@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from rulezoo.net import dropout
-from rulezoo.net.calls import COMPOSITE, ELEMENTWISE, MIXING, Function, Place
+from rulezoo.net.calls import COMPOSITE, ELEMENTWISE, MIXING, Function, Place, moved_statistics
 
 Node = Any  # a node of autograd's graph; torch has no public type for it
 
@@ -28,7 +29,7 @@ class Held(NamedTuple):
     Attributes:
         tensor: the tensor.
         node: where it hung in autograd's graph.
-        place: the call that made it, where it was its only result.
+        place: the call that made it, where it was its only result and nothing has been written over it since.
         at: its position among arguments; ``-1`` = inside a sequence or a keyword.
     """
 
@@ -53,6 +54,8 @@ class Call:
         weights: names of the parameters and buffers that its weight is made of; empty when it has none.
         plain: whether the weight is a parameter or buffer itself.
         parameters: names of all parameters and buffers in its arguments, a bias among them.
+        in_place: whether its result is its first argument, written over.
+        enclosed: whether it is inside of an autograd function, which pulls gradients back in its own way.
     """
 
     function: Function
@@ -65,6 +68,8 @@ class Call:
     weights: tuple[str, ...] = ()
     plain: bool = False
     parameters: tuple[str, ...] = ()
+    in_place: bool = False
+    enclosed: bool = False
 
     @property
     def input(self) -> Held | None:
@@ -91,15 +96,19 @@ class Recorder(TorchFunctionMode):
         self.x = x
         self.calls: list[Call] = []
         self.drops: list[tuple[int, ...]] = []  # shape of the mask of every call that drops out
-        self.used: set[str] = set()  # names of parameters and buffers that were an argument of a call
+        self.moved: set[str] = set()  # names of running statistics that a call moved
         self.opened: set[Function] = set()  # composite functions whose inner calls are recorded
         self.counts: Counter[Function] = Counter()
-        self.producer: dict[
-            int, Place
-        ] = {}  # id of a tensor → the call that made it, where it is its only result
+        # id of a tensor → the call that made it, where it is its only result, and the tensor's version right after it
+        self.producer: dict[int, tuple[Place, int]] = {}
         self._named = {id(t): name for name, t in named.items()}
         self._roots: dict[int, frozenset[str]] = {i: frozenset({n}) for i, n in self._named.items()}
         self._activity = {id(x)}
+        self._read: set[int] = set()  # ids of the arguments of all calls
+        self._weights: list[Tensor] = list(named.values())  # and what is made of them alone
+        self._inside: dict[
+            int, int
+        ] = {}  # id of what a call inside of an autograd function made → position of the call
         self._alive: list[Any] = [x]  # or the id of a tensor could be given to another
         self._module = module
 
@@ -118,7 +127,10 @@ class Recorder(TorchFunctionMode):
         if dropout.drops(func, args, kwargs):
             self.drops.append(dropout.mask_shape(func, args, kwargs))
         given = tuple(self.held(t, at) for at, t in _tensors(args, kwargs))
-        self.used |= {self._named[id(one.tensor)] for one in given if id(one.tensor) in self._named}
+        self._read |= {id(one.tensor) for one in given}
+        self.moved |= {
+            self._named[id(t)] for t in moved_statistics(func, args, kwargs) if id(t) in self._named
+        }
         number = self.counts[func]
         self.counts[func] += 1
         result = self.carry_out(func, args, kwargs, number, given)
@@ -126,6 +138,17 @@ class Recorder(TorchFunctionMode):
         if made:
             self._note(func, number, given, result, made)
         return result
+
+    def unseen(self, output: Tensor) -> set[str]:
+        """Names of what the output depends on by a function that was not seen, a kernel of someone's own, say."""
+        nodes = set(nodes_behind(output.grad_fn))
+        leaves = {id(node.variable) for node in nodes if hasattr(node, "variable")}
+        return {
+            name
+            for tensor in self._weights
+            if id(tensor) not in self._read and (id(tensor) in leaves or tensor.grad_fn in nodes)
+            for name in self._roots[id(tensor)]
+        }
 
     def carry_out(
         self,
@@ -140,7 +163,11 @@ class Recorder(TorchFunctionMode):
 
     def held(self, tensor: Tensor, at: int = -1) -> Held:
         """A tensor as it is now."""
-        return Held(tensor, tensor.grad_fn, self.producer.get(id(tensor)), at)
+        number = self._inside.pop(id(tensor), None) if tensor.grad_fn is not None else None
+        if number is not None:
+            self.calls[number] = replace(self.calls[number], nodes=(tensor.grad_fn,), enclosed=True)
+        place, version = self.producer.get(id(tensor), (None, 0))
+        return Held(tensor, tensor.grad_fn, place if version == tensor._version else None, at)
 
     def _note(
         self,
@@ -151,17 +178,20 @@ class Recorder(TorchFunctionMode):
         made: list[Tensor],
     ) -> None:
         roots, active = self._sides(func, given)
-        self.calls.append(self._call(func, number, given, made))
+        self.calls.append(self._call(func, number, given, made, result))
         self._alive.append((given, result))
+        if isinstance(result, Tensor) and not torch.is_grad_enabled():
+            self._inside[id(result)] = len(self.calls) - 1
         for tensor in made:
             if id(tensor) in self._named:
                 continue  # e.g. a buffer that is written to
-            if tensor is result:
-                self.producer[id(tensor)] = Place(func, number, "out")
+            if tensor is result and torch.is_grad_enabled():
+                self.producer[id(tensor)] = Place(func, number, "out"), tensor._version
             if active:
                 self._activity.add(id(tensor))
             elif roots:
                 self._roots[id(tensor)] = frozenset(self._names(roots))
+                self._weights.append(tensor)
 
     def _sides(self, func: Function, given: tuple[Held, ...]) -> tuple[list[Tensor], list[int]]:
         """What a call is given that is made of parameters alone, and the positions of what holds activity."""
@@ -171,10 +201,20 @@ class Recorder(TorchFunctionMode):
             active = [one.at for one in given if self._roots.get(id(one.tensor)) is None]
         return roots, active
 
-    def _call(self, func: Function, number: int, given: tuple[Held, ...], made: Sequence[Tensor]) -> Call:
+    def _call(
+        self,
+        func: Function,
+        number: int,
+        given: tuple[Held, ...],
+        made: Sequence[Tensor],
+        result: object = None,
+    ) -> Call:
         roots, active = self._sides(func, given)
         nodes = tuple(t.grad_fn for t in made if t.grad_fn is not None)
-        call = Call(func, number, given, nodes, tuple(tuple(t.shape) for t in made), self._module())
+        call = Call(
+            func, number, given, nodes, tuple(tuple(t.shape) for t in made), self._module(),
+            in_place=bool(given) and given[0].tensor is result,
+        )  # fmt: skip
         if not roots or func in ELEMENTWISE or not active or active[0] < 0:
             return call
         matrices = [t for t in roots if t.ndim > 1]
@@ -208,6 +248,19 @@ class Graph:
     def __init__(self, labels: Mapping[Node, str]) -> None:
         self.labels = dict(labels)
 
+    def passes_by(self, start: Node | None, label: str, end: Node) -> bool:
+        """Whether a way back from one node to another meets no node of that label."""
+        seen, stack = set(), [start]
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen or self.labels.get(node) == label:
+                continue
+            if node is end:
+                return True
+            seen.add(node)
+            stack.extend(following for following, _ in node.next_functions)
+        return False
+
     def behind(self, start: Node | None, through: Callable[[str], bool] = lambda label: False) -> list[str]:
         """The labels that are met first on the way back from a node, in no order; the node's own counts.
 
@@ -229,17 +282,21 @@ class Graph:
         return sorted(found)
 
 
-def leaves_behind(start: Node | None) -> Iterator[Tensor]:
-    """The leaves of autograd's graph that a node depends on."""
+def nodes_behind(start: Node | None) -> Iterator[Node]:
+    """A node of autograd's graph, and all that it depends on."""
     seen, stack = set(), [start]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
+        yield node
         stack.extend(following for following, _ in node.next_functions)
+
+
+def leaves_behind(start: Node | None) -> Iterator[Tensor]:
+    """The leaves of autograd's graph that a node depends on."""
+    return (node.variable for node in nodes_behind(start) if hasattr(node, "variable"))
 
 
 @contextmanager

@@ -295,9 +295,9 @@ class Run:
 def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first: Batch) -> int | None:
     """How many layers in series the rule's errors travel through, on a few examples of the first batch."""
     few = Batch(first.x[0][:_FEW], first.y[0][:_FEW])
-    params, _ = trainer.of(0)
+    params, state = trainer.of(0)
     try:
-        found = travel(rule, trainer.network(0, len(few.x)), loss, params, few, steps=_LOOKED_AT)
+        found = travel(rule, trainer.network(0, len(few.x)), loss, params, few, state=state, steps=_LOOKED_AT)
     except Exception:  # noqa: BLE001  what cannot be measured is no reason not to train; the training will tell
         return None
     return found.depth or None
