@@ -28,7 +28,17 @@ PRODUCTS = frozenset(
     {torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__, Tensor.__rmatmul__}
 )
 
-MIXING = LINEAR | PRODUCTS | frozenset(CONVOLUTIONS)
+MIXING = (
+    LINEAR | PRODUCTS | frozenset(CONVOLUTIONS)
+    | {torch.mv, Tensor.mv, torch.dot, Tensor.dot, torch.inner, torch.einsum, torch.tensordot, torch.bmm, Tensor.bmm}
+)  # fmt: skip
+
+MULTIPLYING = frozenset(
+    {
+        torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__, torch.div, Tensor.div,
+        Tensor.__truediv__, Tensor.__rtruediv__, torch.addcmul,
+    }
+)  # fmt: skip
 
 ACTIVATIONS = frozenset(
     {
@@ -46,7 +56,7 @@ ELEMENTWISE = frozenset(
         F.batch_norm, torch.batch_norm, F.layer_norm, torch.layer_norm, F.group_norm, torch.group_norm,
         F.instance_norm, torch.instance_norm, F.rms_norm, F.prelu, torch.prelu,
         torch.cat, torch.concat, torch.stack, torch.where, Tensor.where, torch.maximum, torch.minimum, torch.lerp,
-        torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.addcmul, torch.addcdiv,
+        torch.add, torch.sub, torch.mul, torch.multiply, Tensor.multiply, torch.div, torch.pow, torch.addcmul, torch.addcdiv,
         Tensor.add, Tensor.add_, Tensor.sub, Tensor.sub_, Tensor.mul, Tensor.mul_, Tensor.div, Tensor.div_,
         Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.__sub__, Tensor.__rsub__, Tensor.__isub__,
         Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__, Tensor.__truediv__, Tensor.__rtruediv__,

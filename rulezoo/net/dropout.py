@@ -62,7 +62,12 @@ def apply(
     if func is _ATTENTION:
         return _attend(u, **_attention(*args, **kwargs))
     x, p, _ = _given(*args, **kwargs)
-    kept = (u >= p).to(x.dtype)
+    dropped = _dropped(func, x, p, (u >= p).to(x.dtype))
+    in_place = kwargs.get("inplace", args[3] if len(args) > 3 else False)
+    return x.copy_(dropped) if in_place else dropped
+
+
+def _dropped(func: Callable[..., Any], x: Tensor, p: float, kept: Tensor) -> Tensor:
     if func in _ALPHA:
         scale = 0.0 if p == 1 else ((1 - p) * (1 + p * _SELU**2)) ** -0.5
         return (x * kept + _SELU * (1 - kept)) * scale - scale * _SELU * p

@@ -138,7 +138,7 @@ def depths(calls: Sequence[LayerCall], graph: Graph) -> dict[str, int]:
     """Label of a layer → layers in series up to it; where the graph has sites as labels, up to it in its block."""
     depth: dict[str, int] = {}
     for one in calls:
-        before = graph.behind(one.call.start)
+        before = graph.behind(one.call.sources)
         depth[one.label] = 1 + max((depth.get(label, 0) for label in before), default=0)
     return depth
 
@@ -173,7 +173,7 @@ def read_layers(
     groups: dict[tuple[str, ...], list[tuple[LayerCall, Use]]] = {}
     names = {id(t): n for n, t in named.items() if n in trainable}
     for one in calls:
-        start = one.call.start
+        start = one.call.sources
         before = graph.behind(start, lambda label: label not in labels and label not in post)
         depth[one.label] = 1 + max((depth.get(label, 0) for label in before), default=0)
         use = Use(
@@ -181,7 +181,9 @@ def read_layers(
             pre=tuple(key for key in visits if one.label in behind["pre"].get(key, ())),
             post=tuple(key for key in visits if one.label in behind["post"].get(key, ())),
             depth=depth[one.label],
-            passes_error=any(id(leaf) in names for leaf in leaves_behind(start)),
+            # Within a recurrent layer of torch an error travels from step to step.
+            passes_error=one.operation == "recurrent"
+            or any(id(leaf) in names for leaf in leaves_behind(*start)),
         )
         groups.setdefault(one.call.weights, []).append((one, use))
     return tuple(_layer(weights, members, trainable) for weights, members in groups.items())

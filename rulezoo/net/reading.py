@@ -99,6 +99,11 @@ class Reading:
             entered = x._version
             with recorder, _naming_written_parameters():
                 output = call_with(self.module, held, net._aliases, x)
+        if recorder.transformed:
+            raise NetError(
+                "the network uses torch.func (vmap, grad, …) in its forward pass, inside of which layers cannot be seen; "
+                "write it with operations on whole batches"
+            )
         net._copies_input = x._version != entered
         moved = recorder.moved | {
             n for n, t in held.items() if (id(t), t._version) != versions[n] or not same_values(t, values[n])
@@ -183,7 +188,8 @@ class Reading:
             site = self._site(key)
             visits[key] = Visit(site.site, site.kind, tuple(activity.shape[1:]), activity.dtype)
             at[key] = activity.grad_fn
-            passed = activity.clone()
+            # A copy of an expanded tensor would no longer show that it was.
+            passed = activity.expand_as(activity) if 0 in activity.stride() else activity.clone()
             if passed.grad_fn is not None:
                 labels[passed.grad_fn] = key
             copies[key] = passed, passed._version

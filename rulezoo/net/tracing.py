@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from rulezoo.net import dropout
-from rulezoo.net.calls import COMPOSITE, ELEMENTWISE, MIXING, Function, Place, moved_statistics
+from rulezoo.net.calls import COMPOSITE, ELEMENTWISE, MIXING, MULTIPLYING, Function, Place, moved_statistics
 
 Node = Any  # a node of autograd's graph; torch has no public type for it
 
@@ -54,6 +54,7 @@ class Call:
         weights: names of the parameters and buffers that its weight is made of; empty when it has none.
         plain: whether the weight is a parameter or buffer itself.
         parameters: names of all parameters and buffers in its arguments, a bias among them.
+        sources: where all of its arguments that are not made of weights alone come from.
         in_place: whether its result is its first argument, written over.
         enclosed: whether it is inside of an autograd function, which pulls gradients back in its own way.
     """
@@ -68,6 +69,7 @@ class Call:
     weights: tuple[str, ...] = ()
     plain: bool = False
     parameters: tuple[str, ...] = ()
+    sources: tuple[Node, ...] = ()
     in_place: bool = False
     enclosed: bool = False
 
@@ -97,6 +99,7 @@ class Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.drops: list[tuple[int, ...]] = []  # shape of the mask of every call that drops out
         self.moved: set[str] = set()  # names of running statistics that a call moved
+        self.transformed = False  # whether a call was inside of a transform of torch.func
         self.opened: set[Function] = set()  # composite functions whose inner calls are recorded
         self.counts: Counter[Function] = Counter()
         # id of a tensor → the call that made it, where it is its only result, and the tensor's version right after it
@@ -120,6 +123,7 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
+        self.transformed |= torch._C._functorch.peek_interpreter_stack() is not None
         if func in COMPOSITE:
             self.opened.add(func)
             with self:
@@ -213,11 +217,14 @@ class Recorder(TorchFunctionMode):
         nodes = tuple(t.grad_fn for t in made if t.grad_fn is not None)
         call = Call(
             func, number, given, nodes, tuple(tuple(t.shape) for t in made), self._module(),
+            sources=tuple(one.node for one in given if one.node is not None and not self._is_weight(one.tensor)),
             in_place=bool(given) and given[0].tensor is result,
         )  # fmt: skip
-        if not roots or func in ELEMENTWISE or not active or active[0] < 0:
+        if not roots or not active or active[0] < 0:
             return call
-        matrices = [t for t in roots if t.ndim > 1]
+        if func in ELEMENTWISE and not (func in MULTIPLYING and _spreads(given, active[0], made)):
+            return call
+        matrices = [t for t in roots if t.ndim > 1] or (roots if func in MIXING | MULTIPLYING else [])
         return replace(
             call,
             activity=active[0],
@@ -226,8 +233,18 @@ class Recorder(TorchFunctionMode):
             parameters=self._names(roots),
         )
 
+    def _is_weight(self, tensor: Tensor) -> bool:
+        return id(tensor) not in self._activity and bool(self._roots.get(id(tensor)))
+
     def _names(self, tensors: Sequence[Tensor]) -> tuple[str, ...]:
         return tuple(sorted({name for t in tensors for name in self._roots[id(t)]}))
+
+
+def _spreads(given: Sequence[Held], at: int, made: Sequence[Tensor]) -> bool:
+    """Whether a product makes several numbers of one of activity: it is the first half of a weighted sum."""
+    x = next(one.tensor for one in given if one.at == at)
+    repeated = any(size > 1 and stride == 0 for size, stride in zip(x.shape, x.stride(), strict=True))
+    return repeated or any(t.numel() > x.numel() for t in made)
 
 
 def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[int, Tensor], ...]:
@@ -261,14 +278,16 @@ class Graph:
             stack.extend(following for following, _ in node.next_functions)
         return False
 
-    def behind(self, start: Node | None, through: Callable[[str], bool] = lambda label: False) -> list[str]:
+    def behind(
+        self, start: Node | tuple[Node, ...] | None, through: Callable[[str], bool] = lambda label: False
+    ) -> list[str]:
         """The labels that are met first on the way back from a node, in no order; the node's own counts.
 
         Args:
-            start: where to begin.
+            start: where to begin; several nodes in a tuple.
             through: labels to pass by.
         """
-        found, seen, stack = set(), set(), [start]
+        found, seen, stack = set(), set(), list(start) if isinstance(start, tuple) else [start]
         while stack:
             node = stack.pop()
             if node is None or node in seen:
@@ -282,9 +301,9 @@ class Graph:
         return sorted(found)
 
 
-def nodes_behind(start: Node | None) -> Iterator[Node]:
-    """A node of autograd's graph, and all that it depends on."""
-    seen, stack = set(), [start]
+def nodes_behind(*start: Node | None) -> Iterator[Node]:
+    """Nodes of autograd's graph, and all that they depend on."""
+    seen, stack = set(), list(start)
     while stack:
         node = stack.pop()
         if node is None or node in seen:
@@ -294,9 +313,9 @@ def nodes_behind(start: Node | None) -> Iterator[Node]:
         stack.extend(following for following, _ in node.next_functions)
 
 
-def leaves_behind(start: Node | None) -> Iterator[Tensor]:
-    """The leaves of autograd's graph that a node depends on."""
-    return (node.variable for node in nodes_behind(start) if hasattr(node, "variable"))
+def leaves_behind(*start: Node | None) -> Iterator[Tensor]:
+    """The leaves of autograd's graph that nodes depend on."""
+    return (node.variable for node in nodes_behind(*start) if hasattr(node, "variable"))
 
 
 @contextmanager

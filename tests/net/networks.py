@@ -85,7 +85,8 @@ def given_dropout(masks: Sequence[Tensor]) -> Iterator[None]:
     def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: A002
         if not training or p == 0:
             return input
-        return torch.where(left.pop(0) >= p, input / (1 - p), torch.zeros_like(input))
+        dropped = torch.where(left.pop(0) >= p, input / (1 - p), torch.zeros_like(input))
+        return input.copy_(dropped) if inplace else dropped
 
     attention = F.scaled_dot_product_attention
 

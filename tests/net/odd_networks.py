@@ -59,6 +59,17 @@ def in_place_sum(self: nn.Module, h: Tensor) -> Tensor:
     return torch.relu(d)
 
 
+class DroppedInPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.drop, self.b = nn.Linear(5, 6), nn.Dropout(0.5, inplace=True), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        self.drop(h)
+        return self.b(h)
+
+
 def without_gradient(self: nn.Module, h: Tensor) -> Tensor:
     with torch.no_grad():
         c = torch.relu(self.c(h))
@@ -328,8 +339,8 @@ RIGHT: Mapping[str, Network] = {
             c=nn.ConvTranspose1d(2, 2, 3, padding=1),
         )
     ),
-    "bilinear": Network(
-        lambda: Hidden(lambda m, h: torch.relu(m.c(h[:, :3], h[:, 3:])), c=nn.Bilinear(3, 3, 6))
+    "bilinear": Network(  # its second input has no site of its own
+        lambda: Hidden(lambda m, h: torch.relu(m.c(h[:, :3], h[:, 3:])), c=nn.Bilinear(3, 3, 6)), depth=2
     ),
     "grouped": Network(
         lambda: Hidden(lambda m, h: torch.relu(m.c(h[..., None])).flatten(1), c=nn.Conv1d(6, 6, 1, groups=3))
@@ -365,6 +376,20 @@ RIGHT: Mapping[str, Network] = {
         lambda: Hidden(lambda m, h: torch.relu(OwnLinear.apply(h, m.w - m.w.mean())), w=weight(6, 6)),
         alone="setup_context",
     ),
+    "product and sum": Network(
+        lambda: Hidden(lambda m, h: torch.relu((h[:, None, :] * m.w).sum(-1)), w=weight(6, 6))
+    ),
+    "expanded, product and sum": Network(
+        lambda: Hidden(
+            lambda m, h: torch.relu((h.unsqueeze(1).expand(-1, 6, -1) * m.w).sum(-1)), w=weight(6, 6)
+        )
+    ),
+    "product with a vector": Network(
+        lambda: Hidden(
+            lambda m, h: torch.relu((h @ m.w)[:, None].expand(-1, 6) + m.c(h)), w=weight(6), c=L(6, 6)
+        )
+    ),
+    "dropout in place without assignment": Network(DroppedInPlace),
     "keyword defaults": Network(Keywords),
     "nested functional call": Network(Nested),
     "forward hook": Network(lambda: hooked(output=True)),
@@ -379,6 +404,10 @@ RIGHT: Mapping[str, Network] = {
 
 
 REFUSED: Mapping[str, tuple[Network, str]] = {
+    "a transform inside": (
+        Network(lambda: Hidden(lambda m, h: torch.vmap(lambda v: m.w @ v)(h), w=weight(6, 6))),
+        "uses torch.func.*operations on whole batches",
+    ),
     "keeps a list": (Network(lambda: keeps([])), "changes its attribute 'kept'.*register_buffer"),
     "keeps a deque": (
         Network(lambda: keeps(deque(maxlen=2))),
