@@ -171,3 +171,23 @@ def test_verify_says_it(compared):
     code, out, _ = command("verify", "deep", cwd=folder)
     assert code == 0, out
     assert SAID in out
+
+
+class Last(nn.Module):
+    """The last state of a recurrent layer of torch, and a read-out."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.rnn, self.readout = nn.GRU(3, 4, layers, batch_first=True), nn.Linear(4, 3)
+        self.site = Site()
+
+    def forward(self, x):
+        return self.readout(self.site(self.rnn(x)[0][:, -1]))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_recurrent_layer_of_torch_counts_once_for_each_step_of_each_layer(layers):
+    net = Net(Last(layers), torch.randn(2, 5, 3))
+    batch = Batch(torch.randn(4, 5, 3), torch.randint(3, (4,)))
+    rule = discover().make_rule("direct-feedback-alignment", {})
+    assert travel(rule, net, loss, net.init_params(), batch).depth == net.depth == 5 * layers

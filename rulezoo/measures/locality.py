@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rulezoo.credit import Loss
 from rulezoo.net import Net, Tap, Tensors
-from rulezoo.net.layers import operation_of
+from rulezoo.net.layers import in_series, operation_of
 from rulezoo.net.tracing import Held, Node, Recorder
 from rulezoo.rule import Batch, LearningRule, State
 
@@ -34,6 +34,7 @@ class Travel:
             rule without a backward pass; every visit but those that no gradient needs to pass, for backprop.
         depth: the largest number of layers in series that an error reached one through another: 1 where every layer's
             error was injected right behind it, the depth of the network for backprop; 0 where autograd came by none.
+            A recurrent layer of torch (`torch.nn.GRU`) counts once for each time step, as an error passes it so often.
     """
 
     sites: tuple[str, ...]
@@ -87,10 +88,11 @@ def travel(
 
 @dataclass(frozen=True)
 class _Mark:
-    """A mark in the graph: on either side of a site or of one use of a layer."""
+    """A mark in the graph: on either side of a site or of one use of a layer, or of several layers in one call."""
 
     side: Literal["in front of site", "behind site", "into layer", "out of layer"]
     name: str
+    layers: int = 0
 
 
 _Passed = dict[Node, _Mark]
@@ -119,8 +121,7 @@ def _depth(passed: _Passed) -> int:
             stack += waiting
             continue
         stack.pop()
-        own = passed[node].side == "out of layer"
-        depth[node] = own + max((depth[one] for one in before), default=0)
+        depth[node] = passed[node].layers + max((depth[one] for one in before), default=0)
     return max(depth.values(), default=0)
 
 
@@ -205,7 +206,7 @@ class _LayerMarks(Recorder):
         else:
             kwargs = kwargs | {"input": self._marked(kwargs["input"], into)}
         result = func(*args, **kwargs)
-        out = _Mark("out of layer", name)
+        out = _Mark("out of layer", name, in_series(call))
         if isinstance(result, Tensor):
             return self._marked(result, out)
         return tuple(self._marked(one, out) if isinstance(one, Tensor) else one for one in result)

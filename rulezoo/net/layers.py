@@ -101,6 +101,17 @@ def operation_of(call: Call) -> Operation | None:
     return "other"
 
 
+def in_series(call: Call) -> int:
+    """How many times an error passes weights within one call: 1, but for a recurrent layer of torch each step of each layer.
+
+    Counted from its input ``(batch, time, features)``, in either order, and its two matrices for each layer.
+    """
+    if call.function not in OPAQUE or call.input is None or call.rows == 0:
+        return 1
+    steps = call.input.tensor.shape[:-1].numel() // call.rows
+    return max(1, steps) * max(1, len(call.weights) // 2)
+
+
 def _with_matrix(call: Call) -> bool:
     """Whether rows of activity stand in front of a matrix."""
     if len(call.arguments) != 2:
@@ -139,7 +150,7 @@ def depths(calls: Sequence[LayerCall], graph: Graph) -> dict[str, int]:
     depth: dict[str, int] = {}
     for one in calls:
         before = graph.behind(one.call.sources)
-        depth[one.label] = 1 + max((depth.get(label, 0) for label in before), default=0)
+        depth[one.label] = in_series(one.call) + max((depth.get(label, 0) for label in before), default=0)
     return depth
 
 
@@ -175,7 +186,7 @@ def read_layers(
     for one in calls:
         start = one.call.sources
         before = graph.behind(start, lambda label: label not in labels and label not in post)
-        depth[one.label] = 1 + max((depth.get(label, 0) for label in before), default=0)
+        depth[one.label] = in_series(one.call) + max((depth.get(label, 0) for label in before), default=0)
         use = Use(
             fed_by=tuple(label for label in graph.behind(start, lambda _: False) if label in visits),
             pre=tuple(key for key in visits if one.label in behind["pre"].get(key, ())),

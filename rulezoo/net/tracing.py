@@ -57,6 +57,7 @@ class Call:
         sources: where all of its arguments that are not made of weights alone come from.
         in_place: whether its result is its first argument, written over.
         enclosed: whether it is inside of an autograd function, which pulls gradients back in its own way.
+        rows: examples in the pass.
     """
 
     function: Function
@@ -72,6 +73,7 @@ class Call:
     sources: tuple[Node, ...] = ()
     in_place: bool = False
     enclosed: bool = False
+    rows: int = 0
 
     @property
     def input(self) -> Held | None:
@@ -218,7 +220,7 @@ class Recorder(TorchFunctionMode):
         call = Call(
             func, number, given, nodes, tuple(tuple(t.shape) for t in made), self._module(),
             sources=tuple(one.node for one in given if one.node is not None and not self._is_weight(one.tensor)),
-            in_place=bool(given) and given[0].tensor is result,
+            in_place=bool(given) and given[0].tensor is result, rows=len(self.x),
         )  # fmt: skip
         if not roots or not active or active[0] < 0:
             return call

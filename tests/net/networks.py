@@ -424,6 +424,6 @@ NETWORKS: Mapping[str, Network] = {
     "running-mean": Network(RunningMean),
     "one-number": Network(OneNumber),
     "bfloat16": Network(FunctionalMLP, dtype=torch.bfloat16),
-    "gru": Network(lambda: LastState(nn.GRU), (4, 3)),
-    "lstm": Network(lambda: LastState(nn.LSTM), (4, 3)),
+    "gru": Network(lambda: LastState(nn.GRU), (4, 3), depth=4),  # once for each time step
+    "lstm": Network(lambda: LastState(nn.LSTM), (4, 3), depth=4),
 }
