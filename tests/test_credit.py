@@ -441,6 +441,84 @@ def test_layers_called_by_keyword_are_found():
     assert not torch.allclose(grads["a"], true["a"])
 
 
+CONVOLUTIONS = {"conv1d": (F.conv1d, 1), "conv2d": (F.conv2d, 2), "conv3d": (F.conv3d, 3)}
+CALLS = {  # groups, and how a network calls a convolution with an input, a weight and, perhaps, a bias
+    "input and weight alone": (1, lambda conv, x, w, b: conv(x, w)),
+    "by keyword": (1, lambda conv, x, w, b: conv(input=x, weight=w)),
+    "weight by keyword": (1, lambda conv, x, w, b: conv(x, weight=w)),
+    "no bias": (1, lambda conv, x, w, b: conv(x, w, None)),
+    "bias": (1, lambda conv, x, w, b: conv(x, w, b)),
+    "bias by keyword": (1, lambda conv, x, w, b: conv(x, bias=b, weight=w)),
+    "stride": (1, lambda conv, x, w, b: conv(x, w, b, 2)),
+    "stride by keyword": (1, lambda conv, x, w, b: conv(x, w, stride=2)),
+    "padding by keyword": (1, lambda conv, x, w, b: conv(x, w, padding=1)),
+    "dilation by keyword": (1, lambda conv, x, w, b: conv(x, w, dilation=2)),
+    "groups by keyword": (2, lambda conv, x, w, b: conv(x, w, groups=2)),
+    "same": (1, lambda conv, x, w, b: conv(x, w, padding="same")),
+    "same by position": (1, lambda conv, x, w, b: conv(x, w, b, 1, "same")),
+    "same, dilated": (1, lambda conv, x, w, b: conv(x, w, padding="same", dilation=3)),
+    "valid": (1, lambda conv, x, w, b: conv(x, w, padding="valid")),
+    "all by position": (2, lambda conv, x, w, b: conv(x, w, b, 2, 1, 2, 2)),
+    "all by keyword": (
+        2,
+        lambda conv, x, w, b: conv(groups=2, padding=1, stride=2, bias=b, weight=w, input=x),
+    ),
+}
+
+
+class Called(nn.Module):
+    """A linear layer along the last dimension and a tanh, and behind it a convolution that is called as a function."""
+
+    def __init__(self, convolve, weight):
+        super().__init__()
+        self.convolve = convolve
+        self.first = nn.Linear(weight.shape[-1] + 4, weight.shape[-1] + 4).double()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.randn(len(weight)).double())
+
+    def forward(self, x):
+        return self.convolve(torch.tanh(self.first(x)), self.weight, self.bias).flatten(1)
+
+
+@pytest.fixture(params=CALLS)
+def called(request):
+    return CALLS[request.param]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's hint about even kernels
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize(("conv", "dims"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_however_a_convolution_is_called_the_error_goes_through_the_feedback_weight(
+    called, conv, dims, kernel
+):
+    """Defaults are torch's: the twin makes the same call with B in W's place, and autograd pulls the error back."""
+    groups, call = called
+    torch.manual_seed(0)
+    weight = torch.randn(6, 4 // groups, *[kernel] * dims, dtype=torch.float64)
+    x = torch.randn(3, 4, *[kernel + 4] * dims, dtype=torch.float64)
+    net = Net(Called(lambda h, w, b: call(conv, h, w, b), weight), x)
+    params = net.init_params()
+    feedback = random_like(params, ["weight"])
+    assert "weight" in credit.feedback_layers(net, params)
+
+    grads, _ = credit.through_feedback(net, squares, params, feedback, x, x)
+    (seen,) = credit.layer_inputs(net, params, x, ["weight"]).values()
+
+    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+    hidden = torch.tanh(F.linear(x, leaves["first.weight"], leaves["first.bias"]))
+    below = hidden.detach().requires_grad_()
+    output = call(conv, below, leaves["weight"], leaves["bias"])
+    error = 2 * output.detach() / len(x)
+    (delta,) = torch.autograd.grad(call(conv, below, feedback["weight"], leaves["bias"]), below, error)
+    squares(output.flatten(1), x).mean().backward(inputs=[leaves["weight"], leaves["bias"]])
+    hidden.backward(delta, inputs=[leaves["first.weight"], leaves["first.bias"]])
+    assert_equal(grads, {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in leaves.items()})
+
+    filters = params["weight"].flatten(1).unflatten(0, (groups, -1))
+    response = torch.einsum("bgpi,gfi->bgfp", seen.unflatten(0, (len(x), groups, -1)), filters)
+    without_bias = call(conv, hidden, params["weight"], torch.zeros_like(params["bias"]))
+    torch.testing.assert_close(response.flatten(1), without_bias.detach().flatten(1), rtol=RTOL, atol=1e-12)
+
+
 def test_weights_of_other_layers_are_no_feedback_layers():
     class Embedded(nn.Module):
         def __init__(self):

@@ -135,6 +135,31 @@ def test_float32_keeps_orthogonality_where_variances_differ_by_a_million():
     assert (aligned(basis[:, above_rounding].double(), right[:, above_rounding]) > 0.99).all()
 
 
+@pytest.mark.parametrize(("samples", "units"), [(8, 16), (16, 8)], ids=["fewer samples than units", "more"])
+def test_the_eigenvectors_of_float32_activity_are_found_in_double(samples, units):
+    """Variances 1e6 : 9 : 4, in directions that are known, of activity whose products are exact in float32.
+
+    The two small eigenvalues lie 5e-6 of the largest apart. An eigendecomposition in float32, which errs by a few 1e-7
+    of the largest, would turn their directions by some percent; what rounding to float32 leaves is 1e-6.
+    """
+    left, right = hadamard(samples)[:, 1:4], hadamard(units)[:, 1:4]
+    rows = left @ torch.diag(torch.tensor([1000.0, 3.0, 2.0], dtype=torch.float64)) @ right.T
+
+    for centred in (True, False):  # the mean is zero
+        basis = manifold.principal_basis(rows.float(), 3, centred=centred)
+
+        cosines = basis.double().T @ right / units**0.5
+        torch.testing.assert_close(cosines.abs(), torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+def hadamard(size):
+    """An orthogonal matrix of ones and minus ones; the first column is all ones."""
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < size:
+        matrix = torch.kron(torch.tensor([[1, 1], [1, -1]], dtype=torch.float64), matrix)
+    return matrix
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_vmap_is_the_loop(shape):
     rows = torch.stack([activity(*shape, seed=seed) for seed in range(3)])

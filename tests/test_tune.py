@@ -408,6 +408,30 @@ def test_the_bar_is_the_lower_quartile_of_what_was_seen_after_half_of_the_epochs
     assert oracle.bars == [(2, None)] * 4 + [(2, pytest.approx(halves[0] / 4 + 3 * halves[1] / 4))]
 
 
+@pytest.mark.parametrize(
+    ("halves", "bar"),
+    [
+        ([], None),
+        ([0.8], None),
+        ([None, 0.8, None, None], None),
+        ([0.8, 0.4], 0.5),  # a quarter of the way from the lower to the higher
+        ([None, 0.8, None, 0.4], 0.5),
+        ([0.8, 0.4, 0.6], 0.5),
+    ],
+)
+def test_two_trials_that_came_as_far_are_enough_for_a_bar(halves, bar):
+    """Others of the round may have failed before they had a score."""
+    (cell,) = cells()
+    done = tuple(
+        (cell, Tried(set={}, runs=[], status="killed" if half is None else "ok", halfway=half))
+        for half in halves
+    )
+    one = study.Study(cell, done)
+    assert one.bar == (None if bar is None else pytest.approx(bar))
+    (trial,) = {proposed.trial for proposed in one.next_round(discover(), len(done) + 1)}
+    assert trial == Trial(after=2, bar=one.bar)
+
+
 def test_a_trial_that_was_given_up_counts_as_one_but_does_not_win(store):
     tried = []
 

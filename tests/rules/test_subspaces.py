@@ -1,9 +1,12 @@
 """Where a site is perturbed, and the automatic rank. Float64; J is a fixed matrix, so that responses are linear."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
-from rulezoo import OptionError
+from rulezoo import Batch, Net, OptionError, Site
 from rulezoo.measures import theory
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
 from rulezoo_plugins.subspaces import (
@@ -169,6 +172,14 @@ def test_until_every_band_is_heard_the_usual_course_is_taken(k, rank, isotropic)
     assert (int(columns.sum()), int(everywhere)) == (rank, isotropic)
 
 
+def test_where_both_are_worth_the_same_the_units_are_perturbed(basis):
+    """Four units vary and four directions hold all of the energy; explorers everywhere then tell of J, too."""
+    known = unknown(basis)
+    known[0], known[1] = torch.tensor([1.0, 0.0, 0.0, 1.0]), 1.0
+    columns, isotropic = best_rank(known, basis, torch.tensor(4.0), 8.0, 8.0)
+    assert (int(columns.sum()), int(isotropic)) == (4, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "memory"), [({}, 100), ({"refresh": 10}, 19), ({"every": 5}, 20), ({"rate": 0.01}, 199)]
 )
@@ -177,20 +188,112 @@ def test_the_budget_is_what_is_heard_while_a_manifold_stays_or_while_the_average
     assert ManifoldNoiseCorrelation(rank="auto", **options)._memory == pytest.approx(memory)
 
 
-@pytest.mark.parametrize(("rows", "per_round"), [(1, 16), (2, 16), (3, 16), (4, 4), (8, 4), (40, 4)])
-def test_a_quarter_explores_and_every_band_and_everywhere_has_its_turn(rows, per_round):
+BUDGETS = [  # rows of a site × updates, all of them where the units are perturbed, three quarters in the manifold
+    ({}, 450, 600),  # 12 examples shared by 2 sites × 100 steps to the next manifold
+    ({"perturbations": 2}, 150, 200),
+    ({"perturbations": 8, "refresh": 10}, 114, 152),  # × (2 - 0.1)/0.1 updates that the average remembers
+    ({"perturbations": 4, "every": 5}, 60, 80),  # × 100/5 updates to the next manifold
+    ({"perturbations": 1, "rate": 0.01}, 149.25, 199),  # × (2 - 0.01)/0.01
+]
+NEAR = 0.02  # how far from the budget at which two choices are worth the same, as a fraction
+
+
+@pytest.mark.parametrize(("options", "inside", "outside"), BUDGETS)
+@pytest.mark.parametrize("more", [True, False])
+def test_the_rank_is_chosen_for_the_budget_by_its_definition(options, inside, outside, more):
+    """Half of the energy in 4 directions, α in 8 or more: (1 + 9/K)/α = (1 + 5/K)/0.5 at the K that is asked for."""
+    rule = ManifoldNoiseCorrelation(rank="auto", **options)
+    even = inside * (1 - NEAR if more else 1 + NEAR)
+    share = 0.5 * (1 + 9 / even) / (1 + 5 / even)
+    space = chosen(rule, [0.5, share - 0.5, 0, 0, 1])
+    assert int(space.columns.sum()) == (8 if more else 4)
+
+
+@pytest.mark.parametrize(("options", "inside", "outside"), BUDGETS)
+@pytest.mark.parametrize("more", [True, False])
+def test_all_units_are_perturbed_for_the_budget_by_its_definition(options, inside, outside, more):
+    """The share α in 4 directions and none in the others: α/(1 + 5/K) = 1/(1 + 25/K'), each with its own budget."""
+    rule = ManifoldNoiseCorrelation(rank="auto", **options)
+    even = outside * (1 - NEAR if more else 1 + NEAR)
+    share = (1 + 5 / inside) / (1 + (UNITS + 1) / even)
+    space = chosen(rule, [share, 0, 0, 0, 1])
+    assert int(space.columns.sum()) == 4
+    assert bool(space.isotropic) == more
+
+
+def chosen(rule, energies):
+    """What the rule perturbs at a site of 24 units, of which it knows the energies of the bands 4, 8, 16, 24, and all."""
+    batch = Batch(randn(12, 5), torch.arange(12) % OUTPUTS)
+    layers = [nn.Linear(5, UNITS), nn.Tanh(), Site(), nn.Linear(UNITS, UNITS), nn.Tanh(), Site()]
+    net = Net(nn.Sequential(*layers, nn.Linear(UNITS, OUTPUTS)).double(), batch.x)
+    gen = torch.Generator().manual_seed(0)
+    state = rule.init(net, net.init_params(), batch, gen)
+    known = torch.stack([torch.tensor(energies), torch.ones(5)]).to(state.buffers["energy.2"])
+    state = replace(state, buffers=state.buffers | {"energy.2": known})
+    rows = len(rule.noise(net, state, batch, gen, 0)["2"])
+    return rule.subspace(net, state, "2", rows, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "exploring"),
+    [(1, [1, 0, 0, 0]), (2, [2, 0, 0, 0]), (3, [3, 0, 0, 0]), (4, [1] * 4), (8, [2] * 4), (40, [10] * 4)],
+)
+def test_a_quarter_explores_and_every_band_and_everywhere_has_its_turn(rows, exploring):
+    """Of the examples of each update; where they are too few for that, of the updates."""
     rule = ManifoldNoiseCorrelation(rank="auto")
     rounds = [rule._explorers(rows, t, bands=3) for t in range(16 * 2 * 3)]
+    assert [e.count for e in rounds] == exploring * (len(rounds) // 4)
     assert sum(e.count for e in rounds) / (rows * len(rounds)) == pytest.approx(0.25)
     assert {e.band for e in rounds if e.in_band} == {0, 1, 2}
     assert any(e.everywhere for e in rounds)
 
 
-def test_where_all_explore_the_feedback_is_left_alone_unless_they_explore_everywhere(basis):
+def test_the_feedback_is_left_alone_where_all_explore_unless_they_explore_everywhere(basis):
+    assert hedged(basis, explorers=Explorers(0, 2, 1), rows=3).told == 1
     everyone = Explorers(0, 3, 1)
     assert hedged(basis, explorers=everyone, rows=3).told == 0
     assert hedged(basis, explorers=Explorers(1, 2, 1), rows=3, isotropic=1.0).told == 1
     assert hedged(basis, explorers=everyone, rows=3, isotropic=1.0).told == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("everywhere", [0, 1])
+@pytest.mark.parametrize("isotropic", [0.0, 1.0])
+@pytest.mark.parametrize("estimator", ["correlation", "least-squares"])
+def test_where_all_explore_the_estimate_is_finite(basis, jacobian, rows, everywhere, isotropic, estimator):
+    """Also where no weight is given to it: zero times NaN is NaN."""
+    space = hedged(
+        basis, isotropic=isotropic, explorers=Explorers(everywhere, rows - everywhere, 1), rows=rows
+    )
+    z = randn(rows, UNITS + COLUMNS, seed=4)
+    estimate = space.jacobian(z, space.perturbation(z, ENERGY) @ jacobian.T, ENERGY, estimator)
+    assert estimate.shape == jacobian.shape
+    assert estimate.isfinite().all()
+
+
+@pytest.mark.parametrize("perturbations", [1, 2, 3])
+@pytest.mark.parametrize("estimator", ["correlation", "least-squares"])
+def test_with_few_perturbations_the_feedback_stays_finite_and_rests_while_all_explore_bands(
+    mlp, perturbations, estimator
+):
+    """64 updates: 16 of them explore, and each band (of at most 2) and all units have several turns among these."""
+    rule = ManifoldNoiseCorrelation(rank="auto", perturbations=perturbations, estimator=estimator)
+    batch, params = mlp.batch(), mlp.params()
+    gen = torch.Generator().manual_seed(0)
+    state = rule.init(mlp.net, params, batch, gen)
+    rested = set()
+    for t in range(64):
+        noise = rule.noise(mlp.net, state, batch, gen, t)
+        after = rule.step(mlp.net, mlp.task.loss, params, state, batch, noise, t).state
+        assert all(buffer.isfinite().all() for buffer in after.buffers.values()), f"step {t}"
+        for key in mlp.net.keys("post"):
+            space = rule.subspace(mlp.net, state, key, perturbations, t)
+            heard = t % 4 != 0 or (space.isotropic and space.explorers.everywhere)
+            same = torch.equal(after.buffers[f"feedback.{key}"], state.buffers[f"feedback.{key}"])
+            assert same == (not heard), f"step {t}"
+            rested.add(same)
+        state = after
+    assert rested == {True, False}
 
 
 def test_an_automatic_rank_cannot_listen_to_all_sites_at_once():
