@@ -319,7 +319,7 @@ def test_every_rule_has_as_many_trials_and_the_default_is_the_first(store):
         assert one.trials[0].set == {}
         assert all("lr" in trial.set for trial in one.trials[1:])
         assert one.ruleset == "tuned-6"
-        assert one.best == max(range(6), key=lambda k: one.trials[k].validation)
+        assert one.best == max(range(6), key=lambda k: one.trials[k].validation or 0)
         assert one.sampler.startswith("optuna ")
     assert len(oracle.runs) == 2 * 6 * 2
     assert {asked.seed for asked in oracle.runs} == {1000, 1001} == set(tuned[0].seeds)
@@ -443,6 +443,34 @@ def test_a_trial_that_was_given_up_counts_as_one_but_does_not_win(store):
     assert [trial.status for trial in tuned.trials] == ["ok"] * 4 + ["pruned"] * 2
     assert tuned.best == 0
     assert tuned.trials[4].halfway == 0.5
+
+
+def test_what_was_given_up_by_a_bar_that_is_no_longer_its_own_is_run_again(store):
+    """As after a trial was killed, another bar drawn from those that were left, and the killed one run again."""
+    tried = []
+
+    def give_up(options, seed):
+        tried.append(seed)
+        return ("pruned", 1.0) if len(tried) > 2 * ROUND else 0.5  # halfway at 0.5, above the bar of 0.25
+
+    tune(store, Oracle(give_up), 6)
+    again = Oracle(lambda options, seed: 0.5)
+    (tuned,) = tune(store, again, 6)
+    assert len(again.runs) == 2 * 2
+    assert [trial.status for trial in tuned.trials] == ["ok"] * 6
+
+
+def test_a_trial_below_its_bar_cannot_win_even_if_it_was_run_to_its_end(store):
+    tried = []
+
+    def late(options, seed):
+        tried.append(seed)
+        return 0.4 if len(tried) > 2 * ROUND else 0.8  # halfway at 0.2, below the bar of 0.4
+
+    (tuned,) = tune(store, Oracle(late), 6)
+    assert [trial.status for trial in tuned.trials] == ["ok"] * 4 + ["pruned"] * 2
+    assert [trial.validation for trial in tuned.trials[4:]] == [None, None]
+    assert tuned.best < 4
 
 
 def test_one_epoch_has_no_half(store):

@@ -4,7 +4,9 @@ Trials come in rounds of `rulezoo.tuning.sampler.ROUND`, which run side by side.
 of the rounds before, so that the same command goes on where it was stopped and a larger N goes on from a smaller one.
 The first trial is the author's default. Trials have seeds of their own and never read the test data. From the second
 round on, a trial is given up that is hopeless after half of its epochs: its score is below the lower quartile of the
-trials so far. It counts as one of the N, and so does one that fails; neither can win.
+trials so far. It counts as one of the N, and so does one that fails; neither can win. What counts is the bar that
+follows from the trials as they are now: where a trial before it was killed at the time and has been run again since, a
+trial that was given up by another bar is run to its end, and one that was not, and should have been, cannot win.
 """
 
 from __future__ import annotations
@@ -116,6 +118,7 @@ def tune(
     for done in range(0, n, ROUND):
         begin(done + 1, min(done + ROUND, n))
         rounds = [study.next_round(registry, n) for study in studies]
+        _set_aside_misjudged([cell for one in rounds for cell in one], trials)
         run(distinct(cell for one in rounds for cell in one), trials)
         studies = [
             replace(study, done=(*study.done, *((cell, tried(cell, study.cell, trials)) for cell in one)))
@@ -125,6 +128,23 @@ def tune(
     for study, one in zip(studies, tuned, strict=True):
         records.put(store, study.name, one)
     return tuned
+
+
+def _set_aside_misjudged(cells: Sequence[Cell], store: Store) -> None:
+    """Have the runs done again that were given up by a bar that is no longer theirs."""
+    for cell in cells:
+        for asked in cell.asked:
+            record = store.get(asked)
+            if record is not None and record.status == "pruned" and not _below(cell.trial, record):
+                store.set_aside(asked)
+
+
+def _below(trial: Trial | None, run: Record) -> bool:
+    """Whether a run of a trial was hopeless after half of its epochs."""
+    if trial is None or trial.bar is None:
+        return False
+    reached = _validation_after(run, trial.after)
+    return reached is not None and reached < trial.bar
 
 
 def winners(cells: Sequence[Cell], tuned: Sequence[Tuned], registry: Registry) -> list[Cell]:
@@ -171,14 +191,17 @@ def tried(trial: Cell, base: Cell, store: Store) -> Tried:
         UserError: if a run has no result.
     """
     runs = [_result(trial, store, place) for place in range(len(trial.asked))]
+    statuses: list[Status] = [
+        "pruned" if run.status == "ok" and _below(trial.trial, run) else run.status for run in runs
+    ]
     scores = [run.scores.get("validation") for run in runs]
     halves = [_validation_after(run, trial.trial.after if trial.trial else 0) for run in runs]
     resolved = trial.rule.resolved()
     return Tried(
         set={name: resolved[name] for name in trial.rule_words if name not in base.rule_words},
         runs=[asked.key for asked in trial.asked],
-        status=max((run.status for run in runs), key=_gravity),
-        validation=_mean(scores) if all(run.status == "ok" for run in runs) else None,
+        status=max(statuses, key=_gravity),
+        validation=_mean(scores) if set(statuses) == {"ok"} else None,
         halfway=_mean(halves),
     )
 
