@@ -32,13 +32,19 @@ def lines() -> Iterator[str]:
         value = getattr(rulezoo, name)
         if not inspect.ismodule(value):
             yield from _entry(name, value)
-    for module in (rulezoo.credit, rulezoo.manifold):
-        yield from _module(module, [n for n, v in vars(module).items() if _is_public(module, n, v)])
+    credit, manifold = rulezoo.credit, rulezoo.manifold
+    yield from _module(credit, [n for n in credit.__all__ if _is_defined(getattr(credit, n))])
+    yield from _module(manifold, [n for n, v in vars(manifold).items() if _is_public(manifold, n, v)])
     yield from _module(testing, testing.__all__)
 
 
 def _is_public(module: ModuleType, name: str, value: object) -> bool:
     return not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+
+
+def _is_defined(value: object) -> bool:
+    """Whether it is a class or a function, and no alias of a type."""
+    return inspect.isclass(value) or inspect.isfunction(value)
 
 
 def _module(module: ModuleType, names: list[str]) -> Iterator[str]:

@@ -27,6 +27,7 @@ HEAVY = {
 # The core's packages, and its single modules, which are what plugins are made of. Each may import what stands before it.
 LAYERS = (
     "net",
+    "credit",
     "",
     "discovery",
     "processes",
@@ -38,7 +39,7 @@ LAYERS = (
     "tuning",
     "leaderboard",
 )
-SINGLE = ("credit", "errors", "manifold", "options", "rule", "seeding", "specs", "task", "text")
+SINGLE = ("errors", "manifold", "options", "rule", "seeding", "specs", "task", "text")
 LAYERS += ("claims", "site", "testing", "scaffold", "cli")
 
 

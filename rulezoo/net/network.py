@@ -224,6 +224,25 @@ class Net:
         """The same network as it is evaluated: with running statistics, and without dropout."""
         return self.bind(self.fixed, self.statistics, training=False)
 
+    def without_moving(self) -> Net:
+        """The same network as it is bound, whose passes leave this one's statistics alone."""
+        return self.bind(self.fixed, self.statistics, self.masks, training=self.training)
+
+    def through(self, part: nn.Module) -> Net:
+        """The same network with the forward pass of another module that holds some of its modules, and their sites."""
+        bound = self.without_moving()
+        modules = dict(part.named_modules())
+        bound.module, bound._aliases = part, aliases_of(part)
+        bound._sites = {name: site for name, site in modules.items() if isinstance(site, Site)}
+        flags = self._modes.flags
+        bound._modes = Modes({child: flags[child] for child in modules.values() if child in flags})
+        return bound
+
+    @property
+    def training(self) -> bool:
+        """Whether passes are those of training: batch statistics and dropout, where the module has them."""
+        return self._training
+
     @property
     def drops(self) -> bool:
         """Whether there is dropout, so that a step needs masks."""

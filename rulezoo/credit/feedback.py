@@ -1,21 +1,10 @@
-"""The numerics of credit assignment: where the graph is cut, and what is pulled back through the pieces.
-
-Conventions. ``params``, ``sites``, ``signals`` and ``grads`` are ``dict[str, Tensor]``. The activity at a site is
-``(batch, *shape)``; an output is ``(batch, *out)``. The **error** is the gradient of the *mean* loss with respect to
-the output, so it carries the factor 1/batch, and every pull-back sums over the batch: this is the only place where a
-mean over examples is taken. A **teaching signal** of a site is what a rule puts in place of the gradient of the mean
-loss with respect to that site's activity; it has the activity's shape.
-
-With the true site gradients as signals, `cut` gives backprop; with the forward weights as feedback, `through_feedback`
-gives backprop. Both are tested to be exact in float64 on a multilayer perceptron, a convolutional network with pooling
-and a skip connection, and a recurrent network.
-"""
+"""Feedback weights: the value through W, the error through B."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,170 +12,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from rulezoo.credit.derivatives import value_and_pull
+from rulezoo.credit.passes import Loss
 from rulezoo.net import Layer, Net, Tensors
 from rulezoo.net.calls import CONVOLUTIONS, PRODUCTS
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def rows(activity: Tensor) -> Tensor:
-    """Activity, outputs or errors as ``(batch, numbers of one example)``, also where an example is one number."""
-    return activity.reshape(len(activity), -1)
-
-
-def output_error(loss: Loss, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The error at the output, and the mean loss.
-
-    Args:
-        loss: per example, ``(batch, *out), targets -> (batch,)``.
-        output: ``(batch, *out)``.
-        target: ``(batch, ...)``.
-
-    Returns:
-        The gradient of the mean loss with respect to the output, ``(batch, *out)``, in float32 or more precise; the
-        mean loss, a scalar.
-    """
-    mean, pull = _differentiated(lambda y: loss(y, target).mean(), output)
-    error: Tensor = pull(torch.ones_like(mean))[0]
-    return error.to(torch.promote_types(error.dtype, torch.float32)), mean
-
-
-def backprop(
-    net: Net, loss: Loss, params: Tensors, x: Tensor, y: Tensor, only: Collection[str] | None = None
-) -> tuple[Tensors, Tensor]:
-    """The exact gradient of the mean loss with respect to the parameters, and the mean loss.
-
-    Args:
-        net: the network.
-        loss: per example.
-        params: its parameters.
-        x: inputs, ``(batch, ...)``.
-        y: targets, ``(batch, ...)``.
-        only: names of the parameters to differentiate by; ``None`` = all. The others cost no backward pass.
-    """
-    chosen = params if only is None else {name: params[name] for name in params if name in only}
-    mean, pull = _differentiated(lambda p: loss(net.run({**params, **p}, x), y).mean(), chosen)
-    grads: Tensors = pull(torch.ones_like(mean))[0]
-    return grads, mean
-
-
-class Cut(NamedTuple):
-    """A forward pass whose graph was cut behind some sites.
-
-    Attributes:
-        output: ``(batch, *out)``.
-        sites: key → activity ``(batch, *shape)`` of every site that was cut.
-        pull: ``pull(error, signals) -> grads``: the gradient of ⟨output, error⟩ + Σ ⟨site, signal⟩ with respect to
-            the parameters; a site without a signal gets zero. No signal crosses a cut. Call it once: the graph is
-            freed.
-    """
-
-    output: Tensor
-    sites: Tensors
-    pull: Callable[[Tensor, Tensors], Tensors]
-
-
-def cut(net: Net, params: Tensors, x: Tensor, keys: Collection[str]) -> Cut:
-    """One forward pass with the graph cut behind the sites ``keys``.
-
-    Behind a cut no gradient with respect to a block's input exists, so the pull-back of a network that is cut at
-    every layer costs the weight gradients alone.
-
-    Args:
-        net: the network.
-        params: its parameters.
-        x: inputs, ``(batch, ...)``.
-        keys: visits of sites, as in ``net.visits``.
-    """
-
-    def forward(p: Tensors) -> tuple[Tensor, Tensors]:
-        sites: Tensors = {}
-
-        def tap(key: str, activity: Tensor) -> Tensor:
-            if key not in keys:
-                return activity
-            sites[key] = activity
-            return activity.detach()
-
-        output = net.run(p, x, tap)
-        return output, sites
-
-    (output, sites), vjp = _differentiated(forward, params)
-
-    def pull(error: Tensor, signals: Tensors) -> Tensors:
-        every = {
-            key: signals[key].to(site.dtype) if key in signals else torch.zeros_like(site)
-            for key, site in sites.items()
-        }
-        grads: Tensors = vjp((error.to(output.dtype), every))[0]
-        return grads
-
-    return Cut(output, sites, pull)
-
-
-def site_gradients(
-    net: Net, loss: Loss, params: Tensors, x: Tensor, y: Tensor, keys: Collection[str]
-) -> Tensors:
-    """The true gradient of the mean loss with respect to the activity at the sites ``keys``, by backprop.
-
-    Returns:
-        key → ``(batch, *shape)``. For probes and tests; a rule that calls it is backprop.
-    """
-
-    def with_offsets(offsets: Tensors) -> Tensor:
-        output = net.run(params, x, lambda key, h: h + offsets[key] if key in offsets else h)
-        return loss(output, y).mean()
-
-    zeros = {key: net.zeros(key, len(x)) for key in keys}
-    mean, pull = _differentiated(with_offsets, zeros)
-    gradients: Tensors = pull(torch.ones_like(mean))[0]
-    return gradients
-
-
-def _differentiated(function: Callable[[Any], Any], at: Any) -> tuple[Any, Callable[[Any], tuple[Any]]]:  # noqa: ANN401
-    """The value of ``function`` at a dictionary of tensors or a tensor, and its pull-back, which frees the graph.
-
-    Under vmap this is ``torch.func.vjp``. Outside of any transform it is plain autograd, which gives the same numbers
-    at a lower price: functorch wraps every tensor, and an `autograd.Function` costs it several times as much.
-    """
-    return (
-        _by_functorch(function, at)
-        if torch.compiler.is_compiling() or _transformed()
-        else _by_autograd(function, at)
-    )
-
-
-def _transformed() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None  # there is no public way to ask
-
-
-def _by_functorch(function: Callable[[Any], Any], at: Any) -> tuple[Any, Callable[[Any], tuple[Any]]]:  # noqa: ANN401
-    result = torch.func.vjp(function, at)
-    value, vjp = result[0], result[1]
-    # Left to itself it would record the backward pass too, for second derivatives: a fifth of the time of a step.
-    return value, lambda cotangents: vjp(cotangents, retain_graph=False, create_graph=False)
-
-
-def _by_autograd(function: Callable[[Any], Any], at: Any) -> tuple[Any, Callable[[Any], tuple[Any]]]:  # noqa: ANN401
-    flat, structure = tree_flatten(at)
-    leaves = [tensor.detach().requires_grad_() for tensor in flat]
-    with torch.enable_grad():
-        values, shape = tree_flatten(function(tree_unflatten(leaves, structure)))
-
-    def pull(cotangents: Any) -> tuple[Any]:  # noqa: ANN401
-        pairs = zip(values, tree_flatten(cotangents)[0], strict=True)
-        reached = [(value, cotangent) for value, cotangent in pairs if value.requires_grad]
-        if not reached:  # nothing depends on what is differentiated by
-            return (tree_unflatten([torch.zeros_like(leaf) for leaf in leaves], structure),)
-        outputs, grads = zip(*reached, strict=True)
-        found = torch.autograd.grad(outputs, leaves, grads, allow_unused=True, materialize_grads=True)
-        return (tree_unflatten(list(found), structure),)
-
-    return tree_unflatten([value.detach() for value in values], shape), pull
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Feedback weights: the value through W, the error through B
 
 
 def through_feedback(
@@ -215,8 +44,8 @@ def through_feedback(
         with _Feedback({id(every[name]): weight for name, weight in feedback.items()}, every):
             return loss(net.run(p, x), y).mean()
 
-    mean, pull = _differentiated(mean_loss, params)
-    grads: Tensors = pull(torch.ones_like(mean))[0]
+    mean, pull = value_and_pull(mean_loss, params)
+    grads: Tensors = pull(torch.ones_like(mean))
     return grads, mean
 
 

@@ -1,0 +1,473 @@
+"""Blocks on given activity, held to networks written out in float64; and derivatives of any function."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+from rulezoo import Net, Site, add_sites, credit
+from rulezoo.net import NetError
+from rulezoo.testing import tiny_net
+from rulezoo.testing.nets import TinyRNN
+
+ROUNDING = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_close(got, wanted):
+    torch.testing.assert_close(got, wanted, **ROUNDING)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Networks, and each block of them written out: name of the end → (what it is made from, the formula)
+
+
+def mlp_blocks(p, x, given):
+    return {
+        "pre1": x @ p["fc1.weight"].T + p["fc1.bias"],
+        "post1": torch.tanh(given["pre1"]),
+        "pre2": given["post1"] @ p["fc2.weight"].T + p["fc2.bias"],
+        "post2": torch.tanh(given["pre2"]),
+        None: given["post2"] @ p["readout.weight"].T + p["readout.bias"],
+    }
+
+
+def cnn_blocks(p, x, given):
+    return {
+        "pre1": F.conv2d(x, p["conv1.weight"], p["conv1.bias"], padding=1),
+        "post1": F.max_pool2d(given["pre1"].relu(), 2),
+        "pre2": F.conv2d(given["post1"], p["conv2.weight"], p["conv2.bias"], padding=1),
+        "post2": given["post1"] + given["pre2"].relu(),
+        None: given["post2"].flatten(1) @ p["readout.weight"].T + p["readout.bias"],
+    }
+
+
+def rnn_blocks(p, x, given):
+    found, h = {}, x.new_zeros(len(x), 6)
+    for t in range(4):
+        found[f"recurrent[{t}]"] = h
+        drive = given[f"recurrent[{t}]"] @ p["w_rec.weight"].T + x[:, t] @ p["w_in.weight"].T + p["w_in.bias"]
+        found[f"pre[{t}]"] = drive
+        found[f"hidden[{t}]"] = (1 - TinyRNN.LEAK) * h + TinyRNN.LEAK * torch.tanh(given[f"pre[{t}]"])
+        h = given[f"hidden[{t}]"]
+    return {**found, None: h @ p["w_out.weight"].T + p["w_out.bias"]}
+
+
+class Residual(nn.Module):
+    """One block of a ResNet, normalisation included, between a convolution and a read-out."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.block, self.readout = nn.Conv2d(2, 4, 3), BasicBlock(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.readout(self.block(F.relu(self.stem(x))).mean((2, 3)))
+
+
+def residual_blocks(p, x, given):
+    def normed(h, name):
+        return F.batch_norm(h, None, None, p[f"{name}.weight"], p[f"{name}.bias"], training=True)
+
+    block = F.conv2d(given["block.relu:0"], p["block.conv2.weight"], padding=1)
+    return {
+        "stem": F.conv2d(x, p["stem.weight"], p["stem.bias"]),
+        "block.relu:0": normed(
+            F.conv2d(given["stem"].relu(), p["block.conv1.weight"], padding=1), "block.bn1"
+        ).relu(),
+        "block": F.relu(normed(block, "block.bn2") + given["stem"].relu()),
+        None: given["block"].mean((2, 3)) @ p["readout.weight"].T + p["readout.bias"],
+    }
+
+
+def residual():
+    torch.manual_seed(0)
+    sites = {"stem": "pre", "block.relu:0": "post", "block": "post"}
+    module = add_sites(Residual().double(), sites)
+    return Net(module, draw(2, 2, 6, 6)), draw(5, 2, 6, 6, seed=1)
+
+
+def case(name):
+    if name == "resnet":
+        net, x = residual()
+        return net, net.init_params(), x, residual_blocks
+    tiny = tiny_net(name)
+    twins = {"mlp": mlp_blocks, "cnn": cnn_blocks, "rnn": rnn_blocks}
+    return tiny.net, tiny.params(), tiny.batch(5).x, twins[name]
+
+
+def composed(twin, net, p, x, given):
+    """All activity, and the output, where some activity is given: the blocks again and again, until all is passed on."""
+    found = {key: torch.zeros(len(x), *net.visits[key].shape, dtype=x.dtype) for key in net.visits}
+    for _ in range(len(net.visits) + 1):
+        found = twin(p, x, {**found, **given})
+    return found
+
+
+def activity(net, rows, seed=2):
+    return {key: draw(rows, *visit.shape, seed=seed + i) for i, (key, visit) in enumerate(net.visits.items())}
+
+
+NETS = ("mlp", "cnn", "rnn", "resnet")
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("every", [1, 2, 10**6], ids=["all", "every second", "one"])
+def test_blocks_on_given_activity_written_out(name, every):
+    net, params, x, twin = case(name)
+    given = {key: h for i, (key, h) in enumerate(activity(net, len(x)).items()) if i % every == 0}
+
+    got = credit.blocks(net, params, x, given)
+
+    wanted = composed(twin, net, params, x, given)
+    assert list(got.sites) == list(net.visits)
+    assert_close({**got.sites, None: got.output}, wanted)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_blocks_are_differentiated_by_parameters_and_given_activity(name):
+    net, params, x, twin = case(name)
+    given = activity(net, len(x))
+    values = credit.blocks(net, params, x, given)
+    cotangents = {key: draw(*h.shape, seed=50) for key, h in {**values.sites, None: values.output}.items()}
+
+    _, pull = credit.value_and_pull(
+        lambda at: tuple({**(b := credit.blocks(net, at[0], x, at[1])).sites, None: b.output}.values()),
+        (params, given),
+    )
+    got = pull(tuple(cotangents.values()))
+
+    leaves = {**params, **given}
+    leaves = {k: v.clone().requires_grad_() for k, v in leaves.items()}
+    made = twin({k: leaves[k] for k in params}, x, {k: leaves[k] for k in given})
+    total = sum((made[key] * c).sum() for key, c in cotangents.items())
+    wanted = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True, allow_unused=True)
+    assert_close([*got[0].values(), *got[1].values()], list(wanted))
+
+
+def pairs(net):
+    keys = [*net.visits, None]
+    return [(a, b) for i, a in enumerate(keys) for b in keys[i + 1 :]]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_between_any_two_sites_written_out(name):
+    net, params, x, twin = case(name)
+    at = activity(net, len(x))
+
+    for a, b in pairs(net):
+        got = credit.between(net, params, a, b, at[a], x)
+
+        torch.testing.assert_close(
+            got, composed(twin, net, params, x, {a: at[a]})[b], **ROUNDING, msg=f"{a} to {b}"
+        )
+
+
+def test_from_the_input_to_a_site_and_to_the_output():
+    net, params, x, twin = case("cnn")
+    wanted = composed(twin, net, params, x, {})
+
+    assert_close(credit.between(net, params, None, "pre2", x), wanted["pre2"])
+    assert_close(credit.between(net, params, None, None, x), wanted[None])
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_between_is_differentiated_by_parameters_and_activity(name):
+    net, params, x, twin = case(name)
+    a, b = ("stem", "block") if name == "resnet" else ("post1", "post2")
+    h = draw(len(x), *net.visits[a].shape)
+    c = draw(len(x), *net.visits[b].shape, seed=1)
+
+    got = credit.grad(lambda at: (credit.between(net, at[0], a, b, at[1]) * c).sum(), (params, h))
+
+    leaves, leaf = {k: v.clone().requires_grad_() for k, v in params.items()}, h.clone().requires_grad_()
+    total = (composed(twin, net, leaves, x, {a: leaf})[b] * c).sum()
+    wanted = torch.autograd.grad(total, [*leaves.values(), leaf], materialize_grads=True, allow_unused=True)
+    assert_close([*got[0].values(), got[1]], list(wanted))
+    assert got[1].any()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_many_networks_in_one_vmap_are_each_on_its_own(name):
+    net, params, x, _ = case(name)
+    a, b = next(iter(net.visits)), list(net.visits)[-1]
+    stacked = {k: v + 0.1 * draw(3, *v.shape, seed=9) for k, v in params.items()}
+    given = {key: torch.stack([h, -h, 2 * h]) for key, h in activity(net, len(x)).items()}
+
+    statistics = {k: torch.stack([v] * 3) for k, v in net.statistics.items()}
+
+    def step(p, g, s):
+        bound = net.bind(net.fixed, s)
+        found = credit.blocks(bound, p, x, g)
+        there = credit.between(bound, p, a, b, g[a], x)
+        slopes = credit.grad(lambda q: credit.between(bound, q, a, b, g[a], x).square().sum(), p)
+        up = credit.grad(lambda q: credit.blocks(bound, p, x, q).output.square().sum(), g)
+        return found.sites, found.output, there, slopes, up
+
+    got = torch.func.vmap(step)(stacked, given, statistics)
+
+    for seed in range(3):
+        alone = step(*({k: v[seed] for k, v in tensors.items()} for tensors in (stacked, given, statistics)))
+        assert_close(torch.utils._pytree.tree_map(lambda t, s=seed: t[s], got), alone)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What it costs, counted
+
+
+class Counted(nn.Module):
+    """A dense layer that keeps the rows of each of its passes outside of itself."""
+
+    seen: list[tuple[str, int]]
+
+    def __init__(self, name, seen):
+        super().__init__()
+        self.layer, self.name, self.note = nn.Linear(6, 6), name, lambda rows: seen.append((name, rows))
+
+    def forward(self, x):
+        self.note(len(x))
+        return torch.tanh(self.layer(x))
+
+
+class Own(nn.Module):
+    """A forward pass of its own through a chain."""
+
+    def __init__(self, chain, *, by_rows=False):
+        super().__init__()
+        self.chain, self.by_rows = chain, by_rows
+
+    def forward(self, x):
+        rows = len(x)
+        h = self.chain[:2](x)
+        return self.chain[2:](h.view(rows, -1) if self.by_rows else h)
+
+
+def counted(kind):
+    """Five layers with a site behind each, and what they see."""
+    seen = []
+    torch.manual_seed(0)
+    chain = nn.Sequential(*(nn.Sequential(Counted(f"layer {i}", seen), Site("post")) for i in range(5)))
+    module = {"chain": chain, "own": Own(chain), "by rows": Own(chain, by_rows=True)}[kind].double()
+    net = Net(module, draw(2, 6))
+    start = "" if kind == "chain" else "chain."
+    return net, f"{start}1.1", f"{start}2.1", seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("chain", [("layer 2", 7)]),
+        ("own", [("layer 0", 2), ("layer 1", 2), ("layer 2", 7)]),
+        ("by rows", [("layer 0", 7), ("layer 1", 7), ("layer 2", 7)]),
+    ],
+)
+def test_what_is_computed_for_a_block(kind, wanted):
+    net, a, b, seen = counted(kind)
+    params, h = net.init_params(), draw(7, 6)
+    credit.between(net, params, a, b, h)  # which way is exact is found at the first call
+    seen.clear()
+
+    got = credit.between(net, params, a, b, h)
+
+    assert seen == wanted
+    layer = "2.0.layer" if kind == "chain" else "chain.2.0.layer"
+    assert_close(got, torch.tanh(h @ params[f"{layer}.weight"].T + params[f"{layer}.bias"]))
+
+
+def test_rows_of_the_input_that_are_used_behind_a_site():
+    net, a, _, _ = counted("by rows")
+    params, h = net.init_params(), draw(7, 6)
+
+    got = credit.between(net, params, a, None, h)
+
+    for i in (2, 3, 4):
+        h = torch.tanh(h @ params[f"chain.{i}.0.layer.weight"].T + params[f"chain.{i}.0.layer.bias"])
+    assert_close(got, h)
+
+
+def test_a_chain_with_shared_modules_and_tied_weights():
+    torch.manual_seed(0)
+    relu, one, tied = nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 4)
+    tied.weight, tied.bias = one.weight, one.bias
+    module = nn.Sequential(
+        one, relu, Site(), nn.Linear(4, 4), relu, Site(), tied, relu, Site(), nn.Linear(4, 2)
+    )
+    net = Net(module.double(), draw(2, 4))
+    params, h = {name: p + 1 for name, p in net.init_params().items()}, draw(5, 4)
+
+    got = credit.between(net, params, "5", "8", h)
+
+    assert_close(got, (h @ params["0.weight"].T + params["0.bias"]).relu())
+
+
+def test_a_chain_with_dropout_drops_what_the_whole_pass_drops():
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(4, 4), nn.Dropout(), Site()) for _ in range(3)]
+    net = Net(nn.Sequential(*layers).double(), draw(2, 4))
+    net = net.bind({}, {}, net.draw_masks(torch.Generator().manual_seed(1), 5))
+    params, sites = net.init_params(), {}
+    net.run(params, draw(5, 4), lambda key, h: sites.setdefault(key, h))
+
+    assert_close(credit.between(net, params, "0.2", "2.2", sites["0.2"]), sites["2.2"])
+    assert not sites["2.2"].all()
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_a_block_moves_no_statistics_and_normalises_over_the_activity_it_is_given(sequential):
+    torch.manual_seed(0)
+    chain = nn.Sequential(
+        nn.Linear(4, 4), nn.BatchNorm1d(4), Site(), nn.Linear(4, 4), nn.BatchNorm1d(4), Site()
+    )
+    net = Net((chain if sequential else nn.Sequential(Own(chain))).double(), draw(2, 4))
+    net = net.bind(net.fixed, net.statistics)
+    start = "" if sequential else "0.chain."
+    params, h = net.init_params(), draw(5, 4)
+
+    got = credit.between(net, params, f"{start}2", None, h)
+
+    drive = h @ params[f"{start}3.weight"].T + params[f"{start}3.bias"]
+    assert_close(got, F.batch_norm(drive, None, None, training=True))
+    assert not net.moved
+    net.run(params, draw(5, 4))  # the first pass of the step is still to come, and moves them
+    assert net.moved.keys() == net.statistics.keys()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is refused
+
+
+def test_sites_in_the_wrong_order_are_one_error():
+    net, params, _, _ = case("mlp")
+
+    for a, b in [("post2", "post1"), ("post1", "post1")]:
+        with pytest.raises(
+            NetError, match=rf"'{a}' and '{b}' in the wrong order: .*give the earlier one first"
+        ):
+            credit.between(net, params, a, b, draw(5, *net.visits[a].shape))
+
+
+@pytest.mark.parametrize("call", ["a", "b", "given"])
+def test_unknown_sites_are_named_with_those_there_are(call):
+    net, params, x, _ = case("mlp")
+    calls = {
+        "a": lambda: credit.between(net, params, "fc9", "post1", x),
+        "b": lambda: credit.between(net, params, "post1", "fc9", x),
+        "given": lambda: credit.blocks(net, params, x, {"fc9": x}),
+    }
+
+    with pytest.raises(NetError, match="no site 'fc9'; its sites are 'pre1', 'post1', 'pre2', 'post2'"):
+        calls[call]()
+
+
+def test_activity_of_another_shape_is_refused():
+    net, params, x, _ = case("mlp")
+
+    with pytest.raises(NetError, match=r"at site 'post1' has shape \(5, 7\); expected \(batch, 8\)"):
+        credit.between(net, params, "post1", "post2", draw(5, 7))
+    with pytest.raises(NetError, match=r"at site 'post1' has shape \(5,\); expected \(batch, 8\)"):
+        credit.blocks(net, params, x, {"post1": draw(5)})
+
+
+class ByTokens(nn.Module):
+    """Tokens whose embedding is added again at the end, or looked at again as a mask."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.embed, self.layer, self.readout = nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.first, self.second, self.again = Site(), Site(), again
+
+    def forward(self, x):
+        h = self.first(self.embed(x).mean(1))
+        h = torch.tanh(self.layer(h))
+        if self.again == "mask":
+            h = h.masked_fill((x[:, :1] > 2), 0.0)
+        if self.again == "add":
+            h = h + self.embed(x).mean(1)
+        return self.readout(self.second(h))
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "b"),
+    [("cnn", "pre2", "post2"), ("rnn", "hidden[0]", None), ("rnn", "recurrent[1]", "pre[1]")],
+)
+def test_what_depends_on_the_input_by_another_path_asks_for_it(name, a, b):
+    net, params, _, _ = case(name)
+
+    with pytest.raises(
+        NetError, match=r"by a path that does not pass site .* give credit.between the inputs"
+    ):
+        credit.between(net, params, a, b, draw(5, *net.visits[a].shape))
+
+
+@pytest.mark.parametrize("again", ["", "mask", "add"])
+def test_paths_of_integers_are_seen(again):
+    net = Net(ByTokens(again).double(), torch.arange(6).view(2, 3))
+    params, h = net.init_params(), draw(5, 4)
+
+    if again:
+        with pytest.raises(NetError, match="by a path that does not pass site 'first'"):
+            credit.between(net, params, "first", "second", h)
+    else:
+        wanted = torch.tanh(h @ params["layer.weight"].T + params["layer.bias"])
+        assert_close(credit.between(net, params, "first", "second", h), wanted)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Derivatives of any function
+
+
+def squares(at):
+    return {"a": at["x"] ** 2, "b": 3 * at["y"], "c": torch.ones(2, dtype=torch.float64)}
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_the_value_and_what_is_pulled_back(vmapped):
+    at = {"x": draw(4, 2), "y": draw(4, 2, seed=1), "z": draw(4, 2, seed=2)}
+    c = {"a": draw(4, 2, seed=3), "b": draw(4, 2, seed=4), "c": draw(4, 2, seed=5)}
+
+    def both(at, c):
+        value, pull = credit.value_and_pull(squares, at)
+        first = pull(c, keep=True)
+        return value, first, pull(c)
+
+    run = torch.func.vmap(both) if vmapped else lambda at, c: both(at, c)
+    if not vmapped:
+        at, c = {k: v[0] for k, v in at.items()}, {k: v[0] for k, v in c.items()}
+    value, first, second = run(at, c)
+
+    assert_close((value["a"], value["b"]), (at["x"] ** 2, 3 * at["y"]))
+    wanted = {"x": 2 * at["x"] * c["a"], "y": 3 * c["b"], "z": torch.zeros_like(at["z"])}
+    assert_close(first, wanted)
+    assert_close(second, wanted)
+    assert not any(t.requires_grad for t in [*value.values(), *first.values()])
+
+
+def test_the_graph_is_freed_unless_it_is_kept():
+    _, pull = credit.value_and_pull(lambda x: x.square(), draw(3))
+    pull(draw(3))
+
+    with pytest.raises(RuntimeError, match="second time"):
+        pull(draw(3))
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_the_gradient_of_a_scalar(vmapped):
+    x = draw(3, 4)
+
+    def slope(row):
+        return credit.grad(lambda at: at["x"].square().sum(), {"x": row})["x"]
+
+    assert_close(torch.func.vmap(slope)(x) if vmapped else slope(x), 2 * x)
+
+
+@pytest.mark.parametrize(
+    ("function", "got"), [(lambda x: x**2, r"shape \(3,\)"), (lambda x: (x.sum(), x), "tuple")]
+)
+def test_a_gradient_of_anything_but_a_scalar_is_refused(function, got):
+    with pytest.raises(ValueError, match=f"differentiates a scalar, and the function returned {got}"):
+        credit.grad(function, draw(3))
