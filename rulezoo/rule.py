@@ -52,14 +52,23 @@ class Step(NamedTuple):
         grads: parameter name → the direction that the optimiser descends, of the parameter's shape. A parameter
             that is left out is left alone: no momentum and no weight decay reach it.
         state: the rule's memory for the next step.
-        loss: mean loss of the batch before the update, a scalar.
+        loss: mean loss of the batch before the update, a scalar; ``None`` where the rule does not compute it. The curve
+            has no training loss for such a step.
         logs: scalars worth a curve.
+        updates: parameter name → what is added to the parameter as it is, past the optimiser: no learning rate, no
+            momentum and no weight decay reach it. A parameter gets a gradient or an update, not both.
     """
 
     grads: Tensors
     state: State
-    loss: Tensor
+    loss: Tensor | None
     logs: Tensors = {}  # noqa: RUF012  never written to
+    updates: Tensors = {}  # noqa: RUF012
+
+
+def directions(step: Step) -> Tensors:
+    """The directions in which a step descends: its gradients, and its updates with the sign turned round."""
+    return {**step.grads, **{name: -update for name, update in step.updates.items()}}
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,9 @@ class LearningRule(Configurable):
     """
 
     vmappable: ClassVar[bool] = True
+    #: Whether weight decay shrinks parameters by the factor 1 - lr * decay under SGD, too, as it always does under Adam;
+    #: otherwise SGD adds it to the gradient, and its momentum accumulates it.
+    decoupled_decay: ClassVar[bool] = False
 
     # Tuning searches it around the task's, see `rulezoo.tuning.space`.
     lr: float | None = hp(None, "learning rate; none = the task's", low=0)
@@ -90,6 +102,13 @@ class LearningRule(Configurable):
             gen: the only source of randomness; a generator on the CPU.
         """
         return State()
+
+    def rates(self, net: Net) -> dict[str, float]:
+        """Factors on the learning rate by parameter name, ``rule.<name>`` for the rule's own; 1 where there is none.
+
+        They multiply whatever the budget's learning rate and schedule give, under Adam and SGD alike.
+        """
+        return {}
 
     def noise(self, net: Net, state: State, batch: Batch, gen: torch.Generator, t: int) -> Tensors:
         """The random numbers of step ``t``, drawn from ``gen`` on its device; their shapes may depend on ``t`` only."""

@@ -98,6 +98,29 @@ def test_a_training_that_was_killed_ends_with_the_same_numbers(tmp_path, rule, t
         assert told[0] == (lives, STEPS)
 
 
+class Plastic(Backprop):
+    """Updates and a rate of its own for some parameters, and a loss at every second step."""
+
+    def rates(self, net):
+        return {"fc1.bias": 0.1}
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        step = super().step(net, loss, params, state, batch, noise, t)
+        updates = {"fc2.bias": -0.3 * step.grads.pop("fc2.bias")}
+        return step._replace(updates=updates, loss=step.loss if t % 2 else None)
+
+
+@pytest.mark.parametrize("seeds", [(3,), (0, 1, 2)], ids=["alone", "together"])
+@pytest.mark.parametrize("budget", [ADAM, SGD], ids=["adam", "sgd"])
+def test_updates_rates_and_steps_without_a_loss_survive_a_kill(tmp_path, budget, seeds):
+    whole = numbers(train(Plastic(), seeds, budget=budget))
+    assert whole[0][0] == "ok", whole[0][:2]
+    for lives in (1, 10):
+        folder = tmp_path / str(lives)
+        broken_off(folder, lives, Plastic(), seeds, budget=budget)
+        assert numbers(train(Plastic(), seeds, files(folder), budget)) == whole
+
+
 def test_it_may_be_killed_again_and_again(tmp_path):
     whole = numbers(train("nmnc", (0, 1)))
     for _ in range(6):
@@ -262,7 +285,8 @@ TRAINED = ("state", "trainer", "trained", "fc1.weight")
         (put("state", "probes", [[{}], [{}]]), "a training that went on from it failed (ValidationError"),
         (put("state", "trainer", "optimizer", "state", lambda s: {k: {**v, "exp_avg": torch.ones(9, 9)} for k, v in s.items()}),
          "its content is not that of this training: the optimizer, state, 0, exp_avg is not torch.float32 of shape"),
-        (put("state", "losses", torch.ones(3, 9)), "a training that went on from it failed (RuntimeError"),
+        (put("state", "losses", torch.ones(4, 9)), "a training that went on from it failed (RuntimeError"),
+        (put("state", "losses", torch.ones(3, 2)), "a training that went on from it failed (ValueError"),
     ],
 )  # fmt: skip
 def test_a_checkpoint_whose_digest_is_right_and_whose_content_is_not_does_no_harm(

@@ -63,6 +63,27 @@ class Nan(Marked):
         return step._replace(loss=torch.where(unlucky, torch.nan, step.loss))
 
 
+class NoLoss(Marked):
+    """Computes no loss from step 7 on."""
+
+    at = 7
+
+    def trouble(self, step, unlucky, t):
+        return step if t < self.at else step._replace(loss=None)
+
+
+class NanUpdates(NoLoss):
+    """Computes no loss, and from step 8 on updates that are no numbers."""
+
+    at = 0
+
+    def trouble(self, step, unlucky, t):
+        bad = {n: torch.where(unlucky, torch.nan, 0 * g) for n, g in step.grads.items()}
+        return (
+            step._replace(loss=None, grads={}, updates=bad) if t >= 8 else super().trouble(step, unlucky, t)
+        )
+
+
 class NanWeights(Marked):
     """Gradients that are no numbers; and a rule that cannot go on with such weights."""
 
@@ -118,6 +139,26 @@ def test_without_trouble_every_seed_has_scores_and_a_curve(peaceful):
         assert curves(outcome)[0] > curves(outcome)[-1]
         assert outcome.parameters == sum(p.numel() for p in TinyTask().network().parameters())
     assert len({tuple(curves(outcome)) for outcome in peaceful}) == 3
+
+
+def test_a_rule_need_not_compute_its_loss(peaceful):
+    """The numbers stay the same; a point of the curve has the mean over the steps with a loss, or none."""
+    for seeds in ((0, 1, 2), (1,)):
+        for seed, outcome in zip(seeds, run(NoLoss(), seeds), strict=True):
+            other = peaceful[seed]
+            assert outcome.status == "ok"
+            assert curves(outcome)[0] == pytest.approx(curves(other)[0], rel=TOGETHER)
+            assert curves(outcome)[1] is not None
+            assert curves(outcome)[2] is None
+            assert outcome.curve[2].validation == other.curve[2].validation
+            assert outcome.scores == other.scores
+
+
+def test_without_a_loss_weights_tell_that_a_seed_diverged():
+    outcomes = run(NanUpdates(), (0, 1, 2))
+    assert [outcome.status for outcome in outcomes] == ["ok", "diverged", "ok"]
+    assert outcomes[1].reason == "the weights were not finite at step 12 of 18"
+    assert [len(outcome.curve) for outcome in outcomes] == [3, 1, 3]
 
 
 def test_a_seed_alone_comes_to_the_same(peaceful):

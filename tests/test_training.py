@@ -116,9 +116,9 @@ def by_hand(rule, task, seed, budget, steps=12):
     tensors = {**params, **{f"rule.{n}": p for n, p in state.params.items()}}
     decay = budget.weight_decay
     if budget.optimizer == "sgd":
-        optimizer = torch.optim.SGD(tensors.values(), budget.lr, momentum=0.9, weight_decay=decay)
+        optimizer = torch.optim.SGD(grouped(rule, net, tensors, budget), momentum=0.9, weight_decay=decay)
     else:
-        optimizer = torch.optim.AdamW(tensors.values(), budget.lr, weight_decay=decay)
+        optimizer = torch.optim.AdamW(grouped(rule, net, tensors, budget), weight_decay=decay)
     if budget.schedule == "cosine":
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     else:
@@ -133,8 +133,16 @@ def by_hand(rule, task, seed, budget, steps=12):
             p.grad = step.grads.get(n)
         optimizer.step()
         schedule.step()
+        for n, update in step.updates.items():
+            tensors[n] += update
         losses.append(step.loss)
-    return tensors, torch.stack(losses)
+    return tensors, None if None in losses else torch.stack(losses)
+
+
+def grouped(rule, net, tensors, budget):
+    """Each parameter on its own, with its learning rate."""
+    rates = rule.rates(net)
+    return [{"params": [p], "lr": budget.lr * rates.get(n, 1)} for n, p in tensors.items()]
 
 
 def near(one, two, tolerance):
@@ -176,6 +184,100 @@ def test_what_gets_no_gradient_keeps_every_bit(optimizer, seeds):
         all_of_them.step(batches.take(which))
     same = {n for n, p in all_of_them.trained.items() if torch.equal(p, before[n])}
     assert same == {"readout.bias", "rule.unused"}
+
+
+@dataclass(frozen=True)
+class Updating(Everything):
+    """Updates for one parameter of the network and one of its own, of another layout; rates; a loss at times."""
+
+    def rates(self, net):
+        names = list(net.shapes)
+        return {names[1]: 0.25, names[2]: 0.0, "rule.scale": 3.0}
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        step = super().step(net, loss, params, state, batch, noise, t)
+        last, own = list(params)[-1], state.params["unused"]
+        updates = {last: 0.1 * params[last].cos(), "rule.unused": own.sum().expand(own.shape) * 0.01}
+        return step._replace(updates=updates, loss=None)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_updates_and_rates_are_those_of_training_by_hand(optimizer):
+    """Updates go past learning rate, momentum and decay; a rate multiplies what the schedule gives."""
+    budget = replace(BUDGET, optimizer=optimizer, weight_decay=0.1, schedule="cosine")
+    for seeds in (SEEDS, SEEDS[:1]):
+        all_of_them, batches = trainer(Updating(), Tiny(), seeds, budget)
+        before = {n: p.clone() for n, p in all_of_them.trained.items()}
+        for epoch in range(2):
+            for which in batches.epoch(epoch).unbind(1):
+                assert all_of_them.step(batches.take(which))[0] is None
+        for place, seed in enumerate(seeds):
+            truth, _ = by_hand(Updating(), Tiny(), seed, budget)
+            got = {n: p if len(seeds) == 1 else p[place] for n, p in all_of_them.trained.items()}
+            assert near(got, truth, TOGETHER[torch.float64])
+        same = {n for n, p in all_of_them.trained.items() if torch.equal(p, before[n])}
+        assert same == {"fc2.weight"}  # whose rate is 0
+
+
+def test_without_rates_the_optimiser_is_as_it_was():
+    """One group, in the order of the parameters: checkpoints and numbers stay the same."""
+    plain, _ = trainer(Everything(), Tiny(), [0], BUDGET)
+    assert len(plain.optimizer.param_groups) == 1
+    rated, _ = trainer(Updating(), Tiny(), [0], BUDGET)
+    for one in (plain, rated):
+        held = [p for group in one.optimizer.param_groups for p in group["params"]]
+        assert all(p is q for p, q in zip(held, one.trained.values(), strict=True))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (
+            {"updates": {"fc9.weight": torch.zeros(2)}},
+            "an update of fc9.weight was given; the parameters are fc1.weight",
+        ),
+        (
+            {"updates": {"fc1.bias": torch.zeros(5)}, "grads": {}},
+            r"the update of fc1.bias has shape \(5,\); expected \(8,\), the shape of the parameter",
+        ),
+        (
+            {"updates": {"fc1.bias": torch.zeros(8)}, "grads": {"fc1.bias": torch.zeros(8)}},
+            "a gradient and an update of fc1.bias were given; return one of the two for each parameter",
+        ),
+    ],
+    ids=["unknown", "shape", "both"],
+)
+def test_an_update_that_cannot_be_is_one_sentence(step, message, seeds):
+    class Wrong(Everything):
+        def step(self, net, loss, params, state, batch, noise, t):
+            return super().step(net, loss, params, state, batch, noise, t)._replace(**step)
+
+    all_of_them, batches = trainer(Wrong(), Tiny(), seeds, BUDGET)
+    before = {n: p.clone() for n, p in all_of_them.trained.items()}
+    with pytest.raises(ValueError, match=message):
+        all_of_them.step(batches.take(batches.epoch(0)[:, 0]))
+    assert all(torch.equal(p, before[n]) for n, p in all_of_them.trained.items())
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"fc9.weight": 1.0}, r"rates\(\) names fc9.weight; the parameters are fc1.weight, .*rule.unused"),
+        (
+            {"fc1.bias": -1.0},
+            r"rates\(\) gives fc1.bias the factor -1.0; expected a finite number, 0 or more",
+        ),
+        ({"fc1.bias": float("nan")}, r"gives fc1.bias the factor nan; expected a finite number, 0 or more"),
+    ],
+)
+def test_a_rate_that_cannot_be_is_one_sentence_before_training(rates, message):
+    class Wrong(Everything):
+        def rates(self, net):
+            return rates
+
+    with pytest.raises(ValueError, match=message):
+        trainer(Wrong(), Tiny(), [0], BUDGET)
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])

@@ -100,8 +100,8 @@ def code_of(module: str) -> str | None:
         return None
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _cost(outcome: Outcome) -> Cost | None:

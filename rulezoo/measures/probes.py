@@ -32,7 +32,7 @@ from rulezoo.measures.geometry import Alignment, angles, jacobians, visits_of_si
 from rulezoo.measures.precision import at_least_single
 from rulezoo.net import Net, Tap, Tensors
 from rulezoo.results.records import Probe
-from rulezoo.rule import Batch, LearningRule, State
+from rulezoo.rule import Batch, LearningRule, State, directions
 from rulezoo.seeding import generator
 from rulezoo.task import Data
 
@@ -177,8 +177,8 @@ class Prober:
         except Exception as error:  # noqa: BLE001  a rule may count on knowing all parameters; then we ask for less
             step = rule.step(self.net, self.loss, params, state, batch, noise, t)
             reason = f"the signals at sites cannot be seen: {type(error).__name__}: {error}"
-            return _Taken(step.grads, truth, reason)
-        return _Taken(step.grads, truth, None)
+            return _Taken(directions(step), truth, reason)
+        return _Taken(directions(step), truth, None)
 
     def _offsets(self, batch: Batch) -> Tensors:
         keys = [key for visits in self.sites.values() for key in visits]

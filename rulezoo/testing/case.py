@@ -102,11 +102,11 @@ def walk(
 
 
 def descend(params: Tensors, step: Step) -> tuple[Tensors, State]:
-    """One step of plain descent, on the network's parameters and on those of the rule."""
+    """One step of plain descent, on the network's parameters and on those of the rule, with the rule's updates."""
 
     def moved(tensors: Tensors, prefix: str) -> Tensors:
-        grads = step.grads
-        return {n: p - LR * grads[prefix + n] if prefix + n in grads else p for n, p in tensors.items()}
+        changes = {**{n: -LR * g for n, g in step.grads.items()}, **step.updates}
+        return {n: p + changes[prefix + n] if prefix + n in changes else p for n, p in tensors.items()}
 
     return moved(params, ""), State(moved(step.state.params, "rule."), step.state.buffers)
 
@@ -124,5 +124,7 @@ def flat(state: State) -> Tensors:
 def flat_step(step: Step) -> Tensors:
     """Every tensor that a step returned, by a name to report it by."""
     grads = {f"grads[{n!r}]": g for n, g in step.grads.items()}
+    updates = {f"updates[{n!r}]": u for n, u in step.updates.items()}
     logs = {f"logs[{n!r}]": log for n, log in step.logs.items()}
-    return grads | {f"state.{n}": p for n, p in flat(step.state).items()} | {"loss": step.loss} | logs
+    loss = {} if step.loss is None else {"loss": step.loss}
+    return grads | updates | {f"state.{n}": p for n, p in flat(step.state).items()} | loss | logs

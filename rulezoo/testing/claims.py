@@ -12,7 +12,7 @@ from rulezoo.discovery.registry import discover
 from rulezoo.measures.locality import crossings
 from rulezoo.net import Tensors
 from rulezoo.options import configure
-from rulezoo.rule import Batch, LearningRule, State
+from rulezoo.rule import Batch, LearningRule, State, directions
 from rulezoo.specs import Limit
 from rulezoo.testing.case import Case, Moment, flat, generator, walk
 from rulezoo.testing.expect import NotApplicable, expect, expect_close, listed
@@ -65,7 +65,7 @@ def _elsewhere(case: Case, moment: Moment) -> dict[str, Tensors]:
 def _expect_unheard(case: Case, moment: Moment, name: str, params: Tensors) -> None:
     step = case.step(params, moment.state, moment.batch, moment.noise, moment.t)
     for kind, got, wanted in (
-        ("the gradient of", step.grads, moment.step.grads),
+        ("the gradient of", directions(step), directions(moment.step)),
         ("after the step,", flat(step.state), flat(moment.step.state)),
     ):
         heard = [n for n, p in got.items() if n != name and n in wanted and _moved(p, wanted[n])]
@@ -162,7 +162,7 @@ def _white_step(case: Case) -> Tensors:
     x, y = case.tiny.batch(1, seed=7)
     copies = Batch(x.expand(COPIES, *x.shape[1:]).clone(), y.expand(COPIES, *y.shape[1:]).clone())
     drawn = case.noise(state, copies, generator(1), 1)
-    grads = case.step(params, State(state.params, state.buffers), copies, _white(drawn), 1).grads
+    grads = directions(case.step(params, State(state.params, state.buffers), copies, _white(drawn), 1))
     return {name: grad for name, grad in grads.items() if not name.startswith("rule.")}
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from rulezoo.net import Net, Site
 from rulezoo.options import Configurable, Option, OptionError, declared
-from rulezoo.rule import Batch, LearningRule
+from rulezoo.rule import Batch, LearningRule, directions
 from rulezoo.testing.case import Case, generator
 from rulezoo.testing.expect import (
     CheckFailed,
@@ -109,6 +109,9 @@ def _expect_step_or_skip(case: Case, module: nn.Module) -> None:
     params = net.init_params()
     state = case.rule.init(net, params, batch, generator(0))
     noise = case.rule.noise(net, state, batch, generator(1), 0)
-    grads = case.rule.step(net, case.tiny.task.loss, params, state, batch, noise, 0).grads
-    expect(bool(grads), "neither a gradient nor a reason: let skip() say why such a network cannot be served")
+    grads = directions(case.rule.step(net, case.tiny.task.loss, params, state, batch, noise, 0))
+    expect(
+        bool(grads),
+        "neither a gradient, an update nor a reason: let skip() say why such a network cannot be served",
+    )
     expect_finite("of the first step", grads)

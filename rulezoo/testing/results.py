@@ -12,7 +12,7 @@ import torch
 
 from rulezoo import credit
 from rulezoo.net import Net, Tensors
-from rulezoo.rule import Batch, LearningRule, State, Step
+from rulezoo.rule import Batch, LearningRule, State, Step, directions
 from rulezoo.testing.case import Case, Moment, flat_step, generator, walk
 from rulezoo.testing.expect import (
     NotApplicable,
@@ -31,26 +31,36 @@ BEYOND = 0.9  # share of the loss that the read-out alone reaches; rules that te
 
 
 def check_gradients(case: Case) -> None:
-    """Gradients have the names, shapes and dtypes of parameters, are finite, and carry no graph."""
+    """Gradients and updates have the names, shapes and dtypes of parameters, are finite, and carry no graph."""
     for moment in walk(case):
         known = moment.params | {f"rule.{n}": p for n, p in moment.state.params.items()}
-        for name, grad in moment.step.grads.items():
-            expect(name in known, f"grads[{name!r}] belongs to no parameter; there are {listed(known)}")
-            expect_like(f"grads[{name!r}] of step {moment.t}", grad, known[name])
+        step = moment.step
+        for kind, tensors in (("grads", step.grads), ("updates", step.updates)):
+            for name, tensor in tensors.items():
+                expect(name in known, f"{kind}[{name!r}] belongs to no parameter; there are {listed(known)}")
+                expect_like(f"{kind}[{name!r}] of step {moment.t}", tensor, known[name])
+        both = sorted(step.grads.keys() & step.updates.keys())
+        expect(
+            not both,
+            f"step {moment.t} returns a gradient and an update of {listed(both)}; return one of the two",
+        )
         expect_finite(f"of step {moment.t}", flat_step(moment.step))
         for name, tensor in flat_step(moment.step).items():
             expect(not tensor.requires_grad, f"{name} of step {moment.t} still carries a graph; detach it")
 
 
 def check_loss(case: Case) -> None:
-    """The loss is the mean loss, before the update, of what the rule predicts; logs are scalars."""
+    """The loss, if there is one, is the mean loss, before the update, of what the rule predicts; logs are scalars."""
     for t, params, state, batch, _, step in walk(case):
-        expect(
-            step.loss.shape == (),
-            f"the loss of step {t} must be a scalar, got shape {tuple(step.loss.shape)}",
-        )
-        mean = case.tiny.task.loss(case.predict(params, state, batch.x), batch.y).mean()
-        expect_close(f"the loss of step {t}, beside the mean loss of predict(),", step.loss, mean, ROUNDING)
+        if step.loss is not None:
+            expect(
+                step.loss.shape == (),
+                f"the loss of step {t} must be a scalar, got shape {tuple(step.loss.shape)}",
+            )
+            mean = case.tiny.task.loss(case.predict(params, state, batch.x), batch.y).mean()
+            expect_close(
+                f"the loss of step {t}, beside the mean loss of predict(),", step.loss, mean, ROUNDING
+            )
         for name, log in step.logs.items():
             expect(
                 log.shape == (), f"logs[{name!r}] of step {t} must be a scalar, got shape {tuple(log.shape)}"
@@ -59,7 +69,7 @@ def check_loss(case: Case) -> None:
 
 def check_hidden_gradients(case: Case) -> str:
     """Every hidden parameter is taught something; none is, where the rule declares signal="none"."""
-    steps = [moment.step.grads for moment in walk(case)]
+    steps = [{**moment.step.grads, **moment.step.updates} for moment in walk(case)]
     taught = {
         name for name in case.hidden if any(name in grads and bool(grads[name].any()) for grads in steps)
     }
@@ -76,7 +86,8 @@ def check_backprop(case: Case) -> str:
     moment = next(walk(case))
     true = true_gradient(case, moment)
     names = list(true) if case.exact else case.hidden
-    got = torch.cat([moment.step.grads.get(name, torch.zeros_like(true[name])).flatten() for name in names])
+    down = directions(moment.step)
+    got = torch.cat([down.get(name, torch.zeros_like(true[name])).flatten() for name in names])
     wanted = torch.cat([true[name].flatten() for name in names])
     if case.exact:
         told = 'the gradient of a rule that is tagged "exact", beside that of autograd,'
@@ -159,6 +170,8 @@ def _trained(case: Case, params: Tensors, state: State, lr: float) -> tuple[Tens
         for name, leaf in [*leaves.items(), *((f"rule.{n}", p) for n, p in owned.items())]:
             leaf.grad = step.grads.get(name)
         optimiser.step()
+        for name, update in step.updates.items():
+            (owned[name.removeprefix("rule.")] if name.startswith("rule.") else leaves[name]).add_(update)
         state = step.state
     return leaves, State(owned, state.buffers)
 

@@ -76,9 +76,10 @@ def check_vmap(case: Case) -> str:
 def _together(case: Case, params: Tensors, state: State, batch: Tensors, noise: Tensors, t: int) -> Step:
     def step(
         params: Tensors, owned: Tensors, buffers: Tensors, batch: Tensors, noise: Tensors
-    ) -> tuple[Tensors, Tensors, Tensors, Tensor, Tensors]:
+    ) -> tuple[Tensors, ...]:
         one = case.step(params, State(owned, buffers), Batch(**batch), noise, t)
-        return one.grads, one.state.params, one.state.buffers, one.loss, one.logs
+        loss = {} if one.loss is None else {"loss": one.loss}
+        return one.grads, one.state.params, one.state.buffers, loss, one.logs, one.updates
 
     try:
         made = torch.func.vmap(step)(params, state.params, state.buffers, batch, noise)
@@ -86,8 +87,8 @@ def _together(case: Case, params: Tensors, state: State, batch: Tensors, noise: 
         raise CheckFailed(
             f"torch.func.vmap cannot take the step ({error}); mend it, or set vmappable = False"
         ) from error
-    grads, owned, buffers, loss, logs = made
-    return Step(grads, State(owned, buffers), loss, logs)
+    grads, owned, buffers, loss, logs, updates = made
+    return Step(grads, State(owned, buffers), loss.get("loss"), logs, updates)
 
 
 def _stacked(every: list[Tensors]) -> Tensors:

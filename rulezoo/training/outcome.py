@@ -10,11 +10,14 @@ from rulezoo.results.records import Probe
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The curve's points: step, epoch, mean training loss since the last point, validation score, the rule's logs."""
+    """A point of the curve: step, epoch, mean training loss since the last point, validation score, the rule's logs.
+
+    The training loss is ``None`` where the rule computed none since the last point.
+    """
 
     step: int
     epoch: int
-    train_loss: float
+    train_loss: float | None
     validation: float
     logs: dict[str, float]
 

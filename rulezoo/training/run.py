@@ -94,7 +94,9 @@ class Run:
         )
         self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
-        self.losses: list[Tensor] = []  # of each step of the epoch under way, (S,)
+        self.losses: dict[
+            int, Tensor
+        ] = {}  # step of the epoch under way → loss (S,), where the rule computes one
         self.logs: dict[str, list[Tensor]] = {}  # name → of each of these steps at which it was logged, (S,)
         self.failed: dict[int, str] = {}  # seed's place in the group → how it diverged
         self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
@@ -111,7 +113,8 @@ class Run:
             "trainer": self.trainer.state_dict(),
             "clock": self.clock.state_dict(),
             "curves": [[asdict(point) for point in curve] for curve in self.curves],
-            "losses": torch.stack(self.losses) if self.losses else None,
+            "losses": torch.stack(list(self.losses.values())) if self.losses else None,
+            "losses_at": list(self.losses),
             "logs": {name: torch.stack(values) for name, values in self.logs.items()},
             "failed": dict(self.failed),
             "pruned": dict(self.pruned),
@@ -122,7 +125,8 @@ class Run:
         self.trainer.load_state_dict(saved["trainer"])
         self.clock.load_state_dict(saved["clock"])
         self.curves = [[Evaluation(**point) for point in curve] for curve in saved["curves"]]
-        self.losses = [] if saved["losses"] is None else list(saved["losses"])
+        losses = [] if saved["losses"] is None else list(saved["losses"])
+        self.losses = dict(zip(saved["losses_at"], losses, strict=True))
         self.logs = {name: list(values) for name, values in saved["logs"].items()}
         self.failed, self.pruned = dict(saved["failed"]), dict(saved["pruned"])
         self.probes = msgspec.convert(saved["probes"], list[list[Probe]])
@@ -193,13 +197,16 @@ class Run:
         self.clock.rule.stop()
         self.clock.epoch_ends()
         self._mark()
+        if len(self.losses) < self.batches.per_epoch:
+            self._mark_weights()  # steps without a loss do not show that they diverge
         self._note(epoch)
 
     def _save(self) -> None:
         self.checkpoints.save(self.seeds, self._state_dict())
 
-    def _remember(self, loss: Tensor, log: Tensors) -> None:
-        self.losses.append(loss)
+    def _remember(self, loss: Tensor | None, log: Tensors) -> None:
+        if loss is not None:
+            self.losses[self.trainer.t - 1] = loss
         for name, value in log.items():  # a rule need not log at every step
             self.logs.setdefault(name, []).append(value)
 
@@ -230,10 +237,11 @@ class Run:
         """Keep the step at which the loss of a seed was not finite, the first of the epoch under way."""
         if not self.losses:
             return
-        finite = torch.stack(self.losses).isfinite().cpu()  # (steps, S)
+        finite = torch.stack(list(self.losses.values())).isfinite().cpu()  # (steps, S)
+        steps = list(self.losses)
         for place in range(len(self.seeds)):
             if not finite[:, place].all():
-                step = self.trainer.t - len(self.losses) + int(finite[:, place].int().argmin())
+                step = steps[int(finite[:, place].int().argmin())]
                 self.failed.setdefault(place, f"the loss was not finite at step {step} of {self.steps}")
 
     def _mark_weights(self) -> None:
@@ -244,14 +252,16 @@ class Run:
 
     def _note(self, epoch: int) -> None:
         """Evaluate, add a point to the curve of each seed that has not diverged, and end the epoch."""
-        losses = _mean(self.losses)
+        losses: Sequence[float | None] = [None] * len(self.seeds)
+        if self.losses:
+            losses = _mean(list(self.losses.values()))
         validation = self._score(self.data.validation)
         means = {name: _mean(values) for name, values in self.logs.items()}
         for place, curve in enumerate(self.curves):
             if place not in self._ended:
                 told = {name: values[place] for name, values in means.items()}
                 curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], told))
-        self.losses, self.logs = [], {}
+        self.losses, self.logs = {}, {}
 
     def _score(self, split: Split) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""

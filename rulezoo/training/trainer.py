@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -129,22 +130,29 @@ class Trainer:
         # The full graph or nothing: half of a step compiled, or given up in silence, would be recorded as compiled.
         self._fast = torch.compile(self._every, fullgraph=True) if compiled else None
         self.trained = {**self.params, **{OWN + name: p for name, p in self.state.params.items()}}
-        self.optimizer = _optimizer(budget, self.trained)
+        self.optimizer = _optimizer(budget, self.trained, rule.rates(net), decoupled=rule.decoupled_decay)
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensors]:
-        """Train on one batch with an axis of seeds; the mean loss of each seed ``(S,)``, and what the rule logged."""
-        grads, loss, logs = self.gradients(batch)
+    def step(self, batch: Batch) -> tuple[Tensor | None, Tensors]:
+        """Train on one batch with an axis of seeds; the mean loss of each seed ``(S,)``, and what the rule logged.
+
+        The loss is ``None`` where the rule computes none.
+        """
+        grads, updates, loss, logs = self.gradients(batch)
+        self._check(grads, updates)
         self._descend(grads)
+        self._add(updates)
         self.t += 1
         # Autocast remembers a copy of each parameter until its outermost block is left, which is after the last step.
         torch.clear_autocast_cache()
-        return (loss[None], {k: v[None] for k, v in logs.items()}) if self.alone else (loss, logs)
+        if not self.alone:
+            return loss, logs
+        return None if loss is None else loss[None], {k: v[None] for k, v in logs.items()}
 
-    def gradients(self, batch: Batch) -> tuple[Tensors, Tensor, Tensors]:
+    def gradients(self, batch: Batch) -> tuple[Tensors, Tensors, Tensor | None, Tensors]:
         """The part of a step that is the rule's: its memory moves on, no parameter does. Shapes as the trainer's own.
 
         Returns:
-            gradients, mean loss, and what the rule logged; without an axis of seeds when there is one seed.
+            gradients, updates, mean loss, and what the rule logged; without an axis of seeds when there is one seed.
         """
         masks = self._masks(batch)
         noise = self._draw(batch, masks)
@@ -152,13 +160,13 @@ class Trainer:
             batch = Batch(batch.x[0], batch.y[0])
         elif self.many and not self.compiled:
             batch = Batch(channels_last(batch.x), batch.y)
-        grads, buffers, self.statistics, loss, logs = self._all(
+        grads, updates, buffers, self.statistics, loss, logs = self._all(
             self.t, self.params, self.state.params, self.state.buffers, batch.x, batch.y, noise,
             self.fixed, self.statistics, masks,
         )  # fmt: skip
         # What a rule owns and trains, the optimiser alone changes.
         self.state = State(self.state.params, buffers)
-        return grads, loss, logs
+        return grads, updates, loss.get("loss"), logs
 
     def network(self, place: int, rows: int, *, training: bool = True) -> Net:
         """The network of one seed as it is now: for a step with that many examples, or to evaluate it."""
@@ -236,7 +244,7 @@ class Trainer:
                 outputs: Tensor = torch.func.vmap(one)(*given)
             return outputs
 
-    def _all(self, *arguments: Any) -> tuple[Tensors, Tensors, Tensors, Tensor, Tensors]:  # noqa: ANN401  those of `_one`
+    def _all(self, *arguments: Any) -> tuple[Tensors, ...]:  # noqa: ANN401  those of `_one`
         """`_one` for all seeds, compiled for as long as the compiler can take it."""
         if self._fast is not None:
             from torch._dynamo import config
@@ -270,15 +278,19 @@ class Trainer:
         fixed: Tensors,
         statistics: Tensors,
         masks: Tensors,
-    ) -> tuple[Tensors, Tensors, Tensors, Tensor, Tensors]:
-        """The rule's step for one network: gradients, the rule's buffers, statistics, the mean loss, what was logged."""
+    ) -> tuple[Tensors, ...]:
+        """The rule's step for one network: gradients, updates, the rule's buffers, statistics, the mean loss, logs.
+
+        The loss is in a dictionary, empty where there is none: vmap hands on tensors alone.
+        """
         net = self.net.bind(fixed, statistics, masks)
         step = self.rule.step(net, self.loss, params, State(own, buffers), Batch(x, y), noise, t)
         kept = {
             name: v.to(buffers[name].dtype) if name in buffers else v
             for name, v in step.state.buffers.items()
         }
-        return step.grads, kept, net.moved_statistics(), step.loss, step.logs
+        loss = {} if step.loss is None else {"loss": step.loss}
+        return step.grads, step.updates, kept, net.moved_statistics(), loss, step.logs
 
     def _kernels(self) -> AbstractContextManager[object]:
         return Pooling() if self.many else nullcontext()
@@ -294,18 +306,49 @@ class Trainer:
             drawn.append(self.rule.noise(self._of(s, masks), state, own, gen, self.t))
         return self._stack(drawn)
 
+    def _check(self, grads: Tensors, updates: Tensors) -> None:
+        for what, given in (("a gradient", grads), ("an update", updates)):
+            if strange := sorted(given.keys() - self.trained.keys()):
+                known = ", ".join(self.trained)
+                raise ValueError(f"{what} of {', '.join(strange)} was given; the parameters are {known}")
+        if both := sorted(grads.keys() & updates.keys()):
+            raise ValueError(
+                f"a gradient and an update of {', '.join(both)} were given; return one of the two for each parameter"
+            )
+
+        for name, update in updates.items():
+            p = self.trained[name]
+            if update.shape != p.shape:
+                got, expected = (tuple(t.shape if self.alone else t.shape[1:]) for t in (update, p))
+                raise ValueError(
+                    f"the update of {name} has shape {got}; expected {expected}, the shape of the parameter"
+                )
+
+    def _add(self, updates: Tensors) -> None:
+        """Add to parameters what the rule says, as it is."""
+        with torch.no_grad():
+            for name, update in updates.items():
+                self.trained[name].add_(update.to(self.trained[name].dtype))
+
     def _descend(self, grads: Mapping[str, Tensor]) -> None:
-        if strange := sorted(grads.keys() - self.trained.keys()):
-            known = ", ".join(self.trained)
-            raise ValueError(f"a gradient of {', '.join(strange)} was given; the parameters are {known}")
         for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.lr * _schedule(self.budget, self.t, self.steps)
+            group["lr"] = self.budget.lr * _schedule(self.budget, self.t, self.steps) * group["rate"]
         for name, p in self.trained.items():
             grad = grads.get(name)
             # On the CPU, torch's fused optimisers take memory as it lies: a transposed or an expanded gradient would
             # silently train other weights.
             p.grad = None if grad is None else grad.to(p.dtype).contiguous()
+        self._decay()
         self.optimizer.step()
+
+    def _decay(self) -> None:
+        """The weight decay that is not the optimiser's own, see `_optimizer`."""
+        for group in self.optimizer.param_groups:
+            if shrink := group["lr"] * group["decoupled"]:
+                with torch.no_grad():
+                    for p in group["params"]:
+                        if p.grad is not None:
+                            p.mul_(1 - shrink)
 
     def _stack(self, each: Sequence[Tensors]) -> Tensors:
         if self.alone:
@@ -325,13 +368,32 @@ def _at(tensors: Tensors, seed: int) -> Tensors:
     return {name: value[seed] for name, value in tensors.items()}
 
 
-def _optimizer(budget: Budget, params: Tensors) -> torch.optim.Optimizer:
-    tensors, lr, decay = list(params.values()), budget.lr, budget.weight_decay
+def _optimizer(
+    budget: Budget, params: Tensors, rates: Mapping[str, float], *, decoupled: bool
+) -> torch.optim.Optimizer:
+    """The budget's optimiser, with a group of parameters for each stretch of them that has one factor on its rate.
+
+    A group has two numbers of ours: ``rate``, the factor, and ``decoupled``, the weight decay that is not the
+    optimiser's own.
+    """
+    if strange := sorted(rates.keys() - params.keys()):
+        raise ValueError(f"rates() names {', '.join(strange)}; the parameters are {', '.join(params)}")
+    for name, rate in rates.items():
+        if not (math.isfinite(rate) and rate >= 0):
+            raise ValueError(f"rates() gives {name} the factor {rate!r}; expected a finite number, 0 or more")
+    lr, decay = budget.lr, budget.weight_decay
+    ours = decay if decoupled and budget.optimizer == "sgd" else 0.0
+    # In the order of the parameters: checkpoints number them so.
+    stretches = groupby(params, lambda name: float(rates.get(name, 1.0)))
+    groups: list[dict[str, Any]] = [
+        {"params": [params[name] for name in names], "rate": rate, "decoupled": ours}
+        for rate, names in stretches
+    ]
     match budget.optimizer:
         case "sgd":
-            return torch.optim.SGD(tensors, lr, momentum=0.9, weight_decay=decay, fused=True)
+            return torch.optim.SGD(groups, lr, momentum=0.9, weight_decay=decay - ours, fused=True)
         case "adam":
-            return torch.optim.AdamW(tensors, lr, weight_decay=decay, fused=True)
+            return torch.optim.AdamW(groups, lr, weight_decay=decay, fused=True)
     raise ValueError(f"the budget's optimizer must be 'adam' or 'sgd', got {budget.optimizer!r}")
 
 

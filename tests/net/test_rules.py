@@ -86,7 +86,7 @@ def test_it_trains_or_says_in_a_sentence_why_not(name, rule, net_of):
     course = Course(NETWORKS[name], (0,), Backprop())
     bound, batch = trainer.network(0, course.network.batch), course.stacked(2)
     exact, _ = credit.backprop(bound, loss, trainer.params, batch.x[0], batch.y[0])
-    grads, mean, _ = trainer.gradients(batch)
+    grads, _, mean, _ = trainer.gradients(batch)
 
     assert mean.isfinite()
     assert all(grad.isfinite().all() for grad in grads.values())
