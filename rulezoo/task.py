@@ -61,11 +61,17 @@ class Task(Configurable):
         budget: `Budget` of every rule.
         metric: the name of the score, for tables.
         chance: the score of an untrained network.
+        targets: what targets are, for rules that use them otherwise than through the loss: ``"labels"``, integers from 0
+            to ``classes`` - 1; ``"numbers"``, floating-point numbers of the output's shape; ``None`` = not declared, so
+            that such a rule skips the task.
+        classes: how many different labels there are; ``None`` = not declared.
     """
 
     budget: ClassVar[Budget]
     metric: ClassVar[str] = "accuracy"
     chance: ClassVar[float]
+    targets: ClassVar[Literal["labels", "numbers"] | None] = None
+    classes: ClassVar[int | None] = None
 
     def data(self, root: Path | None, *, download: bool = False) -> Data:
         """The data, as float32 inputs and integer or float32 targets, on the CPU; the same at every call.

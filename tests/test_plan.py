@@ -209,6 +209,8 @@ def test_the_device_is_the_gpu_when_there_is_one(monkeypatch, cuda, mps, auto, t
          "task 'other': budget.schedule must be 'constant' or 'cosine', got 'warmup-cosine'"),
         ({"budget": None}, "task 'other': budget must be a rulezoo.Budget, got None"),
         ({"chance": float("nan")}, "task 'other': chance must be a finite number, the score of guessing, got nan"),
+        ({"targets": "label"}, "task 'other': targets must be 'labels', 'numbers' or None (not declared), got 'label'"),
+        ({"targets": "labels", "classes": 1}, "task 'other': classes must be a whole number, 2 or more, where targets"),
         ({"chance": "a tenth"}, "task 'other': chance must be a finite number"),
         ({"metric": 3}, "task 'other': metric must be a text"),
     ],

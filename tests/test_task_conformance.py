@@ -12,6 +12,7 @@ from torch import nn
 from rulezoo import Budget, Data, DataMissing, Site, Split, TaskSpec, hp
 from rulezoo.discovery.registry import discover
 from rulezoo.testing import CheckFailed, TinyTask, check_task, parametrize_task_checks
+from rulezoo.testing.expect import NotApplicable
 from rulezoo.testing.task_suite import task_checks_of
 
 EMBEDDED = [
@@ -42,6 +43,11 @@ def with_data(change):
             return change(super().data(root))
 
     return Broken
+
+
+def declaring(**attributes):
+    """A task that declares something else of its targets."""
+    return type("Declaring", (Honest,), {"__doc__": "Broken.", **attributes})
 
 
 def with_network(make):
@@ -174,6 +180,9 @@ class Writable(Honest):
 
 Writable.__setattr__ = object.__setattr__
 
+Floats = with_data(lambda d: Data(*(Split(part.x, part.y.float()) for part in d)))
+FloatsDeclared = type("FloatsDeclared", (Floats,), {"targets": "numbers", "classes": None})
+
 BROKEN = [
     (with_data(lambda d: d._replace(test=Split(d.test.x[:0], d.test.y))), "data", "0 inputs and 48 targets"),
     (
@@ -183,6 +192,26 @@ BROKEN = [
     ),
     (with_data(lambda d: d._replace(test=Split(d.test.x / 0, d.test.y))), "data", "contain infinity"),
     (with_data(lambda d: d._replace(test=Split(d.test.x[:, :3], d.test.y))), "data", r"have shape \(3,\)"),
+    (
+        declaring(classes=2),
+        "targets",
+        "declares 2 classes, so labels lie from 0 to 1; those of train lie from 0 to 2",
+    ),
+    (declaring(classes=1), "targets", "classes must be a whole number, 2 or more, where .*, got 1"),
+    (declaring(classes=None), "targets", "classes must be a whole number, 2 or more, where .*, got None"),
+    (declaring(targets="label"), "targets", "targets must be 'labels', 'numbers' or None .*, got 'label'"),
+    (
+        declaring(targets="numbers"),
+        "targets",
+        "classes are of 'labels', and targets are 'numbers'; got classes=3",
+    ),
+    (
+        declaring(targets="numbers", classes=None),
+        "targets",
+        "targets are 'numbers', and those of train are torch.int64",
+    ),
+    (Floats, "targets", "targets are 'labels', and those of train are torch.float32, no integers"),
+    (FloatsDeclared, "targets", r"those of train have shape \(\) where outputs have \(3,\)"),
     (with_data(other_seed_each_call), "data_deterministic", "asked for again"),
     (with_data(lambda d: (torch.rand(1), d)[1]), "data_deterministic", "draws from torch's global generator"),
     (
@@ -221,6 +250,22 @@ def test_a_broken_task_is_caught_by_the_check_that_is_meant_for_it(broken, name,
 
     with pytest.raises((CheckFailed, RuntimeError), match=message):
         check()
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"targets": None}, {"targets": None, "classes": None}, {"targets": lambda self: 1}]
+)
+def test_a_task_need_not_declare_its_targets(attributes):
+    """Nor does it matter what a task that does not calls otherwise by these names."""
+    check = next(c for c in task_checks_of(declaring(**attributes)()) if c.name == "targets")
+
+    with pytest.raises(NotApplicable, match="does not declare its targets"):
+        check()
+
+
+def test_what_targets_are_is_measured():
+    found = {r.id: r.measured for r in check_task(Honest())}
+    assert found["Honest:targets"] == "labels of 3 classes"
 
 
 def test_the_honest_task_passes_them_all():

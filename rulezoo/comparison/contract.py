@@ -34,7 +34,7 @@ Tensors = Mapping[tuple[str, str], Tensor]
 
 
 def declaration_problem(task: Task) -> str | None:
-    """Why the budget, the name of the score or its value by chance cannot be used, if one cannot."""
+    """Why the budget, the score's name, its value by chance or what targets are cannot be used, if one cannot."""
     if problem := budget_problem(getattr(task, "budget", None)):
         return problem
     if not isinstance(metric := getattr(task, "metric", None), str):
@@ -42,6 +42,24 @@ def declaration_problem(task: Task) -> str | None:
     chance = getattr(task, "chance", None)
     if isinstance(chance, bool) or not isinstance(chance, int | float) or not math.isfinite(chance):
         return f"chance must be a finite number, the score of guessing, got {chance!r}"
+    return targets_problem(task)
+
+
+def targets_problem(task: Task) -> str | None:
+    """Why what a task declares of its targets cannot be used, if it cannot."""
+    targets, classes = getattr(task, "targets", None), getattr(task, "classes", None)
+    if targets is None or callable(targets):  # not declared: what a task calls so otherwise is its own affair
+        return None
+    if targets not in ("labels", "numbers"):
+        return f"targets must be 'labels', 'numbers' or None (not declared), got {targets!r}"
+    if targets == "numbers":
+        return (
+            None
+            if classes is None
+            else f"classes are of 'labels', and targets are 'numbers'; got classes={classes!r}"
+        )
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 2:
+        return f"classes must be a whole number, 2 or more, where targets are 'labels', got {classes!r}"
     return None
 
 

@@ -44,5 +44,6 @@ NEXT_STEP = {
     "loss": "return the mean loss of the batch before the update (a rule), or one loss for each example (a task)",
     "score": "return one score for each example, the higher the better",
     "chance": "measure what guessing scores, and declare it as chance",
+    "targets": "declare targets and classes as the data are, or leave both out",
     "learnable": "check the loss and the learning rate of the budget",
 }

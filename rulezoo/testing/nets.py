@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,8 @@ class TinyTask(Task):
 
     budget: ClassVar[Budget] = Budget(epochs=2, batch=16, lr=0.01)
     chance: ClassVar[float] = 1 / CLASSES
+    targets: ClassVar[Literal["labels", "numbers"] | None] = "labels"
+    classes: ClassVar[int | None] = CLASSES
 
     kind: str = hp("mlp", "which network", choices=KINDS)
 

@@ -114,6 +114,37 @@ def check_data(case: TaskCase) -> str:
     return f"{sizes} examples of {tuple(case.data.train.x.shape[1:])}"
 
 
+def check_targets(case: TaskCase) -> str:
+    """Targets are what the task declares: labels below its number of classes, or numbers of the output's shape."""
+    _expect_none([contract.targets_problem(case.task)])
+    kind = case.task.targets
+    if kind == "labels":
+        for name, part in case.data._asdict().items():
+            _expect_labels(name, part.y, case.task.classes or 0)
+        return f"labels of {case.task.classes} classes"
+    if kind == "numbers":
+        for name, part in case.data._asdict().items():
+            _expect_numbers(name, part.y, case.net.output_shape)
+        return "numbers of the output's shape"
+    raise NotApplicable("the task does not declare its targets: rules that have to know them skip it")
+
+
+def _expect_labels(name: str, y: Tensor, classes: int) -> None:
+    expect(not y.is_floating_point(), f"targets are 'labels', and those of {name} are {y.dtype}, no integers")
+    low, high = int(y.min()), int(y.max())
+    within = f"the task declares {classes} classes, so labels lie from 0 to {classes - 1}"
+    expect(low >= 0 and high < classes, f"{within}; those of {name} lie from {low} to {high}")
+
+
+def _expect_numbers(name: str, y: Tensor, shape: tuple[int, ...]) -> None:
+    expect(y.is_floating_point(), f"targets are 'numbers', and those of {name} are {y.dtype}")
+    found = tuple(y.shape[1:])
+    expect(
+        found == shape,
+        f"targets are 'numbers', and those of {name} have shape {found} where outputs have {shape}",
+    )
+
+
 def check_data_deterministic(case: TaskCase) -> None:
     """Data are the same at every call, and neither read nor move a global generator."""
     first, before = case.data, torch.get_rng_state()

@@ -22,6 +22,7 @@ CHECKS = (
     declarations.check_frozen_value,
     task_checks.check_budget,
     task_checks.check_data,
+    task_checks.check_targets,
     task_checks.check_data_deterministic,
     task_checks.check_disjoint,
     task_checks.check_no_leak,

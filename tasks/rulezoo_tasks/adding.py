@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,7 @@ class AddingRNN(Task):
     budget: ClassVar[Budget] = Budget(epochs=15, batch=64, lr=1e-2, schedule="cosine")
     metric: ClassVar[str] = "levels told"
     chance: ClassVar[float] = 1 / len(LEVELS)
+    targets: ClassVar[Literal["labels", "numbers"] | None] = "numbers"
 
     width: int = hp(64, "hidden units", low=1)
     leak: float = hp(0.5, "share of the state that is new at each step", low=0.01, high=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +20,8 @@ class Classification(Task):
 
     metric: ClassVar[str] = "accuracy"
     chance: ClassVar[float] = 0.1
+    targets: ClassVar[Literal["labels", "numbers"] | None] = "labels"
+    classes: ClassVar[int | None] = 10
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of each example in nats, ``(batch,)``."""

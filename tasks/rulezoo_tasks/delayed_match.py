@@ -46,6 +46,7 @@ class DelayedMatchRNN(Classification):
 
     budget: ClassVar[Budget] = Budget(epochs=15, batch=64, lr=1e-2, schedule="cosine")
     chance: ClassVar[float] = 0.5
+    classes: ClassVar[int | None] = 2
 
     width: int = hp(64, "hidden units", low=1)
     leak: float = hp(0.2, "share of the state that is new at each step", low=0.01, high=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class FlipFlopRNN(Task):
     budget: ClassVar[Budget] = Budget(epochs=10, batch=64, lr=1e-2, schedule="cosine")
     metric: ClassVar[str] = "bits held"
     chance: ClassVar[float] = 0.5
+    targets: ClassVar[Literal["labels", "numbers"] | None] = "numbers"
 
     width: int = hp(64, "hidden units", low=1)
     leak: float = hp(0.5, "share of the state that is new at each step", low=0.01, high=1)
