@@ -13,6 +13,7 @@ import torch
 from rulezoo import LearningRule, Limit, Plausibility, RuleSpec, State, Step, credit, hp
 from rulezoo.discovery.registry import discover
 from rulezoo.testing import CheckFailed, check_rule, parametrize_rule_checks, rule_checks, tiny_nets
+from rulezoo.testing.expect import NotApplicable
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
 
@@ -417,6 +418,49 @@ def test_a_broken_rule_is_caught_by_the_check_that_is_meant_for_it(broken, name,
 
 def test_the_honest_rule_passes_them_all():
     assert {result.outcome for result in check_rule(Honest(), nets=["mlp"])} <= {"passed", "skipped"}
+
+
+class Updating(Honest):
+    """An honest rule that moves biases past the optimiser, and computes no loss."""
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        step = super().step(net, loss, params, state, batch, noise, t)
+        updates = {n: -0.02 * g for n, g in step.grads.items() if n.endswith("bias")}
+        grads = {n: g for n, g in step.grads.items() if n not in updates}
+        return step._replace(grads=grads, updates=updates, loss=None)
+
+
+def test_a_rule_with_updates_and_without_a_loss_passes_them_all():
+    checks = [check for check in rule_checks(Updating(), nets=["mlp"]) if check.name != "options"]
+    assert len(checks) > 10
+    assert {check.id: message for check in checks if (message := result_or_skip(check))} == {}
+
+
+def result_or_skip(check):
+    try:
+        return result(check)
+    except NotApplicable:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("updates", "message"),
+    [
+        (lambda grads: {"fc1.bias": grads["fc1.bias"]}, "a gradient and an update of fc1.bias"),
+        (lambda grads: {"fc9.bias": grads["fc1.bias"]}, r"updates\['fc9.bias'\] belongs to no parameter"),
+        (lambda grads: {"fc1.bias": grads.pop("fc1.bias")[:2]}, r"updates\['fc1.bias'\] of step 0"),
+    ],
+    ids=["both", "unknown", "shape"],
+)
+def test_updates_that_cannot_be_are_caught(updates, message):
+    class Broken(Honest):
+        def step(self, net, loss, params, state, batch, noise, t):
+            step = super().step(net, loss, params, state, batch, noise, t)
+            return step._replace(updates=updates(step.grads))
+
+    check = next(c for c in rule_checks(Broken(), nets=["mlp"]) if c.name == "gradients")
+    with pytest.raises(CheckFailed, match=message):
+        check()
 
 
 def test_every_check_has_a_broken_rule_of_its_own():

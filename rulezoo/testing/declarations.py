@@ -112,6 +112,6 @@ def _expect_step_or_skip(case: Case, module: nn.Module) -> None:
     grads = directions(case.rule.step(net, case.tiny.task.loss, params, state, batch, noise, 0))
     expect(
         bool(grads),
-        "neither a gradient, an update nor a reason: let skip() say why such a network cannot be served",
+        "neither a gradient nor a reason: let skip() say why such a network cannot be served",
     )
     expect_finite("of the first step", grads)
