@@ -176,7 +176,7 @@ def test_where_both_are_worth_the_same_the_units_are_perturbed(basis):
     """Four units vary and four directions hold all of the energy; explorers everywhere then tell of J, too."""
     known = unknown(basis)
     known[0], known[1] = torch.tensor([1.0, 0.0, 0.0, 1.0]), 1.0
-    columns, isotropic = best_rank(known, basis, torch.tensor(4.0), 8.0, 8.0)
+    columns, isotropic = best_rank(known, basis, torch.tensor(4.0), 5.0, 5.0)  # 1/(1 + 5/5), exactly
     assert (int(columns.sum()), int(isotropic)) == (4, 1)
 
 
