@@ -68,9 +68,10 @@ class Option:
             raise self._refusal(value)
 
     def _refusal(self, got: object) -> OptionError:
-        return OptionError(f"{self.name} must be {self._expected()}, got {got!r} ({self.doc})")
+        return OptionError(f"{self.name} must be {self.expected}, got {got!r} ({self.doc})")
 
-    def _expected(self) -> str:
+    @property
+    def expected(self) -> str:
         """The legal values as the end of "must be", e.g. ``a number in [0, 1] or 'auto'``."""
         kinds = []
         if int in self.types or float in self.types:

@@ -53,13 +53,13 @@ def check_options(case: Configured) -> None:
             try:
                 _made(case.subject, option, bad)
             except OptionError as error:
-                unsaid = [word for word in (option.name, repr(bad), option.bounds) if word not in str(error)]
+                unsaid = [word for word in (option.name, repr(bad), option.expected) if word not in str(error)]
                 expect(
                     not unsaid,
                     f"the refusal of {option.name}={bad!r} does not name {listed(unsaid)}: {error}",
                 )
             else:
-                raise CheckFailed(f"{option.name}={bad!r} is accepted, though the bounds are {option.bounds}")
+                raise CheckFailed(f"{option.name}={bad!r} is accepted, though it must be {option.expected}")
 
 
 def _made(subject: Configurable, option: Option, value: float | str) -> None:
