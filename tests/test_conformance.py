@@ -399,7 +399,7 @@ BROKEN = [
     (with_state(lambda old, batch: batch.x[:, 0]), "changing_batch", "a batch of 5 changed the shape"),
     (with_grads(lambda name, grad, params: -grad), "learns", "the loss on new examples went from"),
     (UphillWhenHidden, "learns", "training the read-out alone"),
-    (Unchecked, "options", "accepted, though the bounds are"),
+    (Unchecked, "options", "accepted, though it must be"),
     (Writable, "frozen_value", "can be written to"),
     (Terse, "gradients", "must say why in a sentence, got 'no'"),
     (SilentWithoutSites, "no_sites", "neither a gradient nor a reason"),
