@@ -200,6 +200,9 @@ class _Feedback(TorchFunctionMode):
         result: object,
     ) -> None:
         """What is made of weights alone is made of the feedback weights, too."""
+        given = (*args, *kwargs.values())
+        if not any(id(one) in self.feedback or isinstance(one, list | tuple) for one in given):
+            return  # nearly always, and flattening costs more than all the rest
         leaves, structure = tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if not any(id(t) in self.feedback for t in tensors) or not all(

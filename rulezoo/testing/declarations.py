@@ -53,7 +53,9 @@ def check_options(case: Configured) -> None:
             try:
                 _made(case.subject, option, bad)
             except OptionError as error:
-                unsaid = [word for word in (option.name, repr(bad), option.expected) if word not in str(error)]
+                unsaid = [
+                    word for word in (option.name, repr(bad), option.expected) if word not in str(error)
+                ]
                 expect(
                     not unsaid,
                     f"the refusal of {option.name}={bad!r} does not name {listed(unsaid)}: {error}",
