@@ -161,7 +161,9 @@ def test_the_pages_say_it(compared):
     for out, expected in (("one", True), ("every", False)):
         code, _, err = command("leaderboard", "--out", out, "--html", f"pages-{out}", cwd=folder)
         assert code == 0, err
-        assert (SAID in (folder / f"pages-{out}" / "index.html").read_text(encoding="utf-8")) is expected
+        page = (folder / f"pages-{out}" / "index.html").read_text(encoding="utf-8")
+        assert (SAID in page) is expected
+        assert "no backward pass" in page  # still a filter, which leaves rules within blocks out
         shutil.rmtree(folder / f"pages-{out}")
 
 

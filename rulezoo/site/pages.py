@@ -194,7 +194,7 @@ def _fields(found: Findings) -> list[Field]:
         for name, mark in row.plausibility.items():
             values.setdefault(name, set()).add(mark)
     heads = {name: board_words.head_of(name) for name in board_words.fields(found.board)}
-    return [Field(n, h.word, h.meaning, values[n] <= {"yes", "no"}) for n, h in heads.items()]
+    return [Field(n, h.word, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
 
 
 def _rule(found: Findings, rule: str) -> dict[str, Any]:
