@@ -75,7 +75,7 @@ PLUGIN = """
     from pathlib import Path
 
     import rulezoo
-    from rulezoo import RuleSpec, TaskSpec
+    from rulezoo import Net, RuleSpec, TaskSpec
     from rulezoo_plugins.backprop import Backprop
 
     class Waits(Backprop):
@@ -83,7 +83,7 @@ PLUGIN = """
 
         def step(self, net, loss, params, state, batch, noise, t):
             here = Path(__file__).parent
-            if t == 0:
+            if t == 0 and type(net) is Net:  # and not one that is watched before the training
                 with (here / "begins").open("a") as file:
                     file.write("x")
             if t == 2:
@@ -105,7 +105,7 @@ PLUGIN = """
         '''Leaves a process of a session of its own behind.'''
 
         def step(self, net, loss, params, state, batch, noise, t):
-            if t == 0:
+            if t == 0 and type(net) is Net:
                 left = subprocess.Popen(["sleep", "3600"], start_new_session=True)
                 with (Path(__file__).parent / "left").open("a") as file:
                     file.write(f"{left.pid}\\n")

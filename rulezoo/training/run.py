@@ -92,7 +92,7 @@ class Run:
             )
             for r in (order.rule, _PlainBackprop())
         )
-        self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
+        self.block_depth = 0  # layers in series that errors reach one through another; 0 = not measured
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
         self.losses: dict[
             int, Tensor
@@ -106,10 +106,13 @@ class Run:
         self.probes: list[list[Probe]] = [[] for _ in seeds]
         if saved := self.checkpoints.load(seeds, self._state_dict()):
             self._load_state_dict(saved)
+        else:
+            self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
 
     def _state_dict(self) -> Saved:
         """All of it but the pace-maker, on which no number depends: tensors, numbers and strings."""
         return {
+            "block_depth": self.block_depth,
             "trainer": self.trainer.state_dict(),
             "clock": self.clock.state_dict(),
             "curves": [[asdict(point) for point in curve] for curve in self.curves],
@@ -122,6 +125,7 @@ class Run:
         }
 
     def _load_state_dict(self, saved: Saved) -> None:
+        self.block_depth = saved["block_depth"]
         self.trainer.load_state_dict(saved["trainer"])
         self.clock.load_state_dict(saved["clock"])
         self.curves = [[Evaluation(**point) for point in curve] for curve in saved["curves"]]
@@ -286,7 +290,7 @@ class Run:
             step_seconds=self.clock.rule_seconds,
             backprop_seconds=self.clock.backprop_seconds,
             parameters=self.parameters,
-            block_depth=self.block_depth,
+            block_depth=self.block_depth or None,
             seeds_together=len(self.seeds),
             compiled=self.trainer.compiled,
             peak_bytes=self.clock.peak_bytes(),
@@ -302,15 +306,15 @@ class Run:
         return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
 
 
-def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first: Batch) -> int | None:
-    """How many layers in series the rule's errors travel through, on a few examples of the first batch."""
+def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first: Batch) -> int:
+    """How many layers in series the rule's errors travel through, on a few examples of the first batch; 0 = unknown."""
     few = Batch(first.x[0][:_FEW], first.y[0][:_FEW])
     params, state = trainer.of(0)
     try:
         found = travel(rule, trainer.network(0, len(few.x)), loss, params, few, state=state, steps=_LOOKED_AT)
     except Exception:  # noqa: BLE001  what cannot be measured is no reason not to train; the training will tell
-        return None
-    return found.depth or None
+        return 0
+    return found.depth
 
 
 def _mean(values: Sequence[Tensor]) -> list[float]:
