@@ -26,7 +26,7 @@ PLUGIN = """
     from pathlib import Path
 
     import rulezoo
-    from rulezoo import RuleSpec, TaskSpec
+    from rulezoo import Net, RuleSpec, TaskSpec
     from rulezoo_plugins.backprop import Backprop
 
     class Waits(Backprop):
@@ -34,7 +34,7 @@ PLUGIN = """
 
         def step(self, net, loss, params, state, batch, noise, t):
             here = Path(__file__).parent
-            if t == 0:
+            if t == 0 and type(net) is Net:  # and not one that is watched before the training
                 with (here / "begins").open("a") as file:
                     file.write("x")
             if t == 2:
