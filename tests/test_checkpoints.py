@@ -350,6 +350,22 @@ def test_a_disk_that_is_full_is_said_and_does_not_end_the_training(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+def test_writing_states_takes_a_fiftieth_of_the_time_at_most(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("rulezoo.training.checkpoints.time.monotonic", lambda: now[0])
+    kept = CheckpointFiles(tmp_path, ASKED, {}, 60.0, "cpu", pytest.fail)
+
+    def slow(path, content):
+        now[0] += 6
+
+    monkeypatch.setattr("rulezoo.training.checkpoints.write_whole", slow)
+    kept.save((0,), {"a": torch.ones(2)})
+    now[0] += 299
+    assert not kept.due()
+    now[0] += 1
+    assert kept.due()
+
+
 def test_a_state_is_left_as_often_as_was_asked_for_and_never_if_so(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("rulezoo.training.checkpoints.time.monotonic", lambda: now[0])

@@ -79,8 +79,9 @@ def test_a_long_silence_is_broken(plain, monkeypatch):
         now[0] += 0.1
         listener.progressed(job(), step, 9000)
     lines = stream.getvalue().splitlines()[1:]
-    assert len(lines) == 1  # in two minutes
-    assert re.fullmatch(r"my-task  my-rule  step 60\d of 9000", lines[0])
+    assert len(lines) == 2  # in two minutes
+    assert re.fullmatch(r"my-task  my-rule  seeds 0-2  step 10\d of 9,000, 0:14:5\d left", lines[0])
+    assert re.fullmatch(r"my-task  my-rule  seeds 0-2  step 70\d of 9,000, 0:13:5\d left", lines[1])
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,17 @@ def test_one_seed_that_raises_does_not_take_the_others_with_it(peaceful):
         assert curves(outcome) == pytest.approx(curves(together), rel=TOGETHER)
 
 
+def test_progress_is_reported_once_a_second_however_long_an_epoch_is(monkeypatch):
+    seen = []
+    monkeypatch.setattr("rulezoo.training.run._SAMPLES", 1)  # backprop is timed once
+    run(Exact(), (0,), progress=lambda done, total: seen.append(done))
+    assert len(seen) < STEPS / 2
+    monkeypatch.setattr("rulezoo.training.run._TOLD", 0.0)
+    seen.clear()
+    run(Exact(), (0,), progress=lambda done, total: seen.append(done))
+    assert seen == list(range(1, STEPS + 1))
+
+
 @pytest.mark.parametrize("rule", [NoVmap(), DeclaredNoVmap()], ids=["tried", "declared"])
 def test_what_vmap_does_not_allow_is_trained_one_by_one(rule, peaceful):
     seen = []

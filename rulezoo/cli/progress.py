@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
 from rulezoo.leaderboard.grid import cost
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rulezoo.results.records import Record
 
 _HEARTBEAT = 60.0  # seconds of silence after which a plain log says that it lives
+_FIRST = 10.0  # seconds into a training after which it says so for the first time
 
 
 @contextmanager
@@ -76,12 +78,21 @@ def _greeting(runs: int, stored: int) -> str:
     )
 
 
+def _left(seconds: float, done: int, missing: int) -> str:
+    """The time that the missing steps will take at the pace of those that are done."""
+    if done <= 0:
+        return ""
+    return f", {timedelta(seconds=round(seconds * missing / done))} left"
+
+
 class _Plain:
     """One line for each event, no control characters, and a sign of life when nothing happens for long."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.spoke = time.monotonic()
+        self.began: dict[Job, tuple[float, int]] = {}  # when a training was first heard of, and its step then
+        self.named: set[Job] = set()
 
     def _say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
@@ -94,10 +105,19 @@ class _Plain:
         pass
 
     def progressed(self, job: Job, done: int, total: int) -> None:
-        if time.monotonic() - self.spoke > _HEARTBEAT:
-            self._say(f"{_name(job)}  step {done} of {total}")
+        now = time.monotonic()
+        if not total:  # it may have to wait before its first step
+            return
+        began, first = self.began.setdefault(job, (now, done))
+        if now - self.spoke > _HEARTBEAT or (job not in self.named and now - began > _FIRST):
+            self.named.add(job)
+            self._say(
+                f"{_name(job)}  seeds {_seeds(job.seeds)}  step {done:,} of {total:,}{_left(now - began, done - first, total - done)}"
+            )
 
     def finished(self, job: Job, records: Sequence[Record]) -> None:
+        self.began.pop(job, None)
+        self.named.discard(job)
         self._say(summary(job, records))
 
 

@@ -29,6 +29,7 @@ Saved = dict[str, Any]
 Parts = list[tuple[int, ...]]
 
 _DIGEST = hashlib.sha256().digest_size
+_STALL = 0.02  # share of the time that writing checkpoints may take
 
 
 class Checkpoints:
@@ -99,7 +100,7 @@ class CheckpointFiles(Checkpoints):
     ) -> None:
         self.folder, self.asked, self.made_by = folder, asked, dict(made_by)
         self.every, self.device, self.say = every, device, say
-        self._last = time.monotonic()
+        self._last, self._took = time.monotonic(), 0.0
         self._handed_out: set[tuple[int, ...]] = set()
 
     def load(self, seeds: Sequence[int], like: Saved | None = None) -> Saved | None:
@@ -131,8 +132,9 @@ class CheckpointFiles(Checkpoints):
         self.say(f"checkpoint {path.name} is not used: {why}; the training begins anew")
 
     def due(self) -> bool:
-        """See `Checkpoints.due`."""
-        return self.every > 0 and time.monotonic() - self._last >= self.every
+        """See `Checkpoints.due`; a state that takes long to write is kept less often, see `_STALL`."""
+        wait = max(self.every, self._took / _STALL)
+        return self.every > 0 and time.monotonic() - self._last >= wait
 
     def save(self, seeds: Sequence[int], state: Saved) -> None:
         """See `Checkpoints.save`."""
@@ -140,11 +142,13 @@ class CheckpointFiles(Checkpoints):
 
         if not self.every:
             return
+        begun = time.monotonic()
         buffer = io.BytesIO()
         torch.save({"made_by": self.made_by, "seeds": list(seeds), "state": state}, buffer)
         body = buffer.getvalue()
         self._write(self._path(seeds, "pt"), hashlib.sha256(body).digest() + body)
         self._last = time.monotonic()
+        self._took = self._last - begun
 
     def divided(self, seeds: Sequence[int]) -> Parts | None:
         """See `Checkpoints.divided`; of a group that is larger, what concerns these seeds."""

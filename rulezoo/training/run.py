@@ -9,6 +9,7 @@ turn and so fair on a noisy machine.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -34,6 +35,7 @@ from rulezoo.training.trainer import Batches, Trainer
 _SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
 _STRETCH = 8  # steps of it each time, on a GPU
 _CHUNK = 1024  # examples that are evaluated at once
+_TOLD = 1.0  # seconds between two reports of progress
 _FEW, _LOOKED_AT = 4, 2  # examples and steps on which the depth of blocks is measured
 
 Progress = Callable[[int, int], None]
@@ -142,6 +144,7 @@ class Run:
         else:
             progress(self.trainer.t, self.steps)
         self.cold = True  # torch sets much up at the first step in a process
+        self._told = time.monotonic()
         while self.trainer.t < self.steps and len(self._ended) < len(self.seeds):
             self._train(progress)
             self._prune()
@@ -188,10 +191,13 @@ class Run:
             if self.cold or self.trainer.t % self.every == 0:
                 with self.clock.rule.paused():
                     self._pace(order[:, i])
-                    progress(self.trainer.t, self.steps)
+                    self._report(progress)
                     if self.cold:
                         self.clock.warmed_up()
                         self.cold = False
+            elif time.monotonic() - self._told >= _TOLD:
+                with self.clock.rule.paused():
+                    self._report(progress)
             if self.trainer.t in self.probed_at:
                 with self.clock.rule.paused():
                     self._probe()
@@ -204,6 +210,10 @@ class Run:
         if len(self.losses) < self.batches.per_epoch:
             self._mark_weights()  # steps without a loss do not show that they diverge
         self._note(epoch)
+
+    def _report(self, progress: Progress) -> None:
+        progress(self.trainer.t, self.steps)
+        self._told = time.monotonic()
 
     def _save(self) -> None:
         self.checkpoints.save(self.seeds, self._state_dict())
