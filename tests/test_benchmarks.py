@@ -54,8 +54,16 @@ def test_the_scale_of_a_gpu_is_measured_as_on_a_cpu(monkeypatch, capsys):
     )
     scale.main()
     out = capsys.readouterr().out
-    assert re.findall(r"^\| (\d+) \| [\d.]+ \| \d+ \|", out, re.MULTILINE) == ["1", "4"]
-    assert len(re.findall(r"^\| nmnc \| [\d.]+ \|$", out, re.MULTILINE)) == 2  # alone and together
+    assert re.findall(r"^\| (\d+) \| [\d.]+ \| \d+ \|", out, re.MULTILINE) == ["1", "4"] * 3
+    assert len(re.findall(r"^\| nmnc \| [\d.]+ \|$", out, re.MULTILINE)) == 2 * 3  # alone and together
+
+
+@beside
+def test_the_scale_of_a_gpu_begins_nothing_after_its_time_and_says_so(monkeypatch, capsys):
+    scale = script("gpu_scale")
+    monkeypatch.setattr(sys, "argv", ["gpu_scale.py", "--device", "cpu", "--quick", "--minutes", "0"])
+    scale.main()
+    assert "Left out for lack of time: digits-cnn, alexnet, resnet18." in capsys.readouterr().out
 
 
 @beside

@@ -67,6 +67,18 @@ def test_second_derivatives_pass_through_pooling():
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("size", [1, (1, 1)])
+def test_averaging_over_whole_maps_needs_no_batching_rule_of_torch(size):
+    """Warnings are errors: without `Pooling`, torch warns of a slow loop over seeds."""
+    x = channels_last(torch.randn(MANY, 2, 3, 4, 4))
+    with Pooling():
+        averaged = torch.func.vmap(lambda one: F.adaptive_avg_pool2d(one, size))(x)
+    torch.testing.assert_close(averaged, x.mean((-2, -1), keepdim=True))
+    with Pooling():
+        parts = torch.func.vmap(lambda one: F.adaptive_avg_pool2d(one, 2))(torch.randn(MANY, 2, 3, 4, 4))
+    assert parts.shape == (MANY, 2, 3, 2, 2)
+
+
 def test_where_the_largest_was_is_told_as_ever():
     x = images()[0]
     with Pooling():

@@ -33,7 +33,10 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 class Pooling(TorchFunctionMode):
-    """While it is active, max-pooling of images on a CPU goes through `_MaxPool`, in any network."""
+    """While it is active, max-pooling of images on a CPU goes through `_MaxPool`, in any network.
+
+    Average pooling over whole maps is their mean, which vmap can take with the channels last.
+    """
 
     def __torch_function__(
         self,
@@ -47,6 +50,8 @@ class Pooling(TorchFunctionMode):
             x, window = _pooling(*args, **kwargs)
             if x.ndim == 4 and x.device.type == "cpu":
                 return _MaxPool.apply(x, window)[0]
+        if func is F.adaptive_avg_pool2d and not kwargs and args[1] in (1, (1, 1)):
+            return args[0].mean((-2, -1), keepdim=True)  # torch has no batching rule for its kernel
         return func(*args, **kwargs)
 
 
