@@ -27,7 +27,8 @@ from rulezoo.measures.probes import Prober
 from rulezoo.net import Tensors, Values
 from rulezoo.seeding import generator
 from rulezoo.task import Data, Split
-from rulezoo.training.trainer import Batches, Trainer, build
+from rulezoo.training.batches import Batches
+from rulezoo.training.trainer import Trainer, build
 from rulezoo_plugins.backprop import Backprop
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
 from rulezoo_tasks.digits import DigitsCNN

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rulezoo import credit as credit
+    from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
     from rulezoo.net import Layer as Layer
@@ -59,7 +60,7 @@ _HOME = {
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
 }
-_MODULES = ("credit", "manifold")  # public modules: the numerics that rules are made of
+_MODULES = ("credit", "datasets", "manifold")  # public modules: what rules and tasks are made of
 
 __all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, NamedTuple
+
+from typing_extensions import TypeVar
 
 from rulezoo.errors import UserError
 from rulezoo.options import Configurable
@@ -12,24 +14,32 @@ from rulezoo.options import Configurable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rulezoo.source import Draw, Source
+
+X_co = TypeVar("X_co", covariant=True, default="Tensor")
+"""Kind of the inputs: a tensor, or a `rulezoo.datasets.Source`."""
+
 
 class DataMissing(UserError, FileNotFoundError):
     """The data of a task are not there; the message says what was looked for, where, and how to get it."""
 
 
-class Split(NamedTuple):
-    """One part of the data: ``x`` of shape ``(examples, ...)``, targets ``y`` of shape ``(examples, ...)``."""
+class Split(NamedTuple, Generic[X_co]):
+    """One part of the data: inputs ``x`` of shape ``(examples, ...)``, targets ``y`` of shape ``(examples, ...)``.
 
-    x: Tensor
+    ``x`` is a tensor, or a `rulezoo.datasets.Source` that reads examples when they are needed.
+    """
+
+    x: X_co
     y: Tensor
 
 
-class Data(NamedTuple):
+class Data(NamedTuple, Generic[X_co]):
     """The three parts. Rules learn on ``train``; choices are made on ``validation``; ``test`` is read once."""
 
-    train: Split
-    validation: Split
-    test: Split
+    train: Split[X_co]
+    validation: Split[X_co]
+    test: Split[X_co]
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,8 @@ class Task(Configurable):
     targets: ClassVar[Literal["labels", "numbers"] | None] = None
     classes: ClassVar[int | None] = None
 
-    def data(self, root: Path | None, *, download: bool = False) -> Data:
-        """The data, as float32 inputs and integer or float32 targets, on the CPU; the same at every call.
+    def data(self, root: Path | None, *, download: bool = False) -> Data[Tensor | Source]:
+        """The data, as inputs that `prepare` takes and integer or float32 targets, on the CPU; the same at every call.
 
         Args:
             root: the folder of ``--data`` or ``$RULEZOO_DATA``, or ``None``.
@@ -84,6 +94,18 @@ class Task(Configurable):
             DataMissing: if they are not there and may not be, or cannot be, fetched.
         """
         raise NotImplementedError(f"{type(self).__name__} must define data()")
+
+    def prepare(self, x: Tensor, draw: Draw | None) -> Tensor:
+        """The network's inputs for stored examples ``x``: type, standardising, augmentation. By default ``x`` itself.
+
+        It runs on the device, and what it returns for an example depends on that example and its random numbers alone.
+
+        Args:
+            x: stored examples, ``(batch, ...)``.
+            draw: random numbers for each example, which depend on the seed, the epoch and the example, the same for
+                every rule; ``None`` for evaluation.
+        """
+        return x
 
     def network(self) -> nn.Module:
         """A new network with `rulezoo.Site` modules, initialised from torch's global generator.

@@ -29,6 +29,7 @@ LAYERS = (
     "net",
     "credit",
     "",
+    "datasets",
     "discovery",
     "processes",
     "results",
@@ -39,7 +40,7 @@ LAYERS = (
     "tuning",
     "leaderboard",
 )
-SINGLE = ("errors", "manifold", "options", "rule", "seeding", "specs", "task", "text")
+SINGLE = ("errors", "manifold", "options", "rule", "seeding", "source", "specs", "task", "text")
 LAYERS += ("claims", "site", "testing", "scaffold", "cli")
 
 

@@ -18,7 +18,8 @@ from rulezoo.results.store import Store
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
-from rulezoo.training.trainer import Batches, Trainer, build
+from rulezoo.training.batches import Batches
+from rulezoo.training.trainer import Trainer, build
 
 SEEDS = (0, 1, 2, 3, 4)  # enough for the kernels of many seeds
 BFLOAT16 = 0.05  # of a loss after a few steps; eight bits of mantissa are 0.4 % in each operation

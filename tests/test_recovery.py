@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from PIL import Image
 
 from rulezoo.discovery.plugins import FILES
 from rulezoo.processes import server
@@ -23,8 +25,9 @@ PLUGIN = """
     import os, time
     from pathlib import Path
 
-    from rulezoo import RuleSpec, TaskSpec, hookimpl
+    from rulezoo import Budget, Data, RuleSpec, TaskSpec, datasets, hookimpl
     from rulezoo_plugins.backprop import Backprop
+    from rulezoo_tasks.image_folder import ImageFolder
 
     def note(*words):
         with open(os.environ["NOTES"], "a") as file:
@@ -61,9 +64,23 @@ PLUGIN = """
     def rulezoo_rules():
         return [RuleSpec(name.lower(), f"{__name__}:{name}", "For tests.") for name in ("Paced", "Single", "Large")]
 
+    class Pictures(ImageFolder):
+        '''9 steps in an epoch.'''
+
+        budget = Budget(epochs=3, batch=12, lr=0.01)
+
+    class Decoded(Pictures):
+        '''The same without a cache: worker processes decode in every epoch.'''
+
+        def data(self, root, *, download=False):
+            images = self._images(Path(self.folder), None)
+            return Data(*datasets.held_out(datasets.loaded(images, workers=2), 0.1, 0.1))
+
     @hookimpl
     def rulezoo_tasks():
-        return [TaskSpec("tiny", "rulezoo.testing:TinyTask", "Tiny.", embedded=True)]
+        return [TaskSpec("tiny", "rulezoo.testing:TinyTask", "Tiny.", embedded=True),
+                TaskSpec("pictures", f"{__name__}:Pictures", "Packed images."),
+                TaskSpec("decoded", f"{__name__}:Decoded", "Images.")]
 """
 
 
@@ -98,11 +115,11 @@ RUNNER = """if True:
 """
 
 
-def start(out, rules, *words, seeds=2, epochs=1, **environ):
+def start(out, rules, *words, seeds=2, epochs=1, tasks="tiny", **environ):
     """The command line in a process of its own that had torch when it began."""
     how = {
         "--rules": rules,
-        "--tasks": "tiny",
+        "--tasks": tasks,
         "--seeds": seeds,
         "--epochs": epochs,
         "--device": "cpu",
@@ -191,6 +208,40 @@ def test_killed_at_twenty_random_moments_the_store_is_that_of_an_undisturbed_run
     )
     left = [path.name for name in (".checkpoints", ".locks") for path in (out / name).iterdir()]
     assert [name for name in left if not name.startswith("comparison-") and not name.endswith(".tmp")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["pictures", "decoded"])
+def test_killed_within_an_epoch_augmented_images_go_on_bit_for_bit(tmp_path, task):
+    images, notes = tmp_path / "images", tmp_path / "notes"
+    _draw_images(images)
+    words = (f"-o{task}.folder={images}", f"-o{task}.size=8", f"-o{task}.classes=3")
+    settings = {"seeds": 2, "epochs": 3, "tasks": task, "RULEZOO_CACHE": tmp_path / "cache"}
+    code, said = ends(start(tmp_path / "whole", "paced", *words, **settings, NOTES=tmp_path / "other"))
+    assert code == 0, said
+    out, goes_on = tmp_path / "out", []
+    for kill in range(3):
+        before = len(lines(notes))
+        process = start(out, "paced", "--checkpoint", 0.01, *words, **settings, NOTES=notes, PACE=0.2)
+        begun_within(process, lambda before=before: len(lines(notes)) > before + 6)  # 2 of them are no steps
+        assert process.exitcode is None, process.log.read_text()
+        process.kill()
+        process.join()
+        goes_on += [line for line in lines(notes)[before:] if " step " in line][:1] if kill else []
+    assert any(int(line.split()[-1]) % 9 for line in goes_on), "within an epoch"
+    code, said = ends(start(out, "paced", *words, **settings, NOTES=notes))
+    assert code == 0, said
+    assert results(out) == results(tmp_path / "whole")
+
+
+def _draw_images(folder):
+    """Three classes of 45 images."""
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee", "cat"):
+        (folder / label).mkdir(parents=True)
+        for i in range(45):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{i}.jpg")
 
 
 @pytest.mark.slow

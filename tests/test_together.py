@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rulezoo.task import Budget
 from rulezoo.testing import TinyTask
+from rulezoo.training.batches import Batches
 from rulezoo.training.together import MANY, Pooling, channels_last
-from rulezoo.training.trainer import Batches, Trainer, build
+from rulezoo.training.trainer import Trainer, build
 from rulezoo_plugins.backprop import Backprop
 
 WINDOWS = {

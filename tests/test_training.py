@@ -11,7 +11,8 @@ from rulezoo import Batch, LearningRule, State, Step, credit
 from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
-from rulezoo.training.trainer import Batches, Trainer, build
+from rulezoo.training.batches import Batches
+from rulezoo.training.trainer import Trainer, build
 
 # Sums come out in another order when several seeds are multiplied at once: rounding, times a dozen steps.
 TOGETHER = {torch.float64: 1e-10, torch.float32: 1e-4}

@@ -13,8 +13,11 @@ from typing import get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from rulezoo.datasets.inputs import Inputs, prepared
 from rulezoo.discovery.plugins import reason
+from rulezoo.errors import UserError
 from rulezoo.net import Site
+from rulezoo.source import Source, draw
 from rulezoo.task import Budget, Data, Split, Task
 
 SIZES = (
@@ -28,9 +31,10 @@ SIZES = (
     1,
 )  # of a small batch; one that is no other dimension, so that shapes are told apart
 _NOUN = {"x": "inputs", "y": "targets"}
+_READ = 256  # examples of a source that are looked at
+_FEW = 4  # examples that are prepared
 
-Tensors = Mapping[tuple[str, str], Tensor]
-"""``("train", "inputs")`` and the like → tensor."""
+Stored = Data[Tensor | Source]
 
 
 def declaration_problem(task: Task) -> str | None:
@@ -97,12 +101,18 @@ def structure_problems(data: object) -> list[str]:
     return list(_structure(data))
 
 
-def digests(data: Data) -> dict[tuple[str, str], str]:
-    """``("train", "inputs")`` and the like → hexadecimal digits of its type, shape and every byte."""
-    return {name: _digest(tensor) for name, tensor in _tensors(data).items()}
+def digests(data: Stored) -> dict[tuple[str, str], str]:
+    """``("train", "inputs")`` and the like → hexadecimal digits of its type, shape and every byte.
+
+    A source says itself what its digest covers.
+    """
+    return {
+        name: stored.digest() if isinstance(stored, Source) else _digest(stored)
+        for name, stored in _tensors(data).items()
+    }
 
 
-def digest(data: Data) -> str | None:
+def digest(data: Stored) -> str | None:
     """16 hexadecimal digits of all the data; ``None`` where they are not what a task promises."""
     try:
         each = digests(data)
@@ -117,10 +127,10 @@ def joined(each: Mapping[tuple[str, str], str]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def small_batch(split: Split, *shapes: tuple[int, ...]) -> Split:
+def small_batch(split: Split[Tensor | Inputs], *shapes: tuple[int, ...]) -> Split:
     """A few examples, their number being none of the dimensions in these shapes where that can be."""
     taken = {size for shape in shapes for size in shape}
-    size = next((n for n in SIZES if n <= len(split.x) and n not in taken), 1)
+    size = next((n for n in SIZES if n <= len(split.y) and n not in taken), 1)
     return Split(split.x[:size], split.y[:size])
 
 
@@ -193,7 +203,9 @@ def network_problem(module: object, x: Tensor) -> str | None:
     return None
 
 
-def label_problem(part: str, task: Task, outputs: Callable[[Tensor], Tensor], split: Split) -> str | None:
+def label_problem(
+    part: str, task: Task, outputs: Callable[[Tensor], Tensor], split: Split[Tensor | Inputs]
+) -> str | None:
     """Why the labels of a part do not fit the network's outputs, if the targets are labels and they do not.
 
     A label is out of range if the loss does not take it: where it has one to ignore, such as -100, that is fine.
@@ -235,7 +247,8 @@ def _structure(data: object) -> Iterator[str]:
             yield f"{part} is a {type(split).__name__}; expected rulezoo.Split(x, y)"
             continue
         for field, tensor in split._asdict().items():
-            if problem := _tensor_problem(tensor):
+            source = field == "x" and isinstance(tensor, Source)
+            if problem := _source_problem(tensor) if source else _tensor_problem(tensor):
                 yield f"{_NOUN[field]} of {part} {problem}"
 
 
@@ -255,7 +268,75 @@ def _tensor_problem(tensor: object) -> str | None:
     return None
 
 
-def _sizes(data: Data) -> Iterator[str]:
+def _source_problem(source: Source) -> str | None:
+    """What is wrong with a source, going by a few examples."""
+    name = type(source).__name__
+    try:
+        number = len(source)
+        index = torch.arange(min(_READ, number))
+        read = source.read(index) if number else torch.empty(0, *source.shape, dtype=source.dtype)
+    except UserError as error:
+        return f"cannot be read: {error}"
+    except Exception as error:  # noqa: BLE001  foreign code may raise anything
+        return f"cannot be read: {name} raised {reason(error)}"
+    if problem := _tensor_problem(read):
+        return problem
+    expected = (
+        f"expected ({len(index)}, *shape) of its dtype, {_name(source.dtype)}, with shape {source.shape}"
+    )
+    if tuple(read.shape) != (len(index), *source.shape) or read.dtype != source.dtype:
+        return (
+            f"come from a {name} whose read() returned shape {tuple(read.shape)}, {_type(read)}; {expected}"
+        )
+    if not isinstance(source.digest(), str):
+        return f"come from a {name} whose digest() returned {source.digest()!r}; expected a text"
+    return None
+
+
+def prepare_problems(task: Task, data: Stored) -> list[str]:
+    """What is wrong with what `Task.prepare` makes of a few examples."""
+    if type(task).prepare is Task.prepare:
+        return []
+    return list(_prepare_problems(task, data))
+
+
+def _prepare_problems(task: Task, data: Stored) -> Iterator[str]:
+    inputs = prepared(data, task, torch.device("cpu")).train.x
+    assert isinstance(inputs, Inputs)
+    which = torch.arange(min(_FEW, len(inputs)))
+    drawn, other = draw(0, 0, which), draw(0, 1, which)
+    try:
+        evaluated, again = inputs[which], inputs[which]
+        trained, repeated = inputs.training(which, drawn), inputs.training(which, drawn)
+        inputs.training(which, other)
+        alone = inputs.training(which[:1], draw(0, 0, which[:1]))
+    except UserError as error:
+        yield str(error)
+        return
+    except Exception as error:  # noqa: BLE001  foreign code may raise anything
+        yield f"prepare() raised {reason(error)}"
+        return
+    for what, x in (("evaluation", evaluated), ("training", trained)):
+        if not isinstance(x, Tensor):
+            yield f"prepare() returned a {type(x).__name__} for {what}; expected a torch.Tensor"
+            return
+        if len(x) != len(which):
+            yield f"prepare() returned shape {tuple(x.shape)} for {len(which)} examples; expected one entry for each"
+            return
+    if evaluated.shape != trained.shape or evaluated.dtype != trained.dtype:
+        yield (
+            f"prepare() returned shape {tuple(trained.shape)}, {_type(trained)}, for training, and "
+            f"{tuple(evaluated.shape)}, {_type(evaluated)}, for evaluation; expected the same"
+        )
+    elif not (torch.equal(evaluated, again) and torch.equal(trained, repeated)):
+        yield "prepare() returned other inputs when it was called again; take random numbers from draw alone"
+    elif not torch.allclose(alone, trained[:1], rtol=1e-5, atol=1e-6):
+        yield "prepare() returned another input for an example alone than for it in a batch; treat examples one by one"
+    elif trained.is_floating_point() and not bool(trained.isfinite().all() and evaluated.isfinite().all()):
+        yield "prepare() returned numbers that are not finite"
+
+
+def _sizes(data: Stored) -> Iterator[str]:
     for part, (x, y) in data._asdict().items():
         if len(x) != len(y):
             yield f"{part} has {len(x)} inputs and {len(y)} targets; expected one target for each input"
@@ -263,14 +344,14 @@ def _sizes(data: Data) -> Iterator[str]:
             yield f"{part} is empty; expected one example or more"
 
 
-def _alike(data: Data) -> Iterator[str]:
+def _alike(data: Stored) -> Iterator[str]:
     tensors = _tensors(data)
     for (part, what), tensor in tensors.items():
         like = tensors["train", what]
-        if tensor.shape[1:] != like.shape[1:]:
+        if _shape(tensor) != _shape(like):
             yield (
-                f"{what} of {part} have shape {tuple(tensor.shape[1:])} for an example, those of train "
-                f"{tuple(like.shape[1:])}; expected the same"
+                f"{what} of {part} have shape {_shape(tensor)} for an example, those of train {_shape(like)}; expected "
+                "the same"
             )
         if tensor.dtype != like.dtype:
             yield (
@@ -278,8 +359,19 @@ def _alike(data: Data) -> Iterator[str]:
             )
 
 
-def _not_finite(data: Data) -> Iterator[str]:
-    for (part, what), tensor in _tensors(data).items():
+def _shape(stored: Tensor | Source) -> tuple[int, ...]:
+    """Of one example."""
+    return tuple(stored.shape[1:] if isinstance(stored, Tensor) else stored.shape)
+
+
+def _not_finite(data: Stored) -> Iterator[str]:
+    for (part, what), stored in _tensors(data).items():
+        tensor = stored
+        if isinstance(stored, Source):
+            if not stored.dtype.is_floating_point:
+                continue
+            tensor = stored.read(torch.arange(min(_READ, len(stored))))
+        assert isinstance(tensor, Tensor)
         if not tensor.is_floating_point() or bool((finite := tensor.isfinite()).all()):
             continue
         wrong = ~(finite.flatten(1).all(1) if finite.ndim > 1 else finite)
@@ -292,7 +384,7 @@ def _not_finite(data: Data) -> Iterator[str]:
         )
 
 
-def _tensors(data: Data) -> dict[tuple[str, str], Tensor]:
+def _tensors(data: Stored) -> dict[tuple[str, str], Tensor | Source]:
     return {
         (part, _NOUN[field]): tensor
         for part, split in data._asdict().items()
@@ -307,8 +399,12 @@ def _digest(tensor: Tensor) -> str:
     return content.hexdigest()
 
 
-def _type(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _type(tensor: Tensor | Source) -> str:
+    return _name(tensor.dtype)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _classes(output: Tensor, target: Tensor) -> int | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rulezoo.comparison.guard import Report
     from rulezoo.net import Net
+    from rulezoo.source import Source
     from rulezoo.task import Data, Task
 
 
@@ -120,7 +121,7 @@ def examine(
         return Examination(problems=refusal.problems)
     return Examination(
         data=digest,
-        sizes={part: len(split.x) for part, split in data._asdict().items()},
+        sizes={part: len(split.y) for part, split in data._asdict().items()},
         output_shape=list(net.output_shape),
         parameters=parameters,
         depth=net.depth,
@@ -149,13 +150,14 @@ def _named(registry: Registry, kind: str, wanted: Sequence[str]) -> list[str]:
     return list(known) if list(wanted) == ["all"] else [name for name in wanted if name in known]
 
 
-def _data(task: Task, root: Path | None, download: bool, report: Report) -> tuple[Data, str]:
+def _data(task: Task, root: Path | None, download: bool, report: Report) -> tuple[Data[Tensor | Source], str]:
     """The data and their digest, after they were found to be in order and the same twice; never held twice."""
     from rulezoo.comparison import contract
+    from rulezoo.datasets.progress import reporting
 
-    def called(words: str) -> Data:
+    def called(words: str) -> Data[Tensor | Source]:
         report(words)
-        with _refusing("data()"):
+        with reporting(report), _refusing("data()"):
             data = task.data(root, download=download)
         report("the check of the data")
         return data
@@ -177,13 +179,18 @@ def _data(task: Task, root: Path | None, download: bool, report: Report) -> tupl
     return second, contract.joined(now)
 
 
-def _check_functions(task: Task, data: Data, report: Report) -> tuple[Net, int]:
+def _check_functions(task: Task, stored: Data[Tensor | Source], report: Report) -> tuple[Net, int]:
     """The network that goes with the data, and its number of trainable parameters."""
     import torch
 
     from rulezoo.comparison import contract
+    from rulezoo.datasets.inputs import prepared
     from rulezoo.training.trainer import build
 
+    report("prepare()")
+    if wrong := contract.prepare_problems(task, stored):
+        raise _Refused(*wrong)
+    data = prepared(stored, task, torch.device("cpu"))
     report("network()")
     with torch.random.fork_rng(devices=[]), _refusing("network()"):
         module = task.network()

@@ -195,6 +195,7 @@ def _child(
             os.dup2(output.fileno(), descriptor)
         output.close()
     server.put(environ)
+    server.may_start_processes()
     threading.Thread(target=_die_with_parent, args=(pipe,), daemon=True).start()
     own = os.getpid()
 

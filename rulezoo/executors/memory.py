@@ -23,13 +23,18 @@ def share(jobs: int) -> int:
 
 
 def resident(pid: int) -> int:
-    """Bytes that a process holds in memory; 0 when it is gone. What it shares with others counts as its own."""
+    """Bytes that a process holds in memory for itself; 0 when it is gone.
+
+    Pages of mapped files are left out where the system tells them apart (Linux): it takes them back when it needs memory,
+    so a training that maps data larger than the memory does not hold them.
+    """
     import psutil
 
     try:
-        held: int = psutil.Process(pid).memory_info().rss
+        info = psutil.Process(pid).memory_info()
     except psutil.Error:
         return 0
+    held: int = info.rss - getattr(info, "shared", 0)
     return held
 
 

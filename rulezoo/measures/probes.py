@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit, manifold
+from rulezoo.datasets.inputs import Inputs
 from rulezoo.measures import dimension
 from rulezoo.measures.geometry import Alignment, angles, jacobians, visits_of_sites
 from rulezoo.measures.precision import at_least_single
@@ -105,7 +106,7 @@ class Prober:
         self,
         net: Net,
         loss: credit.Loss,
-        data: Data,
+        data: Data[Tensor | Inputs],
         batch: int,
         *,
         examples: int = 256,
@@ -114,12 +115,12 @@ class Prober:
     ) -> None:
         self.net, self.loss, self.rank, self.samples = net, loss, rank, samples
         self.sites = visits_of_sites(net)
-        order = torch.randperm(len(data.validation.x), generator=generator(0, "probe", "examples"))
-        chosen = order[:examples].to(data.validation.x.device)
+        order = torch.randperm(len(data.validation.y), generator=generator(0, "probe", "examples"))
+        chosen = order[:examples].to(data.validation.y.device)
         self.examples = Batch(data.validation.x[chosen], data.validation.y[chosen])
         self.batches = _batches(self.examples, batch)
-        order = torch.randperm(len(data.train.x), generator=generator(0, "probe", "samples"))
-        self.sample = data.train.x[order[:samples].to(data.train.x.device)]
+        order = torch.randperm(len(data.train.y), generator=generator(0, "probe", "samples"))
+        self.sample = data.train.x[order[:samples].to(data.train.y.device)]
 
     def probe(
         self,

@@ -74,6 +74,14 @@ def put(environ: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
+def may_start_processes() -> None:
+    """Let a child process have children, which multiprocessing refuses to one that ends with its parent.
+
+    Whoever started it ends its children, too. Worker processes of a ``DataLoader`` are such children.
+    """
+    multiprocessing.current_process().daemon = False
+
+
 def is_lost(process: BaseProcess) -> bool:
     """Whether a process seems to have ended, for the server that would tell was killed, and goes on."""
     import psutil

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from rulezoo.processes.server import put
+from rulezoo.processes.server import may_start_processes, put
 
 GRACE = 10.0  #: seconds between asking a worker to end and killing it
 MOST = 1 << 16  #: bytes of a message, at most
@@ -46,6 +46,7 @@ def run(work: Work, control: socket.socket, data: socket.socket, environ: Mappin
         environ: variables of the environment to set, or to remove where they are ``None``.
     """
     put(environ)
+    may_start_processes()
     if not hasattr(os, "fork"):
         threading.Thread(target=_end_with_parent, args=(control,), daemon=True).start()
         _work(work, data)

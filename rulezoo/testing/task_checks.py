@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from rulezoo import credit
 from rulezoo.comparison import contract
+from rulezoo.datasets.inputs import Inputs, prepared
 from rulezoo.net import Net, Tensors
 from rulezoo.rule import Batch
+from rulezoo.source import Source
 from rulezoo.specs import TaskSpec
-from rulezoo.task import Data, DataMissing, Task
+from rulezoo.task import Data, DataMissing, Split, Task
 from rulezoo.testing.expect import (
     NotApplicable,
     expect,
@@ -36,6 +38,8 @@ SHARED = 0.01  # share of the examples to be judged by that may occur in the tra
 GIVEN_AWAY = 0.999  # share of the variance of an input that the label explains
 LUCK = 0.1  # by how much an untrained network may beat chance
 BATCH = 32
+MOST, CHUNK = 100_000, 1024  # examples of a source that are compared with others, and are read at once
+LOOKED_AT = 4096  # prepared examples in which a label is looked for
 STEPS = 60  # of backprop with Adam, at the learning rate of the task
 
 
@@ -59,8 +63,8 @@ class TaskCase:
         return self.task
 
     @cached_property
-    def data(self) -> Data:
-        """The data; a task whose data are not here cannot be checked on them."""
+    def data(self) -> Data[Tensor | Source]:
+        """The data, as they are stored; a task whose data are not here cannot be checked on them."""
         try:
             return self.task.data(self.root)
         except DataMissing as missing:
@@ -69,18 +73,23 @@ class TaskCase:
             raise NotApplicable(f"the data are not here: {missing}") from None
 
     @cached_property
+    def inputs(self) -> Data[Tensor | Inputs]:
+        """The data, as the network sees them in an evaluation."""
+        return prepared(self.data, self.task, torch.device("cpu"))
+
+    @cached_property
     def net(self) -> Net:
         """The network of seed 0."""
         return self.built(0)[0]
 
     def built(self, *seeds: int) -> tuple[Net, list[Tensors]]:
         """A network, and its initial parameters for each seed, as the runner makes them."""
-        net, values = build(self.task, seeds, self.data.train.x[:2], torch.device("cpu"))
+        net, values = build(self.task, seeds, self.inputs.train.x[:2], torch.device("cpu"))
         return net, [v.params for v in values]
 
     def batch(self, size: int = BATCH, start: int = 0) -> Batch:
         """Training examples."""
-        x, y = self.data.train
+        x, y = self.inputs.train
         return Batch(x[start : start + size], y[start : start + size])
 
 
@@ -110,8 +119,9 @@ def check_budget(case: TaskCase) -> str:
 def check_data(case: TaskCase) -> str:
     """Data are three parts of inputs and targets: dense tensors on the CPU, finite, and alike in shape and type."""
     _expect_none(contract.data_problems(case.data))
-    sizes = " / ".join(f"{len(part.x):,}" for part in case.data)
-    return f"{sizes} examples of {tuple(case.data.train.x.shape[1:])}"
+    _expect_none(contract.prepare_problems(case.task, case.data))
+    sizes = " / ".join(f"{len(part.y):,}" for part in case.data)
+    return f"{sizes} examples of {tuple(case.inputs.train.x[:1].shape[1:])}"
 
 
 def check_targets(case: TaskCase) -> str:
@@ -154,13 +164,22 @@ def check_data_deterministic(case: TaskCase) -> None:
     moved = not torch.equal(torch.get_rng_state(), set_to)
     torch.set_rng_state(before)
     for name, part in again._asdict().items():
-        expect_same(f"{name}, asked for again,", part._asdict(), getattr(first, name)._asdict())
+        expect_same(f"{name}, asked for again,", _digested(part), _digested(getattr(first, name)))
     expect(not moved, "data() draws from torch's global generator; make a torch.Generator with a fixed seed")
+
+
+def _digested(part: Split[Tensor | Source]) -> dict[str, Tensor]:
+    """Inputs and targets; of a source its digest."""
+    x = part.x if isinstance(part.x, Tensor) else torch.tensor(list(part.x.digest().encode()))
+    return {"x": x, "y": part.y}
 
 
 def check_disjoint(case: TaskCase) -> str:
     """Validation and test data hold no examples of the training data, nor of each other."""
-    seen = {name: [_fingerprint(row) for row in part.x] for name, part in case.data._asdict().items()}
+    seen = {
+        name: [_fingerprint(row) for rows in _rows(part.x) for row in rows]
+        for name, part in case.data._asdict().items()
+    }
     told = []
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         known = set(seen[one])
@@ -173,13 +192,23 @@ def check_disjoint(case: TaskCase) -> str:
     return f"{sum(told)} shared"
 
 
+def _rows(x: Tensor | Source) -> Iterator[Tensor]:
+    """Examples, a chunk at a time; of a large source the first ones."""
+    if isinstance(x, Tensor):
+        yield x
+        return
+    yield from x.stream(torch.split(torch.arange(min(MOST, len(x))), CHUNK))
+
+
 def _fingerprint(row: Tensor) -> bytes:
     return hashlib.blake2b(row.numpy().tobytes(), digest_size=16).digest()
 
 
 def check_no_leak(case: TaskCase) -> str:
     """No single input gives the label away."""
-    x, y = case.data.train.x.flatten(1), case.data.train.y
+    train = case.inputs.train
+    x, y = train.x[:LOOKED_AT].flatten(1) if isinstance(train.x, Inputs) else train.x.flatten(1), train.y
+    y = y[: len(x)]
     if y.ndim != 1 or y.is_floating_point():
         raise NotApplicable("targets are no class labels")
     classes = [x[y == label] for label in sorted(set(y.tolist()))]
@@ -234,7 +263,7 @@ def check_loss(case: TaskCase) -> str:
     """The loss is one finite number for each example, told by that example alone, and has a gradient."""
     x, y = case.batch()
     leaf = _output(case, x).requires_grad_()
-    for part, split in case.data._asdict().items():
+    for part, split in case.inputs._asdict().items():
         _expect_none([contract.label_problem(part, case.task, partial(_output, case), split)])
     _expect_none(contract.loss_problems(case.task, leaf, y))
     losses = case.task.loss(leaf, y)
@@ -288,7 +317,7 @@ def _output(case: TaskCase, x: Tensor) -> Tensor:
 def check_chance(case: TaskCase) -> str:
     """Neither an untrained network nor the same answer for every example beats chance by much."""
     net, params = case.built(*range(3))
-    x, y = (part[:500] for part in case.data.validation)
+    x, y = (part[:500] for part in case.inputs.validation)
     untrained = sum(float(case.task.score(net.run(p, x), y).double().mean()) for p in params) / len(params)
     guesses = {"an untrained network": untrained}
     if y.ndim == 1 and not y.is_floating_point() and len(net.output_shape) == 1:
@@ -313,7 +342,7 @@ def check_learnable(case: TaskCase) -> str:
     optimiser = torch.optim.Adam(leaves.values(), lr=case.task.budget.lr)
     losses = []
     for t in range(STEPS):
-        batch = case.batch(start=t * BATCH % max(1, len(case.data.train.x) - BATCH))
+        batch = case.batch(start=t * BATCH % max(1, len(case.data.train.y) - BATCH))
         grads, mean = credit.backprop(net, case.task.loss, leaves, *batch)
         losses.append(float(mean))
         for name, leaf in leaves.items():

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import msgspec
@@ -18,19 +19,22 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit
+from rulezoo.datasets.inputs import Inputs
 from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
 from rulezoo.measures.probes import Prober, points
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
+from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.training.batches import Batches, Feed, Take
 from rulezoo.training.checkpoints import Checkpoints, Saved
 from rulezoo.training.clock import Clock
 from rulezoo.training.errors import in_words
 from rulezoo.training.outcome import Evaluation, Outcome
 from rulezoo.training.protocol import Trial
-from rulezoo.training.trainer import Batches, Trainer
+from rulezoo.training.trainer import Trainer
 
 _SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
 _STRETCH = 8  # steps of it each time, on a GPU
@@ -50,18 +54,13 @@ class Order:
     task: Task
     seeds: Sequence[int]
     budget: Budget
-    data: Data
+    data: Data[Tensor | Source]
     device: torch.device
     progress: Progress
     probes: int
     trial: Trial | None
     checkpoints: Checkpoints
     compiled: bool
-
-    def on_device(self) -> Order:
-        """The same with the data where it is computed."""
-        parts = (Split(part.x.to(self.device), part.y.to(self.device)) for part in self.data)
-        return replace(self, data=Data(*parts))
 
 
 class _PlainBackprop(LearningRule):
@@ -77,15 +76,22 @@ class _PlainBackprop(LearningRule):
 class Run:
     """One training; `outcomes` carries it out."""
 
-    def __init__(self, order: Order, net: Net, values: list[Values], seeds: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        data: Data[Tensor | Inputs],
+        net: Net,
+        values: list[Values],
+        seeds: tuple[int, ...],
+    ) -> None:
         self.trial = order.trial
         self.task, self.net, self.seeds = order.task, net, seeds
-        self.budget, self.data, self.checkpoints = order.budget, order.data, order.checkpoints
+        self.budget, self.data, self.checkpoints = order.budget, data, order.checkpoints
         self.batches = Batches(self.data.train, self.budget.batch, seeds)
         self.steps = self.budget.epochs * self.batches.per_epoch
         self.every = max(1, self.steps // _SAMPLES)
         # A GPU is waited for at both ends of what is timed, which a single step would feel and a stretch hardly does.
-        self.stretch = min(self.every, _STRETCH) if self.data.train.x.is_cuda else 1
+        self.stretch = min(self.every, _STRETCH) if order.device.type == "cuda" else 1
         first = self.batches.take(self.batches.epoch(0)[:, 0])
         self.parameters = sum(p.numel() for p in values[0].params.values())
         self.trainer, self.pace = (
@@ -102,7 +108,7 @@ class Run:
         self.logs: dict[str, list[Tensor]] = {}  # name → of each of these steps at which it was logged, (S,)
         self.failed: dict[int, str] = {}  # seed's place in the group → how it diverged
         self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
-        self.clock = Clock(self.data.train.x.device)
+        self.clock = Clock(order.device)
         self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if order.probes else None
         self.probed_at = points(order.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
@@ -145,11 +151,12 @@ class Run:
             progress(self.trainer.t, self.steps)
         self.cold = True  # torch sets much up at the first step in a process
         self._told = time.monotonic()
-        while self.trainer.t < self.steps and len(self._ended) < len(self.seeds):
-            self._train(progress)
-            self._prune()
-            if self.checkpoints.due():
-                self._save()
+        with self.batches.feed(self.trainer.t, self.steps) as feed:
+            while self.trainer.t < self.steps and len(self._ended) < len(self.seeds):
+                self._train(feed, progress)
+                self._prune()
+                if self.checkpoints.due():
+                    self._save()
         if len(self.seeds) > 1:  # their records are stored one by one, and have to come from one training
             self._save()
         last = self._score(self.data.validation if self.trial else self.data.test)
@@ -172,14 +179,16 @@ class Run:
                     f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
                 )
 
-    def _train(self, progress: Progress) -> None:
+    def _train(self, feed: Feed, progress: Progress) -> None:
         """To the end of the epoch under way."""
         epoch, begin = divmod(self.trainer.t, self.batches.per_epoch)
-        order = self.batches.epoch(epoch)
         self.clock.rule.start()
         for i in range(begin, self.batches.per_epoch):
+            with nullcontext() if feed.ready else self.clock.rule.paused():
+                feed.wait()  # for the disk or for workers: no cost of the rule
+            take = feed.next()
             try:
-                loss, log = self.trainer.step(self.batches.take(order[:, i]))
+                loss, log = self.trainer.step(take())
             except Exception:
                 self._mark()
                 self._mark_weights()
@@ -190,7 +199,7 @@ class Run:
             self._remember(loss, log)
             if self.cold or self.trainer.t % self.every == 0:
                 with self.clock.rule.paused():
-                    self._pace(order[:, i])
+                    self._pace(take)
                     self._report(progress)
                     if self.cold:
                         self.clock.warmed_up()
@@ -224,10 +233,10 @@ class Run:
         for name, value in log.items():  # a rule need not log at every step
             self.logs.setdefault(name, []).append(value)
 
-    def _pace(self, which: Tensor) -> None:
+    def _pace(self, take: Take) -> None:
         self.clock.backprop.start()
         for _ in range(self.stretch):
-            self.pace.step(self.batches.take(which))
+            self.pace.step(take())
         self.clock.backprop.laps += self.stretch
         self.clock.backprop.stop()
 
@@ -277,13 +286,10 @@ class Run:
                 curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], told))
         self.losses, self.logs = {}, {}
 
-    def _score(self, split: Split) -> list[float]:
+    def _score(self, split: Split[Tensor | Inputs]) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
-        sums = torch.zeros(len(self.seeds), device=split.x.device)
-        chunks = -(
-            -len(split.x) // _CHUNK
-        )  # of equal size: a network that normalises over the batch needs two rows
-        for x, y in zip(split.x.tensor_split(chunks), split.y.tensor_split(chunks), strict=True):
+        sums = torch.zeros(len(self.seeds), device=split.y.device)
+        for x, y in _chunks(split, _CHUNK):
             outputs = self.trainer.predict(x)
             # Whatever the precision of the outputs, scores are exact.
             with torch.autocast(x.device.type, enabled=False):
@@ -325,6 +331,16 @@ def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first:
     except Exception:  # noqa: BLE001  what cannot be measured is no reason not to train; the training will tell
         return 0
     return found.depth
+
+
+def _chunks(split: Split[Tensor | Inputs], most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A split in parts of equal size: a network that normalises over the batch needs two rows."""
+    number = -(-len(split.y) // most)
+    if isinstance(split.x, Tensor):
+        parts: Iterable[Tensor] = split.x.tensor_split(number)
+    else:
+        parts = split.x.chunks(torch.arange(len(split.y)).tensor_split(number))
+    yield from zip(parts, split.y.tensor_split(number), strict=True)
 
 
 def _mean(values: Sequence[Tensor]) -> list[float]:

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import torch
+from torch import Tensor
 
+from rulezoo.datasets.inputs import prepared
 from rulezoo.rule import LearningRule
+from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Task
 from rulezoo.training.checkpoints import Checkpoints, Parts
 from rulezoo.training.errors import in_words, out_of_memory
@@ -24,7 +27,7 @@ def run(
     task: Task,
     seeds: Sequence[int],
     budget: Budget,
-    data: Data,
+    data: Data[Tensor | Source],
     device: torch.device,
     progress: Progress = lambda done, total: None,
     probes: int = 0,
@@ -134,8 +137,8 @@ def _train(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before
 
 
 def _once(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int) -> list[Outcome]:
-    order = order.on_device()
-    net, values = build(order.task, seeds, order.data.train.x[:2], order.device)
+    data = prepared(order.data, order.task, order.device)
+    net, values = build(order.task, seeds, data.train.x[:2], order.device)
     reason = order.rule.skip(net, order.task)
     if reason is not None:
         return [Outcome("skipped", reason)] * len(seeds)
@@ -146,4 +149,4 @@ def _once(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before:
             done, total = before * total + len(wanted) * done, len(order.seeds) * total
         order.progress(done, total)
 
-    return Run(order, net, values, seeds).outcomes(tell)
+    return Run(order, data, net, values, seeds).outcomes(tell)

@@ -20,7 +20,7 @@ from rulezoo.credit import Loss
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.seeding import generator, number
-from rulezoo.task import Budget, Split, Task
+from rulezoo.task import Budget, Task
 from rulezoo.training.together import MANY, Pooling, channels_last
 
 _GRAPHS = 32  # of all trainers in a process: a rule has one for each kind of step in its schedule
@@ -45,38 +45,6 @@ def build(
             modules.append(task.network())
     net = Net(modules[0].to(device), example.to(device))
     return net, [net.values_of(module.to(device)) for module in modules]
-
-
-class Batches:
-    """The minibatches of one split, in an order of its own for each seed.
-
-    Args:
-        split: on the device.
-        size: examples in a batch; a shorter last batch is dropped, unless there is no other.
-        seeds: the seeds.
-    """
-
-    def __init__(self, split: Split, size: int, seeds: Sequence[int]) -> None:
-        self.split = split
-        self.size = min(size, len(split.x))
-        self.seeds = seeds
-        self.per_epoch = len(split.x) // self.size
-
-    def epoch(self, number: int) -> Tensor:
-        """Indices of one epoch's examples, ``(S, per_epoch, size)``."""
-        orders = [
-            torch.randperm(len(self.split.x), generator=generator(s, "order", number)) for s in self.seeds
-        ]
-        used = self.per_epoch * self.size
-        return (
-            torch.stack(orders)[:, :used]
-            .view(len(self.seeds), self.per_epoch, self.size)
-            .to(self.split.x.device)
-        )
-
-    def take(self, which: Tensor) -> Batch:
-        """The examples ``which`` of shape ``(S, size)``: inputs ``(S, size, ...)``."""
-        return Batch(self.split.x[which], self.split.y[which])
 
 
 class Trainer:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rulezoo import credit
-from rulezoo.training.trainer import Batches, Trainer, build
+from rulezoo.training.batches import Batches
+from rulezoo.training.trainer import Trainer, build
 from rulezoo_plugins.backprop import Backprop
 from rulezoo_plugins.kolen_pollack import KolenPollack
 from rulezoo_plugins.weight_mirror import WeightMirror

@@ -1,0 +1,31 @@
+"""Splits drawn from a fixed seed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rulezoo.source import Source
+from rulezoo.task import Split
+
+
+def held_out(split: Split[Source], *shares: float) -> list[Split[Source]]:
+    """Disjoint parts of a split in a fixed shuffled order: first what is left, then one part for each share.
+
+    Args:
+        split: inputs and targets.
+        shares: of the examples, for each part that is held out.
+    """
+    order = torch.randperm(len(split.y), generator=torch.Generator().manual_seed(0))
+    sizes = [round(share * len(order)) for share in shares]
+    if min(sizes, default=1) < 1 or sum(sizes) >= len(order):
+        raise ValueError(
+            f"shares of {', '.join(map(str, shares))} of {len(order)} examples leave a part without any; hold out less, "
+            "or use more examples"
+        )
+    parts = torch.split(order, [len(order) - sum(sizes), *sizes])
+    return [_part(split, part.sort().values) for part in parts]
+
+
+def _part(split: Split[Source], index: Tensor) -> Split[Source]:
+    return Split(split.x.subset(index), split.y[index])
