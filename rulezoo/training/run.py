@@ -33,7 +33,6 @@ from rulezoo.training.trainer import Batches, Trainer
 
 _SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
 _STRETCH = 8  # steps of it each time, on a GPU
-_CHUNK = 1024  # examples that are evaluated at once
 _FEW, _LOOKED_AT = 4, 2  # examples and steps on which the depth of blocks is measured
 
 Progress = Callable[[int, int], None]
@@ -104,7 +103,9 @@ class Run:
         self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if order.probes else None
         self.probed_at = points(order.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
-        if saved := self.checkpoints.load(seeds, self._state_dict()):
+        like = self._state_dict()
+        like["trainer"]["optimizer"]["state"] = self.trainer.optimizer_state_like()
+        if saved := self.checkpoints.load(seeds, like):
             self._load_state_dict(saved)
         else:
             self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
@@ -270,9 +271,8 @@ class Run:
     def _score(self, split: Split) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
         sums = torch.zeros(len(self.seeds), device=split.x.device)
-        chunks = -(
-            -len(split.x) // _CHUNK
-        )  # of equal size: a network that normalises over the batch needs two rows
+        # Of equal size: a network that normalises over the batch needs two rows.
+        chunks = -(-len(split.x) // self.budget.evaluation_batch)
         for x, y in zip(split.x.tensor_split(chunks), split.y.tensor_split(chunks), strict=True):
             outputs = self.trainer.predict(x)
             # Whatever the precision of the outputs, scores are exact.
