@@ -31,6 +31,9 @@ REFUSED = {
 }  #: name → why it cannot train
 _SHORT = {"adam": ("AdamW", {}), "sgd": ("SGD", {"momentum": 0.9})}
 _FUSED = frozenset({"Adam", "AdamW", "SGD"})
+_DECOUPLED = frozenset(
+    {"AdamW", "Adafactor"}
+)  # their own weight decay multiplies parameters by 1 - lr * decay
 _HOW = "rulezoo chooses how torch computes"
 _EXCLUDED = {
     "lr": "give it as the budget's lr",
@@ -58,7 +61,9 @@ def problem(budget: Budget, *, decoupled: bool = False) -> str | None:
     name, options = budget.optimizer, budget.optimizer_options
     known = [*SHORT_OPTIMIZERS, *names()]
     if isinstance(name, str) and name in REFUSED:
-        return f"budget.optimizer: {name} cannot be used, {REFUSED[name]}; use one of {', '.join(known)}"
+        return (
+            f"budget.optimizer: {name} cannot be used, because {REFUSED[name]}; use one of {', '.join(known)}"
+        )
     if name not in known:
         return (
             f"budget.optimizer must be 'adam', 'sgd' or an optimiser of torch.optim ({', '.join(names())}), "
@@ -104,8 +109,7 @@ def make(
             "Rprop finds its own step sizes, on which the rule's factors on the learning rate would have no effect; use "
             "another optimiser"
         )
-    # AdamW's own weight decay is decoupled, and part of its fused kernel.
-    ours = budget.weight_decay if decoupled and cls is not torch.optim.AdamW else 0.0
+    ours = budget.weight_decay if decoupled and cls.__name__ not in _DECOUPLED else 0.0
     # In the order of the parameters: checkpoints number them so.
     stretches = groupby(params, lambda name: float(rates.get(name, 1.0)))
     groups: list[dict[str, Any]] = [

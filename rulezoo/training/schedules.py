@@ -61,9 +61,11 @@ def problem(budget: Budget, per_epoch: int | None = None) -> str | None:
         )
     try:
         schedule = Schedule(budget, steps)
-        last = steps if per_epoch or budget.schedule_per == "epoch" else schedule.warmup + _TRIED
+        known = bool(per_epoch) or budget.schedule_per == "epoch"
+        if known and (wrong := schedule.shortage()):
+            return wrong
         if budget.schedule not in SHORT_SCHEDULES:
-            return _rate_problem(schedule, last)
+            return _rate_problem(schedule, steps if known else schedule.warmup + _TRIED)
     except Exception as error:  # noqa: BLE001  torch raises errors of any kind
         options = call(_class(budget), budget.schedule_options)
         length = f" in a training of {steps} steps" if per_epoch else ""
@@ -75,7 +77,9 @@ def _declared(budget: Budget) -> str | None:
     name = budget.schedule
     known = [*SHORT_SCHEDULES, *names()]
     if isinstance(name, str) and name in REFUSED:
-        return f"budget.schedule: {name} cannot be used, {REFUSED[name]}; use one of {', '.join(known)}"
+        return (
+            f"budget.schedule: {name} cannot be used, because {REFUSED[name]}; use one of {', '.join(known)}"
+        )
     if name not in known:
         return (
             f"budget.schedule must be 'constant', 'cosine' or a schedule of torch.optim.lr_scheduler "
@@ -154,6 +158,17 @@ class Schedule:
         if t < self.warmup:
             settings["lr"] *= (t + 1) / (self.warmup + 1)
         return settings
+
+    def shortage(self) -> str | None:
+        """That the schedule ends before the training does, if so."""
+        total = getattr(self._scheduler, "total_steps", None)  # of OneCycleLR, the only one that has an end
+        if total is None or total >= self._length:
+            return None
+        unit = f"training {self.budget.schedule_per}s after warm-up"
+        return (
+            f"budget.schedule_options: {call(_class(self.budget), self.budget.schedule_options)} ends after {total} of "
+            f"{self._length} {unit}; leave the length out, and it is that of the training"
+        )
 
     def _made(self) -> tuple[Optimizer, lr_scheduler.LRScheduler | None]:
         """A placeholder and the schedule that acts on it, at the beginning."""

@@ -58,10 +58,10 @@ def options_problem(
         if name not in known:
             hint = near(name, known) or f"; it has {', '.join(known) or 'none'}"
             return f"{field}: {cls.__name__} has no option {name!r}{hint}"
-        if not _is_finite(value):
-            return f"{field}: {name} must be finite numbers, true, false, text or none, got {value!r}"
         if name in hints and not _fits(value, hints[name]):
             return f"{field}: {name} of {cls.__name__} must be {_words(hints[name])}, got {value!r}"
+        if not _is_finite(value):
+            return f"{field}: {name} must be finite numbers, true, false, text or none, got {value!r}"
     required = [
         name
         for name, parameter in inspect.signature(cls).parameters.items()
@@ -103,7 +103,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _is_finite(value: object) -> bool:
     if isinstance(value, list | tuple):
-        return all(isinstance(one, int | float) and _is_finite(one) for one in value)
+        return all(one is None or (isinstance(one, int | float) and _is_finite(one)) for one in value)
     return (
         value is None or isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value))
     )
