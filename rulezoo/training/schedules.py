@@ -8,6 +8,7 @@ resumed has the learning rates of one that never stopped, and nothing of a sched
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
@@ -108,9 +109,9 @@ def _declared(budget: Budget) -> str | None:
                 f"budget.schedule_options must be empty with {name!r}, got {dict(budget.schedule_options)!r}"
             )
         return None
-    return options_problem(
-        "budget.schedule_options", _class(budget), _filled(budget, 1), _EXCLUDED, "optimizer"
-    )
+    options = budget.schedule_options
+    given = _filled(budget, 1) if isinstance(options, Mapping) else options
+    return options_problem("budget.schedule_options", _class(budget), given, _EXCLUDED, "optimizer")
 
 
 def _rate_problem(schedule: Schedule, steps: int) -> str | None:
