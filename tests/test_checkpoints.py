@@ -15,7 +15,7 @@ from rulezoo.discovery.registry import discover
 from rulezoo.results import groups
 from rulezoo.results.records import Asked
 from rulezoo.seeding import number
-from rulezoo.task import Budget
+from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.checkpoints import CheckpointFiles, clear
@@ -119,6 +119,63 @@ def test_updates_rates_and_steps_without_a_loss_survive_a_kill(tmp_path, budget,
         folder = tmp_path / str(lives)
         broken_off(folder, lives, Plastic(), seeds, budget=budget)
         assert numbers(train(Plastic(), seeds, files(folder), budget)) == whole
+
+
+TORCH = {
+    "nesterov-onecycle-clip": Budget(
+        epochs=3, batch=16, lr=0.05, optimizer="SGD", optimizer_options={"momentum": 0.9, "nesterov": True},
+        schedule="OneCycleLR", clip_norm=0.5,
+    ),
+    "adamw-onecycle": replace(ADAM, optimizer="AdamW", schedule="OneCycleLR"),
+    "nadam-recursion": replace(ADAM, optimizer="NAdam", schedule="CosineAnnealingLR", warmup_steps=4),
+    "radam-multistep": replace(
+        ADAM, optimizer="RAdam", schedule="MultiStepLR", schedule_options={"milestones": [1, 2]}, schedule_per="epoch",
+    ),
+    "rmsprop-exponential": replace(
+        ADAM, optimizer="RMSprop", optimizer_options={"momentum": 0.9, "centered": True},
+        schedule="ExponentialLR", schedule_options={"gamma": 0.9},
+    ),
+    "asgd-cyclic": replace(
+        ADAM, optimizer="ASGD", optimizer_options={"t0": 2.0},
+        schedule="CyclicLR", schedule_options={"base_lr": 0.001, "step_size_up": 4, "cycle_momentum": False},
+    ),
+    "adafactor-warmup": replace(ADAM, optimizer="Adafactor", schedule="cosine", warmup_epochs=1),
+    "adagrad": replace(ADAM, optimizer="Adagrad", optimizer_options={"lr_decay": 0.1}),
+    "adadelta": replace(ADAM, optimizer="Adadelta", lr=1.0),
+    "adamax": replace(ADAM, optimizer="Adamax"),
+    "rprop": replace(ADAM, optimizer="Rprop", schedule="constant"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seeds", [(3,), (0, 1, 2)], ids=["alone", "together"])
+@pytest.mark.parametrize("budget", TORCH.values(), ids=TORCH)
+def test_any_optimiser_and_schedule_of_torch_survives_a_kill(tmp_path, budget, seeds):
+    whole = numbers(train("backprop", seeds, budget=budget))
+    assert whole[0][0] == "ok", whole[0][:2]
+    for lives in (6, 10):  # before the end of an epoch, and in the middle of one
+        folder = tmp_path / str(lives)
+        broken_off(folder, lives, "backprop", seeds, budget=budget)
+        told = []
+        assert numbers(train("backprop", seeds, files(folder), budget, told=told)) == whole
+        assert told[0] == (lives, STEPS)
+
+
+class Double(TinyTask):
+    """In float64, where torch would convert what some optimisers keep in float32."""
+
+    def data(self, root=None, *, download=False):
+        return Data(*(Split(part.x.double(), part.y) for part in super().data()))
+
+    def network(self):
+        return super().network().double()
+
+
+@pytest.mark.parametrize("optimizer", ["NAdam", "ASGD", "Adam", "Adafactor"])
+def test_what_an_optimiser_keeps_in_another_precision_survives_a_kill(tmp_path, optimizer):
+    budget = replace(ADAM, optimizer=optimizer)
+    whole = numbers(train("backprop", (0, 1), budget=budget, task=Double()))
+    broken_off(tmp_path, 4, "backprop", (0, 1), budget=budget, task=Double())
+    assert numbers(train("backprop", (0, 1), files(tmp_path), budget, Double())) == whole
 
 
 def test_it_may_be_killed_again_and_again(tmp_path):

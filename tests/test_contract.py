@@ -363,9 +363,6 @@ BUDGET = Plain.budget
 @pytest.mark.parametrize(
     ("budget", "sentence"),
     [
-        (replace(BUDGET, schedule="warmup-cosine"),
-         "budget.schedule must be 'constant' or 'cosine', got 'warmup-cosine'"),
-        (replace(BUDGET, optimizer="lion"), "budget.optimizer must be 'adam' or 'sgd', got 'lion'"),
         (replace(BUDGET, epochs=0), "budget.epochs must be a whole number, 1 or more, got 0"),
         (replace(BUDGET, batch=2.5), "budget.batch must be a whole number, 1 or more, got 2.5"),
         (replace(BUDGET, lr=0.0), "budget.lr must be a number above 0, got 0.0"),

@@ -3,16 +3,20 @@
 import itertools
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from rulezoo import LearningRule, RuleSpec, TaskSpec, hp
 from rulezoo.comparison.plan import choose_device, plan
-from rulezoo.discovery.registry import Found, Registry
+from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.errors import UserError
-from rulezoo.options import OptionError
+from rulezoo.options import OptionError, as_text
+from rulezoo.results.store import Store
 from rulezoo.testing import TinyTask
+from rulezoo.tuning import records as tunings
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,117 @@ def test_whatever_changes_the_result_changes_the_identity(registry, options, epo
     assert key(registry, options, epochs) != key(registry)
 
 
+USED = {
+    "epochs": 2,
+    "batch": 16,
+    "lr": 0.01,
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "schedule": "constant",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "identity"),
+    [
+        ({"optimizer": "SGD"}, {"optimizer": "SGD"}),
+        ({"optimizer": "SGD", "optimizer.momentum": "0.9", "optimizer.nesterov": "true"},
+         {"optimizer": "SGD", "optimizer.momentum": 0.9, "optimizer.nesterov": True}),
+        ({"optimizer.betas": "0.9,0.95"}, {"optimizer.betas": "0.9,0.95"}),
+        ({"schedule": "MultiStepLR", "schedule.milestones": "80, 120", "schedule_per": "epoch"},
+         {"schedule": "MultiStepLR", "schedule.milestones": "80,120", "schedule_per": "epoch"}),
+        ({"schedule": "MultiStepLR", "schedule.milestones": "80"},
+         {"schedule": "MultiStepLR", "schedule.milestones": "80"}),
+        ({"batch": "32", "clip_norm": "1", "evaluation_batch": "64", "warmup_steps": "5"},
+         {"batch": 32, "clip_norm": 1, "evaluation_batch": 64, "warmup_steps": 5}),
+        ({"lr": "0.1"}, {"lr": 0.1, "base_lr": 0.1}),
+        ({"weight_decay": "0.1"}, {"weight_decay": 0.1, "base_weight_decay": 0.1}),
+        ({"lr": "0.01", "clip_norm": "none", "evaluation_batch": "1024", "warmup_epochs": "0"}, {}),
+    ],
+)  # fmt: skip
+def test_what_is_set_of_the_budget_is_part_of_the_identity_unless_it_is_the_tasks_own(
+    registry, words, identity
+):
+    made = cell(registry, budget=words)
+    assert made.asked[0].budget == USED | identity
+    assert (made.asked[0].key == key(registry)) == (not identity)
+    assert made.budget_words == words
+
+
+def test_a_learning_rate_for_all_rules_yields_to_that_of_a_rule(registry):
+    made = cell(registry, {"first": {"lr": "0.5"}}, budget={"lr": "0.1"})
+    assert made.budget.lr == 0.5
+    assert made.asked[0].budget == USED | {"lr": 0.5, "base_lr": 0.1}  # or its column would be another one
+
+
+def test_another_optimiser_drops_the_options_of_the_tasks_own(registry, monkeypatch):
+    own = replace(
+        TinyTask.budget, optimizer="SGD", optimizer_options={"momentum": 0.9}, clip_norm=1.0,
+        schedule="StepLR", schedule_options={"step_size": 2},
+    )  # fmt: skip
+    monkeypatch.setattr(TinyTask, "budget", own)
+    stepped = {"schedule": "StepLR", "schedule.step_size": 2}
+    mine = USED | stepped | {"optimizer": "SGD", "optimizer.momentum": 0.9, "clip_norm": 1.0}
+    assert cell(registry).asked[0].budget == mine
+    other = cell(registry, budget={"optimizer": "RMSprop", "schedule": "constant", "clip_norm": "none"})
+    assert other.asked[0].budget == USED | {"optimizer": "RMSprop", "clip_norm": None}
+    more = cell(registry, budget={"optimizer": "SGD", "optimizer.nesterov": "true"})
+    assert more.asked[0].budget == mine | {"optimizer.nesterov": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"optimiser": "SGD"}, r"^-b optimiser: a budget has no 'optimiser'; did you mean 'optimizer'\?$"),
+        ({"colour": "red"}, r"^-b colour: a budget has no 'colour'; there are batch, lr, optimizer, .*, and options such as"),
+        ({"epochs": "3"}, r"^-b epochs: use --epochs$"),
+        ({"optimizer.": "3"}, r"^-b optimizer\.: a budget has no 'optimizer\.'; did you mean 'optimizer'\?$"),
+        ({"optimizer": "LBFGS"}, r"^first on tiny: budget.optimizer: LBFGS cannot be used, because"),
+        ({"optimizer.momentum": "0.9"}, r"^first on tiny: budget.optimizer_options: AdamW has no option 'momentum'"),
+        ({"optimizer": "SGD", "optimizer.momentum": "high"}, r"^first on tiny: .*: momentum of SGD must be a number, got 'high'$"),
+        ({"lr": "-1"}, r"^first on tiny: budget.lr must be a number above 0, got -1$"),
+        ({"lr": "fast"}, r"^first on tiny: budget.lr must be a number above 0, got 'fast'$"),
+        ({"batch": "1.5"}, r"^first on tiny: budget.batch must be a whole number, 1 or more, got 1.5$"),
+        ({"clip_norm": "0"}, r"^first on tiny: budget.clip_norm must be a number above 0, or none, got 0$"),
+        ({"warmup_epochs": "2"}, r"^first on tiny: budget.warmup_epochs must be below the number of epochs, 2, got 2"),
+    ],
+)  # fmt: skip
+def test_a_budget_that_cannot_be_is_refused_in_the_plan(registry, words, said):
+    with pytest.raises(UserError, match=said):
+        cell(registry, budget=words)
+
+
+def test_fewer_epochs_than_a_warm_up_takes_are_refused_in_the_plan(registry, monkeypatch):
+    monkeypatch.setattr(TinyTask, "budget", replace(TinyTask.budget, epochs=10, warmup_epochs=3))
+    assert cell(registry).budget.warmup_epochs == 3
+    with pytest.raises(UserError, match=r"budget.warmup_epochs must be below the number of epochs, 3, got 3"):
+        cell(registry, epochs=3)
+
+
+LEADERBOARD = Path(__file__).resolve().parent.parent / "leaderboard"
+
+
+@pytest.mark.parametrize("name", ["tuned", "digits"])
+def test_stored_runs_keep_their_identity(name):
+    """Whatever was added to budgets since: what a record says of its budget is what a plan says of it now."""
+    store = Store(LEADERBOARD / name)
+    records = [*store.read().records, *tunings.trials_of(store).read().records]
+    assert len(records) > 30
+    known, planned = discover(), {}
+    for record in records:
+        asked = record.asked
+        options = {
+            asked.rule: {n: as_text(v) for n, v in asked.rule_options.items() if n in ("lr", "weight_decay")},
+            asked.task: {n: as_text(v) for n, v in asked.task_options.items()},
+        }
+        what = repr((options, asked.budget["epochs"]))
+        if what not in planned:
+            (made,) = plan(known, [asked.rule], [asked.task], [0], "cpu", options, asked.budget["epochs"])
+            planned[what] = made.asked[0].budget
+        assert msgspec.structs.replace(asked, budget=planned[what]).key == asked.key
+        assert planned[what] == asked.budget
+
+
 def test_seed_and_device_are_part_of_the_identity(registry):
     keys = {
         plan(registry, ["first"], ["tiny"], [seed], device, {})[0].asked[0].key
@@ -206,7 +321,7 @@ def test_the_device_is_the_gpu_when_there_is_one(monkeypatch, cuda, mps, auto, t
     ("changes", "said"),
     [
         ({"budget": replace(TinyTask.budget, schedule="warmup-cosine")},
-         "task 'other': budget.schedule must be 'constant' or 'cosine', got 'warmup-cosine'"),
+         "task 'other': budget.schedule must be 'constant', 'cosine' or a schedule of torch.optim.lr_scheduler (ConstantLR,"),
         ({"budget": None}, "task 'other': budget must be a rulezoo.Budget, got None"),
         ({"chance": float("nan")}, "task 'other': chance must be a finite number, the score of guessing, got nan"),
         ({"targets": "label"}, "task 'other': targets must be 'labels', 'numbers' or None (not declared), got 'label'"),

@@ -56,6 +56,20 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
     return options
 
 
+def _budget(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    budget: dict[str, str] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not (equals and name):
+            raise click.BadParameter(
+                f"{value!r} must read NAME=VALUE, like optimizer=SGD or optimizer.momentum=0.9"
+            )
+        before = budget.setdefault(name, text)
+        if before != text:
+            raise click.BadParameter(f"{name} is given twice, as {before!r} and as {text!r}; give it once")
+    return budget
+
+
 def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
     words = names(ctx, param, values)
     for word in words:
@@ -75,6 +89,9 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
               help="Tune every rule on every task with N trials, and compare its default with the best of them.")  # fmt: skip
 @click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=_options,
               help="An option of a rule or a task, like nmnc.rank=64; `rulezoo show NAME` lists them.")  # fmt: skip
+@click.option("-b", "--budget", "budget", metavar="NAME=VALUE", multiple=True, callback=_budget,
+              help="Part of the budget of every task, for all rules: lr, batch, optimizer=SGD, optimizer.momentum=0.9, "
+              "schedule=MultiStepLR, schedule.milestones=80,120, clip_norm, …")  # fmt: skip
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Passes through the training data.  [default: the task's]"
 )
@@ -107,6 +124,7 @@ def compare(
     seeds: int,
     trials: int | None,
     options: dict[str, dict[str, str]],
+    budget: dict[str, str],
     epochs: int | None,
     device: str,
     precision: Precision,
@@ -142,6 +160,7 @@ def compare(
             options,
             epochs,
             precision,
+            budget,
         )
 
         inspector = Inspector(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import click
@@ -67,7 +66,7 @@ def _print_facts(kind: str, found: Found[Any], facts: dict[str, str]) -> None:
 
 
 def _task_facts(task: Task) -> list[tuple[str, str]]:
-    budget = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in dataclasses.asdict(task.budget).items())
+    budget = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in task.budget.resolved().items())
     facts = [("metric", f"{task.metric}, {task.chance:g} by chance"), ("budget", budget)]
     return [*facts, ("sites", ", ".join(_sites(task)) or "not known")]
 

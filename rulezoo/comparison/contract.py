@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from rulezoo.errors import UserError
 from rulezoo.net import Site
 from rulezoo.source import Source, draw
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.training import optimizers, schedules
 
 SIZES = (
     8,
@@ -30,6 +30,7 @@ SIZES = (
     2,
     1,
 )  # of a small batch; one that is no other dimension, so that shapes are told apart
+_WHOLE_NUMBERS = {"epochs": 1, "batch": 1, "warmup_steps": 0, "warmup_epochs": 0, "evaluation_batch": 1}
 _NOUN = {"x": "inputs", "y": "targets"}
 _READ = 256  # examples of a source that are looked at
 _FEW = 4  # examples that are prepared
@@ -67,24 +68,34 @@ def targets_problem(task: Task) -> str | None:
     return None
 
 
-def budget_problem(budget: object) -> str | None:
-    """Why a task cannot be trained with this budget, if it cannot."""
+def budget_problem(budget: object, *, decoupled: bool = False) -> str | None:
+    """Why a task cannot be trained with this budget, if it cannot.
+
+    Args:
+        budget: what a task gives as its budget.
+        decoupled: whether the rule has its weight decay decoupled, `rulezoo.LearningRule.decoupled_decay`.
+    """
     if not isinstance(budget, Budget):
         return f"budget must be a rulezoo.Budget, got {budget!r}"
-    for name in ("epochs", "batch"):
+    return (
+        _number_problem(budget)
+        or optimizers.problem(budget, decoupled=decoupled)
+        or schedules.problem(budget)
+    )
+
+
+def _number_problem(budget: Budget) -> str | None:
+    for name, low in _WHOLE_NUMBERS.items():
         value = getattr(budget, name)
-        if type(value) is not int or value < 1:
-            return f"budget.{name} must be a whole number, 1 or more, got {value!r}"
-    for name, least in (("lr", "above 0"), ("weight_decay", "0 or more")):
+        if type(value) is not int or value < low:
+            return f"budget.{name} must be a whole number, {low} or more, got {value!r}"
+    for name, least in (("lr", "above 0"), ("weight_decay", "0 or more"), ("clip_norm", "above 0, or none")):
         value = getattr(budget, name)
         fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-        if not fits or (name == "lr" and value == 0):
+        if value is None and name == "clip_norm":
+            continue
+        if not fits or (name != "weight_decay" and value == 0):
             return f"budget.{name} must be a number {least}, got {value!r}"
-    hints = get_type_hints(Budget)
-    for name in ("optimizer", "schedule"):
-        words, value = get_args(hints[name]), getattr(budget, name)
-        if value not in words:
-            return f"budget.{name} must be {' or '.join(map(repr, words))}, got {value!r}"
     return None
 
 

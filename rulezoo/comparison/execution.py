@@ -81,6 +81,7 @@ def execute(
             rule_options=dict(cell.rule_words),
             task_options=dict(cell.task_words),
             epochs=cell.epochs,
+            budget=dict(cell.budget_words),
             data=data and data.resolve(),
             threads=threads,
             probes=probes,

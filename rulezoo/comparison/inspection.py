@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,14 +63,30 @@ class Inspector:
         """Examine the tasks of these cells that were not examined yet.
 
         Raises:
-            TaskError: if a task cannot be trained on; the message names all of them.
+            TaskError: if a task cannot be trained on, or not with the budget; the message names all of them.
             DataMissing: if nothing is wrong but that data are not there.
         """
         cells = list(cells)
         tasks = {_key(cell): cell for cell in cells}
         tasks = {key: cell for key, cell in tasks.items() if key not in self.found}
-        if not tasks:
-            return
+        if tasks:
+            self._examine(tasks)
+        budgets = {(_key(cell), cell.budget): cell for cell in cells}
+        _refuse([problem for cell in budgets.values() if (problem := self._schedule_problem(cell))], [])
+        for key in tasks:
+            if self.found[key].depth > 1:
+                rules = sorted({cell.rule_name for cell in cells if _key(cell) == key})
+                self.note(tasks[key].task_name, rules, self.found[key].depth)
+
+    def _schedule_problem(self, cell: Cell) -> str | None:
+        """Why a schedule does not go with the number of steps, which follows from the data."""
+        from rulezoo.training import schedules  # brings torch
+
+        budget, examples = cell.budget, self.found[_key(cell)].sizes["train"]
+        problem = schedules.problem(budget, max(1, examples // budget.batch))
+        return problem and f"task {_name(cell)} cannot be trained on: {problem}"
+
+    def _examine(self, tasks: Mapping[tuple[str, str], Cell]) -> None:
         self.report()
         requests = [
             Examine(
@@ -98,10 +114,6 @@ class Inspector:
             else:
                 self.found[key] = found
         _refuse(problems, missing)
-        for key in tasks:
-            if self.found[key].depth > 1:
-                rules = sorted({cell.rule_name for cell in cells if _key(cell) == key})
-                self.note(tasks[key].task_name, rules, self.found[key].depth)
 
 
 def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:

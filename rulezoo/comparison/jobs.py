@@ -45,6 +45,7 @@ class Job:
         task_options: its options as the user wrote them.
         seeds: the seeds to train together.
         epochs: in place of the task's own.
+        budget: what is set of the task's budget, as the user wrote it.
         device: class of the device.
         store: folder of results.
         data: folder of data sets.
@@ -65,6 +66,7 @@ class Job:
     rule_options: Mapping[str, str] = field(default_factory=dict, hash=False)
     task_options: Mapping[str, str] = field(default_factory=dict, hash=False)
     epochs: int | None = None
+    budget: Mapping[str, str] = field(default_factory=dict, hash=False)
     data: Path | None = None
     threads: int | None = None
     probes: int = 0
@@ -89,6 +91,7 @@ class Job:
             options,
             self.epochs,
             self.precision,
+            self.budget,
         )
         return cell
 

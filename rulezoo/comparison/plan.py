@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from rulezoo.comparison import budgets
 from rulezoo.errors import UserError
 from rulezoo.options import declared
 from rulezoo.results.records import Asked, Device, Plugin, Precision
@@ -38,11 +39,12 @@ class Cell:
         task_plugin: where it came from.
         rule_module: name of the module that the rule's class is asked of.
         task_module: the same of the task's.
-        budget: the task's, with the rule's learning rate and the user's epochs.
+        budget: the task's, with what the user set for all rules and what the rule has of its own.
         asked: the identity of each seed's run.
         rule_words: the rule's options as the user wrote them, from which another process can make it again.
         task_words: the task's, likewise.
         epochs: what the user asked for in place of the task's own.
+        budget_words: what the user set of the budget for all rules, as written.
         trial: set where the runs are trials of a tuning.
     """
 
@@ -59,6 +61,7 @@ class Cell:
     rule_words: Mapping[str, str]
     task_words: Mapping[str, str]
     epochs: int | None
+    budget_words: budgets.Words = field(default_factory=dict)
     trial: Trial | None = None
 
     @property
@@ -78,6 +81,7 @@ def plan(
     options: Options,
     epochs: int | None = None,
     precision: Precision = "float32",
+    budget: budgets.Words | None = None,
 ) -> list[Cell]:
     """Every rule on every task, task by task.
 
@@ -90,10 +94,11 @@ def plan(
         options: of rules and of tasks, by name.
         epochs: in place of the tasks' own.
         precision: of the arithmetic.
+        budget: what is set of the tasks' budgets for all rules, as the user wrote it.
 
     Raises:
-        UserError: an unknown name or option, an illegal value, an option of what is not compared, or a task with a
-            budget that nothing can be trained with.
+        UserError: an unknown name or option, an illegal value, an option of what is not compared, or a budget that
+            nothing can be trained with.
     """
     rules = rules or [name for name, found in registry.rules.items() if DEFAULT in found.spec.tags]
     tasks = tasks or [name for name, found in registry.tasks.items() if DEFAULT in found.spec.tags]
@@ -115,7 +120,18 @@ def plan(
         if problem := declaration_problem(task):
             raise UserError(f"task {name!r}: {problem}")
     return [
-        _cell(registry.rule(r), rule, registry.task(t), task, seeds, device, options, epochs, precision)
+        _cell(
+            registry.rule(r),
+            rule,
+            registry.task(t),
+            task,
+            seeds,
+            device,
+            options,
+            epochs,
+            precision,
+            budget or {},
+        )
         for t, task in made_tasks.items()
         for r, rule in made_rules.items()
     ]
@@ -131,13 +147,11 @@ def _cell(
     options: Options,
     epochs: int | None,
     precision: Precision,
+    budget_words: budgets.Words,
 ) -> Cell:
-    budget = replace(
-        task.budget,
-        epochs=task.budget.epochs if epochs is None else epochs,
-        lr=task.budget.lr if rule.lr is None else rule.lr,
-        weight_decay=task.budget.weight_decay if rule.weight_decay is None else rule.weight_decay,
-    )
+    given = budgets.changed(task.budget, budget_words)
+    budget = budgets.used(given, rule, epochs)
+    _check_budget(rule_found.spec.name, rule, task_found.spec.name, budget)
     asked = tuple(
         Asked(
             protocol=PROTOCOL,
@@ -147,7 +161,7 @@ def _cell(
             task=task_found.spec.name,
             task_version=task_found.spec.version,
             task_options=task.resolved(),
-            budget=asdict(budget),
+            budget=budgets.identity(task.budget, given, budget),
             seed=seed,
             device=device,
             precision=precision,
@@ -168,7 +182,17 @@ def _cell(
         rule_words=options.get(rule_found.spec.name, {}),
         task_words=options.get(task_found.spec.name, {}),
         epochs=epochs,
+        budget_words=budget_words,
     )
+
+
+def _check_budget(rule_name: str, rule: LearningRule, task_name: str, budget: Budget) -> None:
+    """Refuse what nothing can be trained with; a learning rate of 0 is the rule's or the user's choice."""
+    from rulezoo.comparison.contract import budget_problem
+
+    checked = budget if budget.lr else replace(budget, lr=1.0)
+    if problem := budget_problem(checked, decoupled=rule.decoupled_decay):
+        raise UserError(f"{rule_name} on {task_name}: {problem}")
 
 
 def _plugin(found: Found[RuleSpec] | Found[TaskSpec]) -> Plugin:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rulezoo.comparison import budgets
 from rulezoo.options import as_text
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def command(runs: Sequence[Record]) -> str:
     words += [word for file in _plugin_files(runs[-1]) for word in ("--plugin", file)]
     words += ["--probe", str(probes)] if probes else []
     words += [word for option in options for word in ("-o", option)]
+    words += [
+        word for name, value in budgets.words(asked.budget) for word in ("-b", f"{name}={as_text(value)}")
+    ]
     return shlex.join(words)
 
 

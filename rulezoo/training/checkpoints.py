@@ -220,24 +220,22 @@ class CheckpointFiles(Checkpoints):
 
 
 def _misfit_of_training(found: Saved, like: Saved) -> str | None:
-    return misfit(found, like) or _misfit_of_optimizer(found.get("trainer", {}))
+    """What of a training's state is not made like another; an optimiser keeps nothing of what had no gradient so far."""
+    if "trainer" not in like:
+        return misfit(found, like)
+    trainer = like["trainer"]
+    blank = {**like, "trainer": {**trainer, "optimizer": {**trainer["optimizer"], "state": {}}}}
+    return misfit(found, blank) or _misfit_of_optimizer(found, trainer["optimizer"]["state"])
 
 
-def _misfit_of_optimizer(trainer: Mapping[str, Any]) -> str | None:
-    """What an optimiser keeps of each parameter has its shape and dtype; torch's kernels rely on that unchecked."""
-    import torch
-
-    if not {"optimizer", "trained"} <= trainer.keys():
-        return None
-    parameters = list(trainer["trained"].values())
-    for number, kept in trainer["optimizer"]["state"].items():
+def _misfit_of_optimizer(found: Saved, like: Mapping[int, Any]) -> str | None:
+    """Shapes and dtypes of what an optimiser keeps of each parameter; torch's kernels rely on them unchecked."""
+    for number, kept in found["trainer"]["optimizer"]["state"].items():
         where = f"the optimizer, state, {number}"
-        if not (isinstance(number, int) and 0 <= number < len(parameters) and isinstance(kept, dict)):
+        if number not in like:
             return f"{where} is of no parameter"
-        for name, value in kept.items():
-            like = torch.zeros((), dtype=torch.float32) if name == "step" else parameters[number]
-            if value is not None and (wrong := misfit(value, like, f"{where}, {name}")):
-                return wrong
+        if wrong := misfit(kept, like[number], where):
+            return wrong
     return None
 
 

@@ -38,7 +38,6 @@ from rulezoo.training.trainer import Trainer
 
 _SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
 _STRETCH = 8  # steps of it each time, on a GPU
-_CHUNK = 1024  # examples that are evaluated at once
 _TOLD = 1.0  # seconds between two reports of progress
 _FEW, _LOOKED_AT = 4, 2  # examples and steps on which the depth of blocks is measured
 
@@ -112,7 +111,9 @@ class Run:
         self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if order.probes else None
         self.probed_at = points(order.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
-        if saved := self.checkpoints.load(seeds, self._state_dict()):
+        like = self._state_dict()
+        like["trainer"]["optimizer"]["state"] = self.trainer.optimizer_state_like()
+        if saved := self.checkpoints.load(seeds, like):
             self._load_state_dict(saved)
         else:
             self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
@@ -289,7 +290,7 @@ class Run:
     def _score(self, split: Split[Tensor | Inputs]) -> list[float]:
         """Mean score of every seed; NaN where an output is not finite."""
         sums = torch.zeros(len(self.seeds), device=split.y.device)
-        for x, y in _chunks(split, _CHUNK):
+        for x, y in _chunks(split, self.budget.evaluation_batch):
             outputs = self.trainer.predict(x)
             # Whatever the precision of the outputs, scores are exact.
             with torch.autocast(x.device.type, enabled=False):

@@ -1,16 +1,14 @@
 """Training S networks that differ in nothing but their seed, one step at a time.
 
 With S > 1 every tensor has a leading axis of seeds, and `torch.func.vmap` turns the rule's single-network step into
-one for all of them; with S = 1 there is no such axis and no vmap. Optimisers act element by element, so one optimiser
+one for all of them; with S = 1 there is no such axis and no vmap. `rulezoo.training.optimizers` says why one optimiser
 over stacked tensors is S optimisers.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from rulezoo.net import Net, Tensors, Values
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Task
+from rulezoo.training import optimizers, schedules
 from rulezoo.training.together import MANY, Pooling, channels_last
 
 _GRAPHS = 32  # of all trainers in a process: a rule has one for each kind of step in its schedule
@@ -98,7 +97,12 @@ class Trainer:
         # The full graph or nothing: half of a step compiled, or given up in silence, would be recorded as compiled.
         self._fast = torch.compile(self._every, fullgraph=True) if compiled else None
         self.trained = {**self.params, **{OWN + name: p for name, p in self.state.params.items()}}
-        self.optimizer = _optimizer(budget, self.trained, rule.rates(net), decoupled=rule.decoupled_decay)
+        decoupled = rule.decoupled_decay
+        if problem := optimizers.problem(budget, decoupled=decoupled) or schedules.problem(budget):
+            raise ValueError(problem)
+        self.schedule = schedules.Schedule(budget, steps)
+        self._parts = {name: optimizers.parts(budget, p, len(seeds)) for name, p in self.trained.items()}
+        self.optimizer = optimizers.make(budget, self._parts, rule.rates(net), decoupled=decoupled)
 
     def step(self, batch: Batch) -> tuple[Tensor | None, Tensors]:
         """Train on one batch with an axis of seeds; the mean loss of each seed ``(S,)``, and what the rule logged.
@@ -178,6 +182,10 @@ class Trainer:
             "noise": [gen.get_state() for gen in self.noise],
         }
 
+    def optimizer_state_like(self) -> dict[int, dict[str, Any]]:
+        """What the optimiser keeps of each parameter once it was trained, by its number; shapes and no values."""
+        return optimizers.state_like(self.optimizer)
+
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on from the `state_dict` of a trainer of the same rule, task, budget and seeds."""
         self.t = saved["t"]
@@ -186,7 +194,7 @@ class Trainer:
                 p.copy_(saved["trained"][name])
         self.state = State(self.state.params, dict(saved["buffers"]))
         self.statistics = dict(saved["statistics"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        optimizers.load_state(self.optimizer, saved["optimizer"])
         for gen, state in zip(self.noise, saved["noise"], strict=True):
             gen.set_state(state.cpu())  # torch wants it there, whatever the generator draws on
 
@@ -298,19 +306,25 @@ class Trainer:
             for name, update in updates.items():
                 self.trained[name].add_(update.to(self.trained[name].dtype))
 
-    def _descend(self, grads: Mapping[str, Tensor]) -> None:
+    def _descend(self, grads: Tensors) -> None:
+        settings = self.schedule.at(self.t)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.lr * _schedule(self.budget, self.t, self.steps) * group["rate"]
+            group.update(settings)
+            group["lr"] *= group["rate"]
+        # On the CPU, torch's fused optimisers take memory as it lies: a transposed or an expanded gradient would
+        # silently train other weights.
+        grads = {name: grad.to(self.trained[name].dtype).contiguous() for name, grad in grads.items()}
+        if self.budget.clip_norm is not None:
+            grads = optimizers.clipped(grads, self.budget.clip_norm, len(self.seeds))
         for name, p in self.trained.items():
             grad = grads.get(name)
-            # On the CPU, torch's fused optimisers take memory as it lies: a transposed or an expanded gradient would
-            # silently train other weights.
-            p.grad = None if grad is None else grad.to(p.dtype).contiguous()
+            for place, part in enumerate(self._parts[name]):
+                part.grad = grad if grad is None or part is p else grad[place]
         self._decay()
         self.optimizer.step()
 
     def _decay(self) -> None:
-        """The weight decay that is not the optimiser's own, see `_optimizer`."""
+        """The weight decay that is not the optimiser's own, see `optimizers.make`."""
         for group in self.optimizer.param_groups:
             if shrink := group["lr"] * group["decoupled"]:
                 with torch.no_grad():
@@ -334,42 +348,3 @@ def _to(state: State, device: torch.device) -> State:
 
 def _at(tensors: Tensors, seed: int) -> Tensors:
     return {name: value[seed] for name, value in tensors.items()}
-
-
-def _optimizer(
-    budget: Budget, params: Tensors, rates: Mapping[str, float], *, decoupled: bool
-) -> torch.optim.Optimizer:
-    """The budget's optimiser, with a group of parameters for each stretch of them that has one factor on its rate.
-
-    A group has two numbers of ours: ``rate``, the factor, and ``decoupled``, the weight decay that is not the
-    optimiser's own.
-    """
-    if strange := sorted(rates.keys() - params.keys()):
-        raise ValueError(f"rates() names {', '.join(strange)}; the parameters are {', '.join(params)}")
-    for name, rate in rates.items():
-        if not (math.isfinite(rate) and rate >= 0):
-            raise ValueError(f"rates() gives {name} the factor {rate!r}; expected a finite number, 0 or more")
-    lr, decay = budget.lr, budget.weight_decay
-    ours = decay if decoupled and budget.optimizer == "sgd" else 0.0
-    # In the order of the parameters: checkpoints number them so.
-    stretches = groupby(params, lambda name: float(rates.get(name, 1.0)))
-    groups: list[dict[str, Any]] = [
-        {"params": [params[name] for name in names], "rate": rate, "decoupled": ours}
-        for rate, names in stretches
-    ]
-    match budget.optimizer:
-        case "sgd":
-            return torch.optim.SGD(groups, lr, momentum=0.9, weight_decay=decay - ours, fused=True)
-        case "adam":
-            return torch.optim.AdamW(groups, lr, weight_decay=decay, fused=True)
-    raise ValueError(f"the budget's optimizer must be 'adam' or 'sgd', got {budget.optimizer!r}")
-
-
-def _schedule(budget: Budget, t: int, steps: int) -> float:
-    """Factor on the learning rate of step ``t`` of ``steps``."""
-    match budget.schedule:
-        case "constant":
-            return 1.0
-        case "cosine":
-            return (1 + math.cos(math.pi * t / steps)) / 2
-    raise ValueError(f"the budget's schedule must be 'constant' or 'cosine', got {budget.schedule!r}")

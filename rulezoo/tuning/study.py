@@ -169,6 +169,7 @@ def with_options(cell: Cell, chosen: Mapping[str, Value], seeds: Sequence[int], 
         options,
         cell.epochs,
         cell.asked[0].precision,
+        cell.budget_words,
     )
     return made
 

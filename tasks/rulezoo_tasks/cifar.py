@@ -23,7 +23,7 @@ from rulezoo_tasks.classification import Classification
 from rulezoo_tasks.images import CIFAR10, Source
 
 if TYPE_CHECKING:
-    from rulezoo.data import Draw
+    from rulezoo.datasets import Draw
 
 CIFAR100 = Source("CIFAR100", "cifar-100-python", ("train", "test", "meta"))
 
@@ -60,11 +60,11 @@ class _CIFAR(Classification):
 
     def prepare(self, x: Tensor, draw: Draw | None) -> Tensor:
         """Crop, mirror and standardise; only standardise for evaluation."""
-        from rulezoo import data
+        from rulezoo import datasets
 
         if draw is not None and self.augment:
-            x = data.flip(data.crop(x, draw, padding=_PADDING), draw)
-        return data.standardise(x, self.mean, self.sd)
+            x = datasets.flip(datasets.crop(x, draw, padding=_PADDING), draw)
+        return datasets.standardise(x, self.mean, self.sd)
 
 
 def _steps(optimizer: str, lr: float, epochs: int, milestones: tuple[int, ...], **options: float) -> Budget:

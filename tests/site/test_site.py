@@ -153,22 +153,32 @@ def test_costs_of_two_machines_are_shown_as_mixed_and_not_averaged(runs, machine
 
 
 @pytest.mark.parametrize(
-    ("rules", "options"),
+    ("rules", "options", "budget"),
     [
-        (["nmnc"], {"nmnc": {"rank": "7", "perturbations": "4"}, "digits-cnn": {"width": "0.5"}}),
-        (["frozen"], {}),
-        (["nmnc"], {"nmnc": {"lr": "0.001", "rank": "auto"}}),
+        (["nmnc"], {"nmnc": {"rank": "7", "perturbations": "4"}, "digits-cnn": {"width": "0.5"}}, {}),
+        (["frozen"], {}, {}),
+        (["nmnc"], {"nmnc": {"lr": "0.001", "rank": "auto"}}, {}),
+        (["frozen"], {}, {"lr": "0.1", "schedule": "constant", "weight_decay": "0.0001", "batch": "32"}),
+        (["nmnc"], {"nmnc": {"lr": "0.001"}}, {"lr": "0.1"}),
+        (
+            ["frozen"],
+            {},
+            {"optimizer": "SGD", "optimizer.momentum": "0.9", "optimizer.nesterov": "true", "clip_norm": "1",
+             "schedule": "MultiStepLR", "schedule.milestones": "1", "schedule_per": "epoch", "warmup_steps": "5"},
+        ),
     ],
-)
-def test_the_command_asks_for_the_same_runs(run, replaced, rules, options):
-    (cell,) = plan(discover(), rules, ["digits-cnn"], range(3), "cpu", options, 2)
+)  # fmt: skip
+def test_the_command_asks_for_the_same_runs(run, replaced, rules, options, budget):
+    (cell,) = plan(discover(), rules, ["digits-cnn"], range(3), "cpu", options, 2, budget=budget)
     stored = [replaced(run(rules[0]), asked=asked, changed=cell.changed) for asked in cell.asked]
     given = shlex.split(command(stored))
     assert given[:2] == ["rulezoo", "compare"]
     context = cli.get_command(None, "compare").make_context("compare", given[2:])
     p = context.params
     seeds = range(p["seeds"])
-    (again,) = plan(discover(), p["rules"], p["tasks"], seeds, p["device"], p["options"], p["epochs"])
+    (again,) = plan(
+        discover(), p["rules"], p["tasks"], seeds, p["device"], p["options"], p["epochs"], budget=p["budget"]
+    )
     assert [a.key for a in again.asked] == [r.asked.key for r in stored]
 
 
