@@ -6,11 +6,12 @@ from ours, so most of them have no run of ours that could reproduce them: `verdi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from rulezoo.options import Value
     from rulezoo.results.records import Record
 
 State = Literal["reproduced", "not reproduced", "not run"]
@@ -48,6 +49,8 @@ class Published:
         source: where it stands.
         task: name of our task on the same data.
         same: whether that task has the same network and training, so that a run of ours can reproduce it.
+        budget: fields of the budget that such a run must have; e.g. ``{"epochs": 250}``.
+        task_options: options of the task that it must have.
     """
 
     rule: str
@@ -57,6 +60,8 @@ class Published:
     source: Source
     task: str = ""
     same: bool = False
+    budget: Mapping[str, Value] = field(default_factory=dict, hash=False)
+    task_options: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
 
 class Verdict(NamedTuple):
@@ -97,7 +102,22 @@ _NETWORK = (
     *("LeNet, SGD", "LeNet, Adam", "ResNet-20, SGD", "ResNet-20, Adam", "ResNet-56, SGD", "ResNet-56, Adam"),
     *("as in the source", "as in the source", "ResNet-18"),
 )
-_TASK = {"CIFAR-10": "cifar10-cnn", "MNIST": "mnist-mlp", "Fashion-MNIST": "fashion-cnn"}
+_SAME = "LeNet, Adam"  # the network that has a task with the same training
+_RATES = {"feedback-alignment": 1e-4, "direct-feedback-alignment": 1e-4}  # with Adam on LeNet; else 1e-3
+_TRAINING: dict[str, Value] = {"epochs": 250, "batch": 128, "optimizer": "Adam", "weight_decay": 1e-4}
+_TRAINING |= {"schedule": "MultiStepLR", "schedule.milestones": "100,150,200"}
+_WHOLE: dict[str, Value] = {"width": 1.0, "augment": True, "examples": None}
+
+
+def _task(data: str, network: str) -> str:
+    """Our task on the same data, with the network that is nearest."""
+    if data == "CIFAR-10":
+        return {"LeNet": "cifar10-lenet", "ResNet-20": "cifar10-resnet20"}.get(
+            network.split(",")[0], "cifar10-cnn"
+        )
+    return {"MNIST": "mnist-mlp", "Fashion-MNIST": "fashion-cnn"}.get(data, "")
+
+
 _ERRORS = {  # top-1 error in %, in the order of _NETWORK
     "backprop": (14.23, 15.92, 8.63, 10.01, 8.30, 7.83, 0.91, 9.20, 30.39),
     "feedback-alignment": (46.69, 40.67, 32.16, 29.59, 34.88, 29.23, 1.70, 13.06, 85.25),
@@ -109,7 +129,17 @@ _ERRORS = {  # top-1 error in %, in the order of _NETWORK
 
 PUBLISHED = (
     *(
-        Published(rule, data, network, round(1 - error / 100, 4), BIOTORCH, _TASK.get(data, ""))
+        Published(
+            rule,
+            data,
+            network,
+            round(1 - error / 100, 4),
+            BIOTORCH,
+            _task(data, network),
+            same=network == _SAME,
+            budget={**_TRAINING, "lr": _RATES.get(rule, 1e-3)} if network == _SAME else {},
+            task_options=_WHOLE if network == _SAME else {},
+        )
         for rule, errors in _ERRORS.items()
         for data, network, error in zip(_DATA, _NETWORK, errors, strict=True)
     ),
@@ -123,14 +153,21 @@ def of_rule(rule: str) -> Sequence[Published]:
     return [one for one in PUBLISHED if one.rule == rule]
 
 
+def _has(found: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
+    return all(name in found and found[name] == value for name, value in wanted.items())
+
+
 def verdict(published: Published, records: Iterable[Record]) -> Verdict:
-    """Hold our runs of the rule, with its author's default options, against a published number."""
+    """Hold our runs of the rule, with its author's default options and the published budget, against a published number."""
     from rulezoo.leaderboard.grid import test_score
 
     runs = [
         score
         for r in records
-        if (r.asked.rule, r.asked.task) == (published.rule, published.task) and not r.changed
+        if (r.asked.rule, r.asked.task) == (published.rule, published.task)
+        and set(r.changed) <= published.budget.keys()
+        and _has(r.asked.budget, published.budget)
+        and _has(r.asked.task_options, published.task_options)
         if (score := test_score(r)) is not None
     ]
     ours = sum(runs) / len(runs) if runs else None
@@ -139,7 +176,8 @@ def verdict(published: Published, records: Iterable[Record]) -> Verdict:
     if not published.same:
         return Verdict("not run", f"our {published.task} is another network, trained for another time", ours)
     if ours is None or len(runs) < SEEDS:
-        return Verdict("not run", f"we have {len(runs)} of the {SEEDS} runs it takes", ours)
+        length = f" of {published.budget['epochs']:g} epochs" if "epochs" in published.budget else ""
+        return Verdict("not run", f"we have {len(runs)} of the {SEEDS} runs{length} it takes", ours)
     far = abs(ours - published.score)
     words = f"{100 * far:.1f} points away, mean of {len(runs)} seeds; at most {100 * WITHIN:g} were asked for"
     return Verdict("reproduced" if far <= WITHIN else "not reproduced", words, ours)

@@ -11,6 +11,8 @@ _DIGITS = (
 _MNIST = "LeCun, Bottou, Bengio & Haffner 1998, https://doi.org/10.1109/5.726791"
 _FASHION = "Xiao, Rasul & Vollgraf 2017, https://arxiv.org/abs/1708.07747"
 _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"
+_HE = "He, Zhang, Ren & Sun 2016, https://arxiv.org/abs/1512.03385"
+_BIOTORCH = "Sanfiz & Akrout 2021 (BioTorch), https://arxiv.org/abs/2108.13446"
 _FLIP_FLOP = "Sussillo & Barak 2013, https://doi.org/10.1162/NECO_a_00409"
 
 _ADDING = (
@@ -22,7 +24,7 @@ _DELAYED_MATCH = "the non-match task of Miconi 2017, https://doi.org/10.7554/eLi
 
 @hookimpl
 def rulezoo_tasks() -> list[TaskSpec]:
-    """Nine tasks; the two on digits are the default of a comparison, because nothing is downloaded."""
+    """The tasks; the two on digits are the default of a comparison, because nothing is downloaded."""
     return [
         TaskSpec(
             name="digits-cnn",
@@ -91,5 +93,26 @@ def rulezoo_tasks() -> list[TaskSpec]:
             summary="Small colour photographs in ten classes, three convolutions and a dense layer.",
             tags=("cnn", "vision"),
             reference=_CIFAR,
+        ),
+        TaskSpec(
+            name="cifar10-resnet20",
+            target="rulezoo_tasks.cifar:CIFAR10ResNet20",
+            summary="The same photographs, cropped and mirrored at random, ResNet-20 with batch normalisation, SGD.",
+            tags=("cnn", "vision", "augmented"),
+            reference=f"{_HE}; {_CIFAR}",
+        ),
+        TaskSpec(
+            name="cifar10-lenet",
+            target="rulezoo_tasks.cifar:CIFAR10LeNet",
+            summary="The same photographs, cropped and mirrored at random, a LeNet in the setting of BioTorch's table.",
+            tags=("cnn", "vision", "augmented"),
+            reference=f"{_BIOTORCH}; {_CIFAR}",
+        ),
+        TaskSpec(
+            name="cifar100-resnet20",
+            target="rulezoo_tasks.cifar:CIFAR100ResNet20",
+            summary="Small colour photographs in a hundred classes, cropped and mirrored at random, ResNet-20, SGD.",
+            tags=("cnn", "vision", "augmented"),
+            reference=f"{_HE}; {_CIFAR}",
         ),
     ]

@@ -64,7 +64,7 @@ class _CIFAR(Classification):
 
         if draw is not None and self.augment:
             x = datasets.flip(datasets.crop(x, draw, padding=_PADDING), draw)
-        return datasets.standardise(x, self.mean, self.sd)
+        return datasets.standardise(x.float() / 255, self.mean, self.sd)
 
 
 def _steps(optimizer: str, lr: float, epochs: int, milestones: tuple[int, ...], **options: float) -> Budget:

@@ -12,7 +12,7 @@ SAME = dataclasses.replace(LENET, same=True)
 
 @pytest.fixture
 def ours(runs):
-    return lambda *tests, **changes: runs("feedback-alignment", tests, task="cifar10-cnn", **changes)
+    return lambda *tests, **changes: runs("feedback-alignment", tests, task="cifar10-lenet", **changes)
 
 
 def test_numbers_are_of_rules_and_tasks_that_exist_with_a_citation():
@@ -49,7 +49,30 @@ def test_with_the_same_network_the_mean_of_three_seeds_decides(ours, off, state)
 def test_changed_options_other_rules_and_failed_runs_do_not_count(ours, run, runs):
     records = [
         *ours(0.9, 0.9, 0.9, changed=["lr"]),
-        *runs("usf", [0.9] * 3, task="cifar10-cnn"),
-        run("feedback-alignment", "cifar10-cnn", 7, status="diverged"),
+        *runs("usf", [0.9] * 3, task="cifar10-lenet"),
+        run("feedback-alignment", "cifar10-lenet", 7, status="diverged"),
     ]
     assert verdict(SAME, records) == ("not run", "we have 0 of the 3 runs it takes", None)
+
+
+def test_runs_of_another_budget_or_task_option_do_not_count(runs):
+    """Adam on LeNet has a task with the same training; the learning rate of the published run is an option of the rule."""
+    one = next(p for p in PUBLISHED if (p.rule, p.network) == ("feedback-alignment", "LeNet, Adam"))
+    assert (one.task, one.same, one.budget["lr"]) == ("cifar10-lenet", True, 1e-4)
+
+    def found(**changes):
+        asked = {"budget": dict(one.budget), "task_options": dict(one.task_options), **changes}
+        records = runs("feedback-alignment", [one.score] * 3, task="cifar10-lenet", asked=asked)
+        return verdict(one, records).state
+
+    assert found() == "reproduced"
+    for name, value in (("epochs", 25), ("lr", 1e-3), ("schedule.milestones", "10,15,20")):
+        assert found(budget={**one.budget, name: value}) == "not run"
+    assert found(task_options={**one.task_options, "width": 0.5}) == "not run"
+
+
+def test_the_task_that_can_reproduce_a_number_is_trained_as_it_was():
+    task = discover().make_task("cifar10-lenet", {})
+    one = next(p for p in PUBLISHED if (p.rule, p.network) == ("backprop", "LeNet, Adam"))
+    assert one.budget.items() <= task.budget.resolved().items()
+    assert one.task_options == task.resolved()

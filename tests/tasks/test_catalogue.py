@@ -19,9 +19,14 @@ INPUTS = {
     "fashion-cnn": (1, 28, 28),
     "fashion-rnn": (28, 28),
     "cifar10-cnn": (3, 32, 32),
+    "cifar10-resnet20": (3, 32, 32),
+    "cifar10-lenet": (3, 32, 32),
+    "cifar100-resnet20": (3, 32, 32),
 }
 NUMBERS = {"flip-flop-rnn": (20, 3), "adding-rnn": (25, 1)}  # tasks whose targets are numbers, at every step
-OUTPUTS = {name: NUMBERS.get(name, (2,) if name == "delayed-match-rnn" else (10,)) for name in INPUTS}
+CLASSES = {"delayed-match-rnn": 2, "cifar100-resnet20": 100}  # of tasks whose targets are not ten classes
+OUTPUTS = {name: NUMBERS.get(name, (CLASSES.get(name, 10),)) for name in INPUTS}
+READOUTS = {"cifar10-resnet20": "fc", "cifar10-lenet": "fc2", "cifar100-resnet20": "fc"}
 
 
 @pytest.fixture(params=sorted(INPUTS))
@@ -69,7 +74,7 @@ def test_network_maps_inputs_to_outputs(name, task):
 
 def test_nothing_lies_behind_the_last_site_but_the_read_out(name, task):
     net = Net(task.network(), torch.zeros(2, *INPUTS[name]))
-    module = "w_out" if name.endswith("rnn") else "readout"
+    module = READOUTS.get(name, "w_out" if name.endswith("rnn") else "readout")
     assert net.readout == {f"{module}.weight", f"{module}.bias"}
 
 
