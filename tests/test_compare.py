@@ -1,6 +1,7 @@
 """Carrying out a plan: only what is missing is run, and what cannot work is said before anything is."""
 
 import pickle
+import re
 import textwrap
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from rulezoo.cli import cli
 from rulezoo.comparison.contract import digest
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.jobs import Job, failures, work
@@ -304,3 +307,61 @@ def test_what_a_job_stored_before_it_failed_stays(store):
     )
     alone, _ = failures(replace(job, rule="slower", seeds=(0, 1)), "killed", "by a test", started)
     assert (alone.answered.mode, alone.answered.seeds_together) == ("single", 1)
+
+
+def command(folder, *words):
+    """``rulezoo compare`` in this process, but for what it starts."""
+    fixed = ["--rules", "backprop,frozen", "--tasks", "tiny", "--seeds", "2", "--device", "cpu"]
+    return CliRunner().invoke(cli, ["compare", *fixed, "--out", str(folder), *words])
+
+
+def test_a_part_of_the_budget_can_be_set_for_all_rules(tmp_path):
+    words = ["-b", "optimizer=SGD", "-b", "optimizer.momentum=0.9", "-b", "lr=0.1", "-b", "schedule.milestones=1",
+             "-b", "schedule=MultiStepLR", "-b", "schedule_per=epoch"]  # fmt: skip
+    found = command(tmp_path / "out", *words)
+    assert found.exit_code == 0, found.output
+    records = Store(tmp_path / "out").read().records
+    assert {(r.asked.rule, r.asked.seed, r.status) for r in records} == {
+        (rule, seed, "ok") for rule in ("backprop", "frozen") for seed in (0, 1)
+    }
+    assert all(r.asked.budget["optimizer.momentum"] == 0.9 for r in records)
+    assert command(tmp_path / "out", *reversed_pairs(words)).exit_code == 0
+    assert (
+        len(Store(tmp_path / "out").read().records) == 4
+    )  # asked again in another order, nothing is trained
+    plain = command(tmp_path / "out")
+    assert plain.exit_code == 0, plain.output
+    after = Store(tmp_path / "out").read().records
+    assert len(after) == 8
+    scores = {
+        (r.asked.rule, r.asked.seed, "base_lr" in r.asked.budget): r.curve[-1].train_loss for r in after
+    }
+    assert all(scores[rule, seed, True] != scores[rule, seed, False] for rule, seed, _ in scores)
+
+
+def reversed_pairs(words):
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    return [word for pair in reversed(pairs) for word in pair]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["optimizer=SDG"], "rulezoo: backprop on tiny: budget.optimizer must be .*, got 'SDG'; did you mean 'SGD'[?]"),
+        (["clip_norm=0"], "rulezoo: backprop on tiny: budget.clip_norm must be a number above 0, or none, got 0"),
+        (["colour=1"], "rulezoo: -b colour: a budget has no 'colour'; .*"),
+        (["optimizer"], "rulezoo: .* 'optimizer' must read NAME=VALUE, like optimizer=SGD or .*"),
+        (["lr=1", "lr=2"], "rulezoo: .* lr is given twice, as '1' and as '2'; give it once .*"),
+        (["schedule=OneCycleLR", "schedule.total_steps=11"],
+         r"rulezoo: task 'tiny' cannot be trained on: .*: OneCycleLR\(total_steps=11\) ends after 11 of 12 training steps; .*"),
+        (["warmup_steps=12"],
+         "rulezoo: task 'tiny' cannot be trained on: budget.warmup_steps must be below the number of training steps, 12, got 12; .*"),
+    ],
+)  # fmt: skip
+def test_a_budget_that_cannot_be_is_one_sentence_and_nothing_is_trained(tmp_path, words, sentence):
+    done = command(tmp_path / "out", *(part for word in words for part in ("-b", word)))
+    assert done.exit_code == 2
+    lines = [line for line in done.stderr.splitlines() if not line.endswith("runs to do")]
+    assert len(lines) == 1
+    assert re.fullmatch(sentence, lines[0]), lines
+    assert not list((tmp_path / "out").glob("runs/**/*.json"))

@@ -459,3 +459,25 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     run(Exact(), (0, 1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [10, 32, 1024])
+def test_no_more_examples_are_evaluated_at_once_than_the_budget_says(size):
+    seen = []
+
+    class Watched(TinyTask):
+        def score(self, output, target):
+            seen.append(len(output))
+            return super().score(output, target)
+
+    task = Watched()
+    data = task.data()
+    parts = {len(data.validation.x), len(data.test.x)}
+    budget = replace(BUDGET, evaluation_batch=size, epochs=1)
+    (outcome,) = run(Exact(), task=task, budget=budget)
+    assert outcome.status == "ok"
+    assert max(seen) <= size
+    assert sum(seen) == len(data.validation.x) + len(data.test.x)
+    assert (set(seen) == parts) == (size >= max(parts))
+    (whole,) = run(Exact(), budget=replace(BUDGET, epochs=1))
+    assert outcome.scores == whole.scores

@@ -153,7 +153,7 @@ def test_nothing_is_warned_of():
         ({"schedule": "StepLR", "schedule_options": {"step_size": 2, "last_epoch": 3}}, "budget.schedule_options: last_epoch cannot be given here; .*"),
         ({"schedule": "OneCycleLR", "schedule_options": {"max_lr": 1}}, "budget.schedule_options: max_lr cannot be given here; the budget's lr is the largest learning rate"),
         ({"schedule": "OneCycleLR", "schedule_options": {"pct_start": 2}}, r"budget.schedule_options: torch refuses OneCycleLR\(pct_start=2\): .*"),
-        ({"schedule": "OneCycleLR", "schedule_options": {"total_steps": 5}, "schedule_per": "epoch"}, r"budget.schedule_options: OneCycleLR\(total_steps=5\) ends after 5 of 6 training epochs after warm-up; leave the length out, .*"),
+        ({"schedule": "OneCycleLR", "schedule_options": {"total_steps": 5}, "schedule_per": "epoch"}, r"budget.schedule_options: OneCycleLR\(total_steps=5\) ends after 5 of 6 training epochs; leave the length out, .*"),
         ({"schedule": "OneCycleLR", "optimizer": "Adagrad", "optimizer_options": {}}, r"budget.schedule_options: torch refuses OneCycleLR\(\): optimizer must support momentum .*"),
         ({"schedule": "CosineAnnealingLR", "schedule_options": {"T_max": 2.5}}, "budget.schedule_options: T_max of CosineAnnealingLR must be a whole number, got 2.5"),
         ({"schedule": "CosineAnnealingLR", "schedule_options": {"T_max": 0}}, r"budget.schedule_options: torch refuses CosineAnnealingLR\(T_max=0\): .*"),
@@ -176,7 +176,7 @@ def test_what_cannot_be_is_one_sentence_before_the_number_of_steps_is_known(chan
     ("changes", "sentence"),
     [
         ({"warmup_steps": 30}, "budget.warmup_steps must be below the number of training steps, 30, got 30; .*"),
-        ({"schedule": "OneCycleLR", "schedule_options": {"total_steps": 29}}, r"budget.schedule_options: OneCycleLR\(total_steps=29\) ends after 29 of 30 training steps after warm-up; .*"),
+        ({"schedule": "OneCycleLR", "schedule_options": {"total_steps": 29}}, r"budget.schedule_options: OneCycleLR\(total_steps=29\) ends after 29 of 30 training steps; .*"),
         ({"schedule": "OneCycleLR", "schedule_options": {"epochs": 5, "steps_per_epoch": 5}, "warmup_steps": 3}, r".* ends after 25 of 27 training steps after warm-up; .*"),
         ({"schedule": "ExponentialLR", "schedule_options": {"gamma": 1e100}}, "budget.schedule: .* gives inf at step 4"),
     ],

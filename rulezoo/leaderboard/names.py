@@ -165,7 +165,8 @@ def _condition(name: str, value: Value) -> str:
         return _word(value)
     if name == "epochs":
         return f"{_word(value)} epochs"
-    return f"{name.removeprefix('option ')} {_word(value)}"
+    # What was set for all rules, see `rulezoo.comparison.budgets.BASE`, is named as it was set.
+    return f"{name.removeprefix('base_').removeprefix('option ')} {_word(value)}"
 
 
 def _word(value: Value) -> str:

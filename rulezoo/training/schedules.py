@@ -165,7 +165,7 @@ class Schedule:
         total = getattr(self._scheduler, "total_steps", None)  # of OneCycleLR, the only one that has an end
         if total is None or total >= self._length:
             return None
-        unit = f"training {self.budget.schedule_per}s after warm-up"
+        unit = f"training {self.budget.schedule_per}s{' after warm-up' if self.warmup else ''}"
         return (
             f"budget.schedule_options: {call(_class(self.budget), self.budget.schedule_options)} ends after {total} of "
             f"{self._length} {unit}; leave the length out, and it is that of the training"
