@@ -32,8 +32,9 @@ def lines() -> Iterator[str]:
         value = getattr(rulezoo, name)
         if not inspect.ismodule(value):
             yield from _entry(name, value)
-    credit, manifold = rulezoo.credit, rulezoo.manifold
+    credit, datasets, manifold = rulezoo.credit, rulezoo.datasets, rulezoo.manifold
     yield from _module(credit, [n for n in credit.__all__ if _is_defined(getattr(credit, n))])
+    yield from _module(datasets, [n for n in datasets.__all__ if _is_defined(getattr(datasets, n))])
     yield from _module(manifold, [n for n, v in vars(manifold).items() if _is_public(manifold, n, v)])
     yield from _module(testing, testing.__all__)
 

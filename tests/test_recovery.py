@@ -65,7 +65,7 @@ PLUGIN = """
         return [RuleSpec(name.lower(), f"{__name__}:{name}", "For tests.") for name in ("Paced", "Single", "Large")]
 
     class Pictures(ImageFolder):
-        '''9 steps in an epoch.'''
+        '''8 steps in an epoch.'''
 
         budget = Budget(epochs=3, batch=12, lr=0.01)
 
@@ -228,7 +228,7 @@ def test_killed_within_an_epoch_augmented_images_go_on_bit_for_bit(tmp_path, tas
         process.kill()
         process.join()
         goes_on += [line for line in lines(notes)[before:] if " step " in line][:1] if kill else []
-    assert any(int(line.split()[-1]) % 9 for line in goes_on), "within an epoch"
+    assert any(int(line.split()[-1]) % 8 for line in goes_on), "within an epoch"
     code, said = ends(start(out, "paced", *words, **settings, NOTES=notes))
     assert code == 0, said
     assert results(out) == results(tmp_path / "whole")

@@ -164,7 +164,11 @@ def compare(
         )
 
         inspector = Inspector(
-            data_root, download=download, report=checking, note=partial(tell_of_blocks, found)
+            data_root,
+            download=download,
+            report=checking,
+            progress=say,
+            note=partial(tell_of_blocks, found),
         )
 
         def go(cells: Sequence[Cell], store: Store, probes: int = 0) -> None:

@@ -339,12 +339,12 @@ def _prepare_problems(task: Task, data: Stored) -> Iterator[str]:
             f"prepare() returned shape {tuple(trained.shape)}, {_type(trained)}, for training, and "
             f"{tuple(evaluated.shape)}, {_type(evaluated)}, for evaluation; expected the same"
         )
+    elif trained.is_floating_point() and not bool(trained.isfinite().all() and evaluated.isfinite().all()):
+        yield "prepare() returned numbers that are not finite"
     elif not (torch.equal(evaluated, again) and torch.equal(trained, repeated)):
         yield "prepare() returned other inputs when it was called again; take random numbers from draw alone"
     elif not torch.allclose(alone, trained[:1], rtol=1e-5, atol=1e-6):
         yield "prepare() returned another input for an example alone than for it in a batch; treat examples one by one"
-    elif trained.is_floating_point() and not bool(trained.isfinite().all() and evaluated.isfinite().all()):
-        yield "prepare() returned numbers that are not finite"
 
 
 def _sizes(data: Stored) -> Iterator[str]:

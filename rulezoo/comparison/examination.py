@@ -76,6 +76,9 @@ class Examine(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     download: bool
 
 
+READING = "data(): "  #: what the steps of a task's data begin with that say how far they are
+
+
 class _Refused(Exception):
     """Why a task cannot be trained on, a sentence each."""
 
@@ -157,7 +160,7 @@ def _data(task: Task, root: Path | None, download: bool, report: Report) -> tupl
 
     def called(words: str) -> Data[Tensor | Source]:
         report(words)
-        with reporting(report), _refusing("data()"):
+        with reporting(lambda said: report(READING + said)), _refusing("data()"):
             data = task.data(root, download=download)
         report("the check of the data")
         return data

@@ -45,6 +45,7 @@ def run(
     context: Any,  # noqa: ANN401  contexts share no type
     limit: float,
     environ: Mapping[str, str | None],
+    heard: Report = lambda step: None,
 ) -> Iterator[bytes | Death]:
     """Have requests worked on in guarded processes, one after the other.
 
@@ -54,13 +55,14 @@ def run(
         context: of `multiprocessing`.
         limit: seconds for a step.
         environ: variables to set in the process, or to remove where they are ``None``.
+        heard: called with each step that the process reports.
 
     Yields:
         for each request its answer, or why there is none.
     """
     waiting = list(requests)
     while waiting:
-        process = _Guarded(work, waiting, context, limit, environ)
+        process = _Guarded(work, waiting, context, limit, environ, heard)
         try:
             for answer in process.answers():
                 waiting.pop(0)
@@ -83,8 +85,9 @@ class _Guarded:
         context: Any,  # noqa: ANN401
         limit: float,
         environ: Mapping[str, str | None],
+        heard: Report,
     ) -> None:
-        self.limit = limit
+        self.limit, self.heard = limit, heard
         self.step, self.since = "its start", time.monotonic()
         self.failure = ""  # a cause that is no exit code
         self.tail = b""
@@ -141,6 +144,7 @@ class _Guarded:
             self.failure = "wrote into rulezoo's own pipe"
             return None
         self.step = message[1:].decode(errors="replace")
+        self.heard(self.step)
         return None
 
     def _read_output(self) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rulezoo.comparison import guard
-from rulezoo.comparison.examination import Examination, Examine, Load, answer
+from rulezoo.comparison.examination import READING, Examination, Examine, Load, answer
 from rulezoo.comparison.guard import LIMIT, Death
 from rulezoo.discovery import plugins
 from rulezoo.discovery.plugins import FILES, Source
@@ -41,6 +41,7 @@ class Inspector:
         data: folder of data sets.
         download: whether data sets may be downloaded into it.
         report: called when an examination begins.
+        progress: called with a sentence when data take long, e.g. to be packed.
         note: called with a task, the rules that are to be trained on it, and the depth of its deepest block, where
             that is more than one layer.
 
@@ -54,9 +55,11 @@ class Inspector:
         *,
         download: bool = False,
         report: Callable[[], None] = lambda: None,
+        progress: Callable[[str], None] = lambda sentence: None,
         note: Callable[[str, Sequence[str], int], None] = lambda task, rules, depth: None,
     ) -> None:
         self.data, self.download, self.report, self.note = data, download, report, note
+        self.progress = progress
         self.found: dict[tuple[str, str], Examination] = {}
 
     def check(self, cells: Iterable[Cell]) -> None:
@@ -98,7 +101,7 @@ class Inspector:
             for cell in tasks.values()
         ]
         limit = _limit(_DOWNLOADING if self.download else _SECONDS)
-        outcomes = _run(requests, server.context(), limit)
+        outcomes = _run(requests, server.context(), limit, self._heard)
         problems: list[str] = []
         missing: list[str] = []
         for (key, cell), outcome in zip(tasks.items(), outcomes, strict=True):
@@ -114,6 +117,10 @@ class Inspector:
             else:
                 self.found[key] = found
         _refuse(problems, missing)
+
+    def _heard(self, step: str) -> None:
+        if step.startswith(READING):
+            self.progress(step.removeprefix(READING))
 
 
 def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:
@@ -148,10 +155,11 @@ def _run(
     requests: Sequence[Load | Examine],
     context: object,
     limit: float,
+    heard: Callable[[str], None] = lambda step: None,
 ) -> list[bytes | Death]:
     environ = {FILES: os.environ.get(FILES, ""), server.SAFE_PATH: os.environ.get(server.SAFE_PATH)}
     encoded = [msgspec.json.encode(request) for request in requests]
-    return list(guard.run(answer, encoded, context, limit, environ))
+    return list(guard.run(answer, encoded, context, limit, environ, heard))
 
 
 def _limit(usual: float) -> float:

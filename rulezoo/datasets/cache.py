@@ -34,7 +34,7 @@ CACHE = "RULEZOO_CACHE"  #: environment variable with the folder of packed cache
 VERSION = 1  #: of the format
 _FOLDER = ".rulezoo-cache"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WAIT = 2.0  # seconds between two looks at whether another process has finished packing
+_WAIT = 10.0  # seconds between two reports that another process is still packing
 
 
 class CacheError(UserError):

@@ -190,7 +190,9 @@ def check_same_classes(one: ImageFolder, other: ImageFolder) -> None:
 
 def _classes(path: Path) -> list[str]:
     if not path.is_dir():
-        raise DataMissing(f"looked for a folder of class folders in {path}, which does not exist")
+        raise DataMissing(
+            f"looked for a folder of class folders in {path}, which does not exist; check the path, and --data or $RULEZOO_DATA"
+        )
     names = sorted(
         entry.name for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")
     )

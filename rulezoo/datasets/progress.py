@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_EVERY = 2.0  # seconds between two reports
+_EVERY = 10.0  # seconds between two reports
 
 
 def _print(sentence: str) -> None:
@@ -34,13 +34,13 @@ def report(sentence: str) -> None:
 
 
 class Counter:
-    """Reports ``"packing …: 12,000 of 50,000 images"`` now and then."""
+    """Reports ``"packing …: 12,000 of 50,000 images"`` every few seconds, and at the end of what took longer."""
 
     def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self._last = what, total, time.monotonic()
+        self.what, self.total, self._last, self._said = what, total, time.monotonic(), False
 
     def reached(self, done: int) -> None:
         """So many are done."""
-        if done == self.total or time.monotonic() - self._last >= _EVERY:
-            self._last = time.monotonic()
+        if (done == self.total and self._said) or time.monotonic() - self._last >= _EVERY:
+            self._last, self._said = time.monotonic(), True
             report(f"{self.what}: {done:,} of {self.total:,} images")

@@ -103,7 +103,8 @@ def test_a_part_of_the_classes_and_of_their_images(folder):
 
 def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path, folder):
     with pytest.raises(
-        DataMissing, match=r"looked for a folder of class folders in .*nowhere, which does not exist"
+        DataMissing,
+        match=r"looked for a folder of class folders in .*nowhere, which does not exist; check the path, and --data or \$RULEZOO_DATA",
     ):
         datasets.ImageFolder(tmp_path / "nowhere", 12)
     with pytest.raises(UserError, match=r"ant has no class folders; expected a folder for each class"):
