@@ -13,6 +13,7 @@ _FASHION = "Xiao, Rasul & Vollgraf 2017, https://arxiv.org/abs/1708.07747"
 _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"
 _HE = "He, Zhang, Ren & Sun 2016, https://arxiv.org/abs/1512.03385"
 _BIOTORCH = "Sanfiz & Akrout 2021 (BioTorch), https://arxiv.org/abs/2108.13446"
+_TINY = "Le & Yang 2015, Tiny ImageNet, http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 _FLIP_FLOP = "Sussillo & Barak 2013, https://doi.org/10.1162/NECO_a_00409"
 
 _ADDING = (
@@ -97,22 +98,50 @@ def rulezoo_tasks() -> list[TaskSpec]:
         TaskSpec(
             name="cifar10-resnet20",
             target="rulezoo_tasks.cifar:CIFAR10ResNet20",
-            summary="The same photographs, cropped and mirrored at random, ResNet-20 with batch normalisation, SGD.",
+            summary="CIFAR-10, cropped and mirrored at random, ResNet-20 with batch normalisation, in the setting of He et al. 2016.",
             tags=("cnn", "vision", "augmented"),
             reference=f"{_HE}; {_CIFAR}",
         ),
         TaskSpec(
             name="cifar10-lenet",
             target="rulezoo_tasks.cifar:CIFAR10LeNet",
-            summary="The same photographs, cropped and mirrored at random, a LeNet in the setting of BioTorch's table.",
+            summary="CIFAR-10, cropped and mirrored at random, a LeNet in the setting of BioTorch's table.",
             tags=("cnn", "vision", "augmented"),
             reference=f"{_BIOTORCH}; {_CIFAR}",
         ),
         TaskSpec(
             name="cifar100-resnet20",
             target="rulezoo_tasks.cifar:CIFAR100ResNet20",
-            summary="Small colour photographs in a hundred classes, cropped and mirrored at random, ResNet-20, SGD.",
+            summary="CIFAR-100, cropped and mirrored at random, ResNet-20 with batch normalisation, SGD.",
             tags=("cnn", "vision", "augmented"),
             reference=f"{_HE}; {_CIFAR}",
+        ),
+        TaskSpec(
+            name="tiny-imagenet-alexnet",
+            target="rulezoo_tasks.imagenet:TinyImageNetAlexNet",
+            summary="Tiny-ImageNet, cropped and mirrored at random, AlexNet for 64 pixels with dropout.",
+            tags=("cnn", "vision", "augmented"),
+            reference=f"Krizhevsky 2014, https://arxiv.org/abs/1404.5997; {_TINY}",
+        ),
+        TaskSpec(
+            name="tiny-imagenet-resnet18",
+            target="rulezoo_tasks.imagenet:TinyImageNetResNet18",
+            summary="Tiny-ImageNet, cropped and mirrored at random, ResNet-18 with batch normalisation, SGD.",
+            tags=("cnn", "vision", "augmented"),
+            reference=f"{_HE}; {_TINY}",
+        ),
+        TaskSpec(
+            name="image-folder",
+            target="rulezoo_tasks.image_folder:ImageFolder",
+            summary="Your own folder of class folders with images, a small network or any of torchvision's.",
+            tags=("cnn", "vision", "augmented", "your data"),
+            reference="torchvision's networks, https://docs.pytorch.org/vision/stable/models.html",
+        ),
+        TaskSpec(
+            name="imagenet-resnet18",
+            target="rulezoo_tasks.imagenet:ImageNetResNet18",
+            summary="ImageNet at 224 pixels from its folders, torchvision's ResNet-18 and its recipe.",
+            tags=("cnn", "vision", "augmented"),
+            reference=f"{_HE}; Russakovsky et al. 2015, https://arxiv.org/abs/1409.0575",
         ),
     ]

@@ -21,20 +21,18 @@ _HELD_OUT = 0.1
 
 
 @dataclass(frozen=True)
-class ImageFolder(Classification):
+class FolderOfImages(Classification):
     """Images ``(batch, 3, size, size)``, cropped at random after padding by size/8 and mirrored at random in training.
 
     With folders ``train`` and ``val``, ``val`` is the test part and a tenth of ``train`` the validation part; otherwise a tenth
-    of all images each. Held-out images are drawn with a fixed seed.
+    of all images each. Held-out images are drawn with a fixed seed. Images are standardised with the mean and sd of
+    ImageNet.
     """
-
-    budget: ClassVar[Budget] = Budget(epochs=10, batch=128, lr=1e-3)
 
     folder: str = hp("images", "folder of class folders, or of train and val; relative to the data folder")
     classes: int = hp(10, "number of classes; the first class folders in alphabetical order", low=2)  # type: ignore[misc]
     examples: int | None = hp(None, "training and validation images of each class; none = all", low=2)
     size: int = hp(64, "height and width of the images in pixels", low=8, high=512)
-    model: str = hp(CONVNET, "'convnet', or a classification network of torchvision by name")
     augment: bool = hp(True, "crop and mirror training images at random")
     skip_corrupt: bool = hp(False, "leave out images that cannot be read; otherwise they are an error")
 
@@ -42,6 +40,11 @@ class ImageFolder(Classification):
     def chance(self) -> float:  # type: ignore[override]
         """One class is guessed."""
         return 1 / self.classes
+
+    @property
+    def stored(self) -> int:
+        """Height and width of the images in the cache."""
+        return self.size
 
     def data(self, root: Path | None, *, download: bool = False) -> Data[Tensor | datasets.Source]:
         """The images in a packed cache."""
@@ -60,8 +63,8 @@ class ImageFolder(Classification):
         if not path.is_absolute():
             if root is None:
                 raise DataMissing(
-                    f"image-folder looks for {self.folder!r} in the data folder, and none was given; set --data (or "
-                    "$RULEZOO_DATA), or give an absolute path as the option folder"
+                    f"the folder of images {self.folder!r} is looked for in the data folder, and none was given; set --data "
+                    "(or $RULEZOO_DATA), or give an absolute path as the option folder"
                 )
             path = root / path
         return path
@@ -69,7 +72,7 @@ class ImageFolder(Classification):
     def _images(self, path: Path, per_class: int | None) -> datasets.ImageFolder:
         corrupt: Literal["skip", "refuse"] = "skip" if self.skip_corrupt else "refuse"
         return datasets.ImageFolder(
-            path, self.size, classes=self.classes, per_class=per_class, corrupt=corrupt
+            path, self.stored, classes=self.classes, per_class=per_class, corrupt=corrupt
         )
 
     def prepare(self, x: Tensor, draw: datasets.Draw | None) -> Tensor:
@@ -77,6 +80,15 @@ class ImageFolder(Classification):
         if draw is not None and self.augment:
             x = datasets.flip(datasets.crop(x, draw, padding=self.size // 8), draw)
         return datasets.standardise(x, MEAN, SD)
+
+
+@dataclass(frozen=True)
+class ImageFolder(FolderOfImages):
+    """Your own folder of images, for a small convolutional network or one of torchvision's."""
+
+    budget: ClassVar[Budget] = Budget(epochs=10, batch=128, lr=1e-3)
+
+    model: str = hp(CONVNET, "'convnet', or a classification network of torchvision by name")
 
     def network(self) -> nn.Module:
         """Three convolutions and a dense layer, or torchvision's network with sites at every hidden layer."""

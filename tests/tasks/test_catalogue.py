@@ -22,11 +22,33 @@ INPUTS = {
     "cifar10-resnet20": (3, 32, 32),
     "cifar10-lenet": (3, 32, 32),
     "cifar100-resnet20": (3, 32, 32),
+    "tiny-imagenet-alexnet": (3, 32, 32),
+    "tiny-imagenet-resnet18": (3, 32, 32),
+    "image-folder": (3, 64, 64),
+    "imagenet-resnet18": (3, 64, 64),
+}
+SMALL = {  # options with which a test takes less time
+    "tiny-imagenet-alexnet": {"size": 32, "width": 0.25},
+    "tiny-imagenet-resnet18": {"size": 32, "width": 0.25},
+    "imagenet-resnet18": {"size": 64, "width": 0.25},
 }
 NUMBERS = {"flip-flop-rnn": (20, 3), "adding-rnn": (25, 1)}  # tasks whose targets are numbers, at every step
-CLASSES = {"delayed-match-rnn": 2, "cifar100-resnet20": 100}  # of tasks whose targets are not ten classes
+CLASSES = {  # of tasks whose targets are not ten classes
+    "delayed-match-rnn": 2,
+    "cifar100-resnet20": 100,
+    "tiny-imagenet-alexnet": 200,
+    "tiny-imagenet-resnet18": 200,
+    "imagenet-resnet18": 1000,
+}
 OUTPUTS = {name: NUMBERS.get(name, (CLASSES.get(name, 10),)) for name in INPUTS}
-READOUTS = {"cifar10-resnet20": "fc", "cifar10-lenet": "fc2", "cifar100-resnet20": "fc"}
+READOUTS = {
+    "cifar10-resnet20": "fc",
+    "cifar10-lenet": "fc2",
+    "cifar100-resnet20": "fc",
+    "tiny-imagenet-alexnet": "classifier.6",
+    "tiny-imagenet-resnet18": "fc",
+    "imagenet-resnet18": "fc",
+}
 
 
 @pytest.fixture(params=sorted(INPUTS))
@@ -36,7 +58,7 @@ def name(request):
 
 @pytest.fixture
 def task(name):
-    return SPECS[name].load()()
+    return SPECS[name].load()(**SMALL.get(name, {}))
 
 
 @pytest.fixture(params=EMBEDDED)
@@ -62,8 +84,9 @@ def test_these_tasks_are_listed():
 def test_a_task_is_a_value_with_a_budget(task):
     assert isinstance(task, Task)
     assert isinstance(task.budget, Budget)
-    assert task == type(task)()
-    assert hash(task) == hash(type(task)())
+    same = type(task)(**task.resolved())
+    assert task == same
+    assert hash(task) == hash(same)
 
 
 def test_network_maps_inputs_to_outputs(name, task):
