@@ -470,3 +470,19 @@ def test_no_more_examples_are_evaluated_at_once_than_the_budget_says(size):
     assert (set(seen) == parts) == (size >= max(parts))
     (whole,) = run(Exact(), budget=replace(BUDGET, epochs=1))
     assert outcome.scores == whole.scores
+
+
+def test_a_decoupled_decay_goes_with_an_optimiser_that_has_none():
+    """The pace-maker, whose decay is the optimiser's, is trained without one there."""
+
+    class Decoupled(Exact):
+        decoupled_decay = True
+
+    budget = replace(BUDGET, optimizer="Rprop", weight_decay=0.1)
+    (outcome,) = run(Decoupled(), budget=budget)
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    (plain,) = run(Decoupled(), budget=replace(budget, weight_decay=0.0))
+    assert outcome.curve != plain.curve
+    (refused,) = run(Exact(), budget=budget)
+    assert refused.status == "error"
+    assert "budget.weight_decay must be 0 with Rprop" in refused.reason
