@@ -329,10 +329,9 @@ def test_the_test_data_are_read_once_at_the_end_and_validation_every_epoch(seeds
     assert read == 3 * [*6 * ["step"], "validation"] + ["test"]
 
 
-def test_a_score_is_the_mean_over_all_examples_however_many_there_are(monkeypatch):
+def test_a_score_is_the_mean_over_all_examples_however_many_there_are():
     whole = run(Exact(), (0, 1), Sized())
-    monkeypatch.setattr(training, "_CHUNK", 17)
-    pieces = run(Exact(), (0, 1), Sized())
+    pieces = run(Exact(), (0, 1), Sized(), replace(BUDGET, evaluation_batch=17))
     for one, other in zip(whole, pieces, strict=True):
         assert other.scores == pytest.approx(one.scores, rel=1e-6)
         assert 56 * one.scores["test"] == pytest.approx(round(56 * one.scores["test"]), abs=1e-4)
