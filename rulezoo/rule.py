@@ -80,8 +80,8 @@ class LearningRule(Configurable):
     """
 
     vmappable: ClassVar[bool] = True
-    #: Whether weight decay shrinks parameters by the factor 1 - lr * decay under SGD, too, as it always does under Adam;
-    #: otherwise SGD adds it to the gradient, and its momentum accumulates it.
+    #: Whether weight decay shrinks parameters by the factor 1 - lr * decay under every optimiser, as AdamW does it;
+    #: otherwise it is the optimiser's own: SGD adds it to the gradient, and its momentum accumulates it.
     decoupled_decay: ClassVar[bool] = False
 
     # Tuning searches it around the task's, see `rulezoo.tuning.space`.
@@ -106,7 +106,7 @@ class LearningRule(Configurable):
     def rates(self, net: Net) -> dict[str, float]:
         """Factors on the learning rate by parameter name, ``rule.<name>`` for the rule's own; 1 where there is none.
 
-        They multiply whatever the budget's learning rate and schedule give, under Adam and SGD alike.
+        They multiply whatever the budget's learning rate and schedule give, under every optimiser.
         """
         return {}
 

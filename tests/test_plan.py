@@ -192,6 +192,7 @@ def test_another_optimiser_drops_the_options_of_the_tasks_own(registry, monkeypa
         ({"optimizer.momentum": "0.9"}, r"^first on tiny: budget.optimizer_options: AdamW has no option 'momentum'"),
         ({"optimizer": "SGD", "optimizer.momentum": "high"}, r"^first on tiny: .*: momentum of SGD must be a number, got 'high'$"),
         ({"lr": "-1"}, r"^first on tiny: budget.lr must be a number above 0, got -1$"),
+        ({"lr": "0"}, r"^first on tiny: budget.lr must be a number above 0, got 0$"),
         ({"lr": "fast"}, r"^first on tiny: budget.lr must be a number above 0, got 'fast'$"),
         ({"batch": "1.5"}, r"^first on tiny: budget.batch must be a whole number, 1 or more, got 1.5$"),
         ({"clip_norm": "0"}, r"^first on tiny: budget.clip_norm must be a number above 0, or none, got 0$"),

@@ -340,10 +340,9 @@ def test_the_test_data_are_read_once_at_the_end_and_validation_every_epoch(seeds
     assert read == 3 * [*6 * ["step"], "validation"] + ["test"]
 
 
-def test_a_score_is_the_mean_over_all_examples_however_many_there_are(monkeypatch):
+def test_a_score_is_the_mean_over_all_examples_however_many_there_are():
     whole = run(Exact(), (0, 1), Sized())
-    monkeypatch.setattr(training, "_CHUNK", 17)
-    pieces = run(Exact(), (0, 1), Sized())
+    pieces = run(Exact(), (0, 1), Sized(), replace(BUDGET, evaluation_batch=17))
     for one, other in zip(whole, pieces, strict=True):
         assert other.scores == pytest.approx(one.scores, rel=1e-6)
         assert 56 * one.scores["test"] == pytest.approx(round(56 * one.scores["test"]), abs=1e-4)
@@ -481,3 +480,19 @@ def test_no_more_examples_are_evaluated_at_once_than_the_budget_says(size):
     assert (set(seen) == parts) == (size >= max(parts))
     (whole,) = run(Exact(), budget=replace(BUDGET, epochs=1))
     assert outcome.scores == whole.scores
+
+
+def test_a_decoupled_decay_goes_with_an_optimiser_that_has_none():
+    """The pace-maker, whose decay is the optimiser's, is trained without one there."""
+
+    class Decoupled(Exact):
+        decoupled_decay = True
+
+    budget = replace(BUDGET, optimizer="Rprop", weight_decay=0.1)
+    (outcome,) = run(Decoupled(), budget=budget)
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    (plain,) = run(Decoupled(), budget=replace(budget, weight_decay=0.0))
+    assert outcome.curve != plain.curve
+    (refused,) = run(Exact(), budget=budget)
+    assert refused.status == "error"
+    assert "budget.weight_decay must be 0 with Rprop" in refused.reason

@@ -236,7 +236,7 @@ BROKEN = [
     (Upside, "score", "right answers score 0, no more than chance"),
     (Modest, "chance", "chance is declared to be 0.01"),
     (Uphill, "learnable", "the loss went from"),
-    (Warm, "budget", "schedule must be 'constant' or 'cosine', got 'warmup-cosine'"),
+    (Warm, "budget", "schedule must be 'constant', 'cosine' or a schedule of torch"),
     (BadLabels, "loss", "1 of 48 examples of test have labels out of range"),
     (Undone, "budget", "budget must be a rulezoo.Budget"),
     (Terse, "options", "has no doc"),

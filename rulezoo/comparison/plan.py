@@ -187,10 +187,10 @@ def _cell(
 
 
 def _check_budget(rule_name: str, rule: LearningRule, task_name: str, budget: Budget) -> None:
-    """Refuse what nothing can be trained with; a learning rate of 0 is the rule's or the user's choice."""
+    """Refuse what nothing can be trained with; a learning rate of 0 may be a rule's own, and nothing else's."""
     from rulezoo.comparison.contract import budget_problem
 
-    checked = budget if budget.lr else replace(budget, lr=1.0)
+    checked = replace(budget, lr=1.0) if rule.lr == 0 else budget
     if problem := budget_problem(checked, decoupled=rule.decoupled_decay):
         raise UserError(f"{rule_name} on {task_name}: {problem}")
 

@@ -28,6 +28,7 @@ from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.training import optimizers
 from rulezoo.training.batches import Batches, Feed, Take
 from rulezoo.training.checkpoints import Checkpoints, Saved
 from rulezoo.training.clock import Clock
@@ -94,10 +95,8 @@ class Run:
         first = self.batches.take(self.batches.epoch(0)[:, 0])
         self.parameters = sum(p.numel() for p in values[0].params.values())
         self.trainer, self.pace = (
-            Trainer(
-                r, net, self.task.loss, values, first, seeds, self.budget, self.steps, compiled=order.compiled
-            )
-            for r in (order.rule, _PlainBackprop())
+            Trainer(r, net, self.task.loss, values, first, seeds, budget, self.steps, compiled=order.compiled)
+            for r, budget in ((order.rule, self.budget), (_PlainBackprop(), _plain(self.budget)))
         )
         self.block_depth = 0  # layers in series that errors reach one through another; 0 = not measured
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
@@ -321,6 +320,11 @@ class Run:
         if place in self.failed:
             return replace(common, status="diverged", reason=self.failed[place])
         return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
+
+
+def _plain(budget: Budget) -> Budget:
+    """The pace-maker's budget: without a weight decay that only the rule's own, decoupled one makes possible."""
+    return budget if optimizers.problem(budget) is None else replace(budget, weight_decay=0.0)
 
 
 def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first: Batch) -> int:

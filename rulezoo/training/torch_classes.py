@@ -61,7 +61,7 @@ def options_problem(
         if name in hints and not _fits(value, hints[name]):
             return f"{field}: {name} of {cls.__name__} must be {_words(hints[name])}, got {value!r}"
         if not _is_finite(value):
-            return f"{field}: {name} must be finite numbers, true, false, text or none, got {value!r}"
+            return f"{field}: {name} must be a finite number, several of them, true, false, text or none, got {value!r}"
     required = [
         name
         for name, parameter in inspect.signature(cls).parameters.items()
