@@ -12,7 +12,8 @@ from rulezoo.errors import UserError
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 EVERY = "all"  #: on the command line, every rule or task; no name of one
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
-Signal = Literal["none", "scalar", "vector", "local"]
+Signal = Literal["none", "scalar", "vector", "neuron-specific"]
+_RENAMED = {"local": "neuron-specific"}  # signals by an older name
 
 
 class SpecError(UserError, ValueError):
@@ -28,7 +29,7 @@ class Plausibility:
         backward_pass: errors travel backwards through the layers, one after the other.
         update_locking: a layer must wait for the error of the output before it can change.
         signal: what a neuron is told: the error of the whole network as one number (``"scalar"``), as a vector
-            (``"vector"``), an error of its own (``"local"``), or nothing (``"none"``).
+            (``"vector"``), an error of its own (``"neuron-specific"``), or nothing (``"none"``).
         perturbation: activity is perturbed on purpose.
         phases: how many passes through the network one update takes, beside the first.
     """
@@ -41,6 +42,8 @@ class Plausibility:
     phases: int = 0
 
     def __post_init__(self) -> None:
+        if new := _RENAMED.get(str(self.signal)):
+            raise SpecError(f"signal {self.signal!r} is now called {new!r}: write signal={new!r}")
         if self.signal not in get_args(Signal):
             raise SpecError(f"signal must be one of {', '.join(get_args(Signal))}, got {self.signal!r}")
 

@@ -30,7 +30,7 @@ ANSWERED = Answered(
     seeds_together=3,
     mode="vmap",
 )
-BACKPROP = Plausibility(True, True, True, "local", False)
+BACKPROP = Plausibility(True, True, True, "neuron-specific", False)
 NMNC = Plausibility(False, False, True, "vector", True, phases=1)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -320,7 +320,7 @@ EXAMPLE = """\
           digits-cnn             digits-rnn
 rule      accuracy %       cost  accuracy %          cost  copy back lock noise signal extra
 ────────────────────────────────────────────────────────────────────────────────────────────
-backprop  98.0 ± 1.0      ×1.00  92.0 ±  0.0        ×1.00  ●    ●    ●    ·     local  0
+backprop  98.0 ± 1.0      ×1.00  92.0 ±  0.0        ×1.00  ●    ●    ●    ·     neuron 0
 nmnc      91.0 ± 5.3      ×0.80  56.7 ± 41.6 [1]    ×1.50  ·    ·    ●    ●     vector 1
 e-prop       –       [2]         50.0 ±  0.0 (n=2)  ×2.00
 
@@ -330,9 +330,9 @@ score: on test data, mean ± standard deviation over 3 seeds; a failed run count
 cost: time of a step relative to backprop's in the same run, median; on Laptop (8 cores, 4 threads)
 order: by the interquartile mean of the runs, chance = 0 and backprop = 1; a row that lacks runs or
 skips a task is not ranked and stands last
-copy: feedback copies the forward weights or their signs; back: errors travel back layer by layer;
-lock: layers wait for the error of the output; noise: activity is perturbed; signal: what a neuron
-is told of the error; extra: passes in an update beside the first
+copy: feedback uses the forward weights or their signs; back: errors travel back layer by layer;
+lock: layers wait for the error of the output; noise: activity is perturbed; signal: error signal
+each neuron receives (neuron = neuron-specific); extra: extra forward or backward passes per update
 """
 
 
@@ -346,7 +346,7 @@ def test_the_table_in_markdown():
         "| rule | digits-cnn, accuracy % | cost | digits-rnn, accuracy % | cost | weight transp"
     )
     assert lines[2:5] == [
-        "| backprop | **98.0 ± 1.0** | ×1.00 | **92.0 ± 0.0** | ×1.00 | yes | yes | yes | no | local | 0 |",
+        "| backprop | **98.0 ± 1.0** | ×1.00 | **92.0 ± 0.0** | ×1.00 | yes | yes | yes | no | neuron-specific | 0 |",
         "| nmnc | 91.0 ± 5.3 | ×0.80 | 56.7 ± 41.6 [1] | ×1.50 | no | no | yes | yes | vector | 1 |",
         "| e-prop | – [2] |  | 50.0 ± 0.0 (n=2) | ×2.00 |  |  |  |  |  |  |",
     ]
@@ -365,7 +365,7 @@ def test_csv_has_a_line_for_each_cell_with_fractions():
     assert lines[3]["notes"] == "diverged: the loss was not finite at step 40 (1 of 3)"
     assert (lines[4]["skipped"], lines[4]["mean"]) == ("True", "")
     assert json.loads(lines[0]["conditions"])["epochs"] == 10
-    assert lines[0]["signal"] == "local"
+    assert lines[0]["signal"] == "neuron-specific"
 
 
 def test_json_holds_the_whole_board():
@@ -456,7 +456,7 @@ def test_heads_are_words_where_there_is_room_and_letters_that_the_legend_explain
     assert "copy back lock noise signal extra" in render(board, width=100)
     narrow = render(board, width=80)
     assert "W B L N signal P" in narrow
-    assert "W: feedback copies" in narrow
+    assert "W: feedback uses" in narrow
 
 
 def test_an_empty_board_says_how_to_fill_it():

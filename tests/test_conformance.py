@@ -579,7 +579,11 @@ def test_a_rule_that_sends_gradients_from_block_to_block_is_caught(tiny):
 
 def test_what_is_not_declared_is_not_checked():
     honest_about_it = Plausibility(
-        weight_transport=True, backward_pass=True, update_locking=True, signal="local", perturbation=False
+        weight_transport=True,
+        backward_pass=True,
+        update_locking=True,
+        signal="neuron-specific",
+        perturbation=False,
     )
     results = check_rule(
         SecretBackprop(), nets=["mlp"], spec=declared(SecretBackprop, plausibility=honest_about_it)

@@ -313,8 +313,13 @@ def test_a_spec_that_breaks_the_contract_says_which_field(change, said):
 
 
 def test_plausibility_knows_its_signals():
-    with pytest.raises(SpecError, match="signal must be one of none, scalar, vector, local, got 'loud'"):
+    with pytest.raises(SpecError, match="signal must be one of none, scalar, vector, neuron-specific, got"):
         Plausibility(False, False, False, "loud", False)
+
+
+def test_a_signal_by_its_old_name_is_refused_with_the_new_one():
+    with pytest.raises(SpecError, match="signal 'local' is now called 'neuron-specific'"):
+        Plausibility(True, True, True, "local", False)
 
 
 def test_specs_are_values():

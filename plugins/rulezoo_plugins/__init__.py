@@ -39,7 +39,7 @@ def _measuring_sticks() -> list[RuleSpec]:
                 weight_transport=True,
                 backward_pass=True,
                 update_locking=True,
-                signal="local",
+                signal="neuron-specific",
                 perturbation=False,
                 phases=1,
             ),
@@ -66,7 +66,7 @@ def _feedback_weights() -> list[RuleSpec]:
         weight_transport=False,
         backward_pass=True,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
         phases=1,
     )
@@ -74,7 +74,7 @@ def _feedback_weights() -> list[RuleSpec]:
         weight_transport=True,
         backward_pass=True,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
         phases=1,
     )
@@ -82,7 +82,7 @@ def _feedback_weights() -> list[RuleSpec]:
         weight_transport=False,
         backward_pass=True,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=True,
         phases=2,
     )

@@ -24,13 +24,14 @@ class Head(NamedTuple):
 
 
 PLAUSIBILITY = {
-    "weight_transport": Head("W", "copy", "feedback copies the forward weights or their signs"),
+    "weight_transport": Head("W", "copy", "feedback uses the forward weights or their signs"),
     "backward_pass": Head("B", "back", "errors travel back layer by layer"),
     "update_locking": Head("L", "lock", "layers wait for the error of the output"),
     "perturbation": Head("N", "noise", "activity is perturbed"),
-    "signal": Head("signal", "signal", "what a neuron is told of the error"),
-    "phases": Head("P", "extra", "passes in an update beside the first"),
+    "signal": Head("signal", "signal", "error signal each neuron receives"),
+    "phases": Head("P", "extra", "extra forward or backward passes per update"),
 }
+SHORT = {"yes": "●", "no": "·", "neuron-specific": "neuron"}  #: marks as a terminal shows them
 
 
 def head_of(field: str) -> Head:
@@ -71,8 +72,16 @@ def legend(board: Board, *, bold: bool, short: bool | None) -> list[str]:
         f: f.replace("_", " ") if short is None else head_of(f)[0 if short else 1] for f in fields(board)
     }
     if heads:
-        lines.append("; ".join(f"{head}: {head_of(field).meaning}" for field, head in heads.items()))
+        lines.append("; ".join(f"{head}: {_meaning(board, f, short)}" for f, head in heads.items()))
     return lines
+
+
+def _meaning(board: Board, field: str, short: bool | None) -> str:
+    """What a field means, with the words that a terminal shortens."""
+    meaning, shown = head_of(field).meaning, {row.plausibility.get(field) for row in board.rows}
+    if field == "signal" and short is not None and "neuron-specific" in shown:
+        return f"{meaning} ({SHORT['neuron-specific']} = neuron-specific)"
+    return meaning
 
 
 def numbers(board: Board, *, bold: bool) -> list[str]:
