@@ -13,6 +13,7 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 EVERY = "all"  #: on the command line, every rule or task; no name of one
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 Signal = Literal["none", "scalar", "vector", "neuron-specific"]
+_PER_SITE = re.compile(r"[1-9]\d* per site")
 _RENAMED = {"local": "neuron-specific"}  # signals by an older name
 
 
@@ -22,16 +23,27 @@ class SpecError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Plausibility:
-    """What makes a rule plausible in a brain or not, as data.
+    """What makes a rule biologically plausible or not, as data.
+
+    Of the fields that are true or false, all but ``hidden_learning`` name something implausible.
 
     Attributes:
-        weight_transport: the feedback path reads the forward weights (or their signs).
-        backward_pass: errors travel backwards through the layers, one after the other.
-        update_locking: a layer must wait for the error of the output before it can change.
-        signal: what a neuron is told: the error of the whole network as one number (``"scalar"``), as a vector
-            (``"vector"``), an error of its own (``"neuron-specific"``), or nothing (``"none"``).
+        weight_transport: the feedback path reads the forward weights or their signs.
+        backward_pass: sequential backward pass: errors travel back through the layers, one after the other.
+        update_locking: a layer cannot change before the error of the output is known.
+        signal: the error signal each neuron receives: ``"none"``, the error of the whole network as one number
+            (``"scalar"``) or as a vector (``"vector"``), or an error of its own (``"neuron-specific"``).
         perturbation: activity is perturbed on purpose.
-        phases: how many passes through the network one update takes, beside the first.
+        phases: number of extra forward or backward passes per update; ``"2 per site"`` if it grows with the number of
+            sites.
+        hidden_learning: whether hidden layers learn at all. A Hebbian rule changes them without an error signal; a rule
+            that trains only the read-out leaves them as they are.
+        past_stored: storage of the past: on a recurrent network, an update needs the activity of earlier time steps, as
+            backpropagation through time does. False for an online rule, which keeps no more than a trace at each
+            synapse; ``None`` = not declared.
+
+    Raises:
+        SpecError: if a value is not one of these, or hidden layers do not learn but receive a signal.
     """
 
     weight_transport: bool
@@ -39,19 +51,41 @@ class Plausibility:
     update_locking: bool
     signal: Signal
     perturbation: bool
-    phases: int = 0
+    phases: int | str = 0
+    hidden_learning: bool = True
+    past_stored: bool | None = None
 
     def __post_init__(self) -> None:
+        for name in (
+            "weight_transport",
+            "backward_pass",
+            "update_locking",
+            "perturbation",
+            "hidden_learning",
+        ):
+            self._expect(name, "True or False", isinstance(getattr(self, name), bool))
+        self._expect("past_stored", "True, False or None", isinstance(self.past_stored, bool | None))
         if new := _RENAMED.get(str(self.signal)):
             raise SpecError(f"signal {self.signal!r} is now called {new!r}: write signal={new!r}")
-        if self.signal not in get_args(Signal):
-            raise SpecError(f"signal must be one of {', '.join(get_args(Signal))}, got {self.signal!r}")
+        self._expect("signal", f"one of {', '.join(get_args(Signal))}", self.signal in get_args(Signal))
+        number = type(self.phases) is int and self.phases >= 0
+        per_site = isinstance(self.phases, str) and bool(_PER_SITE.fullmatch(self.phases))
+        self._expect("phases", "a whole number, 0 or more, or like '2 per site'", number or per_site)
+        if not self.hidden_learning and self.signal != "none":
+            raise SpecError(
+                f"hidden layers that do not learn receive no error signal: with hidden_learning=False, signal must be "
+                f"'none', got {self.signal!r}"
+            )
+
+    def _expect(self, field: str, expected: str, holds: bool) -> None:
+        if not holds:
+            raise SpecError(f"{field} must be {expected}, got {getattr(self, field)!r}")
 
     def marks(self) -> dict[str, str]:
-        """Field name → a short mark for a table, e.g. ``{"weight_transport": "yes", …}``."""
+        """Field name → a short mark for a table, e.g. ``{"weight_transport": "yes", …}``; what is not declared is left out."""
         words = {True: "yes", False: "no"}
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: words[v] if isinstance(v, bool) else str(v) for k, v in values.items()}
+        return {k: words[v] if isinstance(v, bool) else str(v) for k, v in values.items() if v is not None}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import re
 import msgspec
 import pytest
 
+from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard import words
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
@@ -346,9 +347,9 @@ def test_the_table_in_markdown():
         "| rule | digits-cnn, accuracy % | cost | digits-rnn, accuracy % | cost | weight transp"
     )
     assert lines[2:5] == [
-        "| backprop | **98.0 ± 1.0** | ×1.00 | **92.0 ± 0.0** | ×1.00 | yes | yes | yes | no | neuron-specific | 0 |",
-        "| nmnc | 91.0 ± 5.3 | ×0.80 | 56.7 ± 41.6 [1] | ×1.50 | no | no | yes | yes | vector | 1 |",
-        "| e-prop | – [2] |  | 50.0 ± 0.0 (n=2) | ×2.00 |  |  |  |  |  |  |",
+        "| backprop | **98.0 ± 1.0** | ×1.00 | **92.0 ± 0.0** | ×1.00 | yes | yes | yes | no | neuron-specific | 0 | yes |",
+        "| nmnc | 91.0 ± 5.3 | ×0.80 | 56.7 ± 41.6 [1] | ×1.50 | no | no | yes | yes | vector | 1 | yes |",
+        "| e-prop | – [2] |  | 50.0 ± 0.0 (n=2) | ×2.00 |  |  |  |  |  |  |  |",
     ]
     assert lines[6] == "[1] diverged: the loss was not finite at step 40 (1 of 3)"
     assert lines[8] == "[2] skipped: e-prop needs a recurrent site"
@@ -434,7 +435,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_lost(width):
     assert "…" not in text
 
 
-def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_in_100_columns():
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [(104, "copy back lock past noise signal extra"), (100, "W B L T N signal P")],
+)
+def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_where_they_fit(width, heads):
     rules = [
         "backprop",
         "frozen",
@@ -446,9 +451,23 @@ def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_in_100
     records = [
         run(r, t, s, 0.9, cost=1.5) for r in rules for t in ("digits-cnn", "digits-rnn") for s in range(3)
     ]
-    text = render(build(records, plausibility=dict.fromkeys(rules, NMNC)), width=100)
+    declared = {name: found.spec.plausibility for name, found in discover().rules.items()}
+    text = render(build(records, plausibility=declared), width=width)
     (head,) = [line for line in text.splitlines() if line.startswith("rule ")]
-    assert head.endswith("copy back lock noise signal extra")
+    assert head.endswith(heads)
+
+
+def test_a_terminal_shows_in_place_of_the_signal_whether_hidden_layers_learn():
+    hebbian = Plausibility(False, False, False, "none", False, past_stored=False)
+    marks = {"hebb": hebbian, "frozen": dataclasses.replace(hebbian, hidden_learning=False)}
+    board = build([*runs("hebb", [0.5]), *runs("frozen", [0.4])], plausibility=marks)
+    text = render(board)
+    assert "copy back lock past noise signal extra" in text
+    assert re.search(r"^hebb .* none +0$", text, re.MULTILINE)
+    assert re.search(r"^frozen .* fixed +0$", text, re.MULTILINE)
+    assert "(fixed = hidden layers do not learn)" in text.replace("\n", " ")
+    assert "| no | no | none | 0 | no |" in render(board, "md")
+    assert "fixed" not in render(board, "md")
 
 
 def test_heads_are_words_where_there_is_room_and_letters_that_the_legend_explains_where_not():

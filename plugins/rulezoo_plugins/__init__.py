@@ -42,6 +42,7 @@ def _measuring_sticks() -> list[RuleSpec]:
                 signal="neuron-specific",
                 perturbation=False,
                 phases=1,
+                past_stored=True,
             ),
         ),
         RuleSpec(
@@ -56,6 +57,8 @@ def _measuring_sticks() -> list[RuleSpec]:
                 update_locking=False,
                 signal="none",
                 perturbation=False,
+                hidden_learning=False,
+                past_stored=False,
             ),
         ),
     ]
@@ -69,6 +72,7 @@ def _feedback_weights() -> list[RuleSpec]:
         signal="neuron-specific",
         perturbation=False,
         phases=1,
+        past_stored=True,
     )
     signs = Plausibility(
         weight_transport=True,
@@ -77,6 +81,7 @@ def _feedback_weights() -> list[RuleSpec]:
         signal="neuron-specific",
         perturbation=False,
         phases=1,
+        past_stored=True,
     )
     mirror = Plausibility(
         weight_transport=False,
@@ -85,6 +90,7 @@ def _feedback_weights() -> list[RuleSpec]:
         signal="neuron-specific",
         perturbation=True,
         phases=2,
+        past_stored=True,
     )
     return [
         RuleSpec(
@@ -158,6 +164,7 @@ def _feedback_weights() -> list[RuleSpec]:
                 update_locking=True,
                 signal="vector",
                 perturbation=False,
+                past_stored=True,
             ),
         ),
     ]
@@ -171,6 +178,7 @@ def _noise_correlation() -> list[RuleSpec]:
         signal="vector",
         perturbation=True,
         phases=2,
+        past_stored=True,
     )
     return [
         RuleSpec(
@@ -211,6 +219,7 @@ def _node_perturbation() -> list[RuleSpec]:
         signal="scalar",
         perturbation=True,
         phases=2,
+        past_stored=True,
     )
     reference = "Williams 1992, doi:10.1007/BF00992696; Fiete & Seung 2006, doi:10.1103/PhysRevLett.97.048104"
     return [
@@ -241,6 +250,7 @@ def _recurrent() -> list[RuleSpec]:
         update_locking=True,
         signal="vector",
         perturbation=False,
+        past_stored=False,
     )
     symmetric = replace(online, weight_transport=True)
     kicked = replace(online, perturbation=True, phases=2)

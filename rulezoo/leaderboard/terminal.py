@@ -122,9 +122,9 @@ def _plausibility(board: Board, *, short: bool) -> list[_Written]:
     return [
         _Written(
             Text(words.head_of(field).letter if short else words.head_of(field).word),
-            [Text(words.SHORT.get(mark := row.plausibility.get(field, ""), mark)) for row in board.rows],
+            [Text(words.SHORT.get(mark := words.narrow_mark(row, field), mark)) for row in board.rows],
         )
-        for field in words.fields(board)
+        for field in words.narrow_fields(board)
     ]
 
 

@@ -166,6 +166,7 @@ def _row(
         "more": row.label.removeprefix(row.rule).strip(),
         "family": found.family(row.rule),
         "rulesets": row.rulesets,
+        "marks": {f.name: board_words.narrow_mark(row, f.name) for f in fields},
         "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
         "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
         "cells": [
@@ -193,7 +194,7 @@ def _fields(found: Findings) -> list[Field]:
     for row in found.board.rows:
         for name, mark in row.plausibility.items():
             values.setdefault(name, set()).add(mark)
-    heads = {name: board_words.head_of(name) for name in board_words.fields(found.board)}
+    heads = {name: board_words.head_of(name) for name in board_words.narrow_fields(found.board)}
     return [Field(n, h.word, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
 
 

@@ -44,8 +44,8 @@ class Case:
 
     @property
     def silent(self) -> bool:
-        """Whether the rule is declared to teach hidden layers nothing, by its plausibility's ``signal="none"``."""
-        return self.plausibility is not None and self.plausibility.signal == "none"
+        """Whether hidden layers do not learn, as its plausibility's ``hidden_learning=False`` declares."""
+        return self.plausibility is not None and not self.plausibility.hidden_learning
 
     @property
     def plausibility(self) -> Plausibility | None:
