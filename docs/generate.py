@@ -87,6 +87,8 @@ def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[st
         if found.spec.plausibility:
             marks = found.spec.plausibility.marks()
             yield "; ".join(f"{field.replace('_', ' ')}: {mark}" for field, mark in marks.items()) + "\n"
+        if found.spec.variants:
+            yield "; ".join(one.words() for one in found.spec.variants) + "\n"
         yield from _options(registry.rule_class(name))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import combinations
 from typing import Literal, get_args
 
-from rulezoo.errors import UserError
+from rulezoo.errors import UserError, did_you_mean
+from rulezoo.options import Value, is_written
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 EVERY = "all"  #: on the command line, every rule or task; no name of one
@@ -83,9 +87,57 @@ class Plausibility:
 
     def marks(self) -> dict[str, str]:
         """Field name → a short mark for a table, e.g. ``{"weight_transport": "yes", …}``; what is not declared is left out."""
-        words = {True: "yes", False: "no"}
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: words[v] if isinstance(v, bool) else str(v) for k, v in values.items() if v is not None}
+        return {name: _mark(value) for name, value in values.items() if value is not None}
+
+
+def _mark(value: bool | int | str) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What options change in the plausibility of a rule, as in "mode=random: no weight transport".
+
+    Attributes:
+        options: of the rule, as on the command line: ``("mode=random",)``; the variant is that with all of them.
+        changes: field of `Plausibility` → its value with these options.
+
+    Raises:
+        SpecError: if an option is not written as ``option=value``, or there is no such field.
+    """
+
+    options: tuple[str, ...]
+    changes: Mapping[str, bool | int | str] = dataclasses.field(hash=False)
+
+    def __post_init__(self) -> None:
+        _expect_options("variant", self.options)
+        if not (self.options and self.changes and isinstance(self.changes, Mapping)):
+            raise SpecError(
+                "a variant must name options and what they change, like "
+                f"Variant(('mode=random',), {{'weight_transport': False}}), got {self.options!r} and {self.changes!r}"
+            )
+        known = [one.name for one in fields(Plausibility)]
+        for name in self.changes:
+            if name not in known:
+                hint = did_you_mean(str(name), known) or f"its fields are {', '.join(known)}"
+                raise SpecError(f"a variant changes {name!r}, which is no field of Plausibility; {hint}")
+
+    def words(self) -> str:
+        """The variant in words: ``"with mode=random: weight transport no"``."""
+        changes = (f"{name.replace('_', ' ')} {_mark(value)}" for name, value in self.changes.items())
+        return f"with {' and '.join(self.options)}: {', '.join(changes)}"
+
+    def holds(self, options: Mapping[str, Value]) -> bool:
+        """Whether a rule with these options is the variant; an option that is not there is not known to be as it says."""
+        words = (word.partition("=") for word in self.options)
+        return all(name in options and is_written(options[name], text) for name, _, text in words)
+
+
+def _expect_options(owner: str, options: tuple[str, ...]) -> None:
+    for word in options:
+        if "=" not in word:
+            raise SpecError(f"an option of a {owner} must read 'option=value', got {word!r}")
 
 
 @dataclass(frozen=True)
@@ -105,9 +157,7 @@ class Limit:
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        for word in (*self.options, *self.others):
-            if "=" not in word:
-                raise SpecError(f"an option of a limit must read 'option=value', got {word!r}")
+        _expect_options("limit", (*self.options, *self.others))
 
 
 @dataclass(frozen=True)
@@ -172,11 +222,13 @@ class RuleSpec(_Spec):
         family: the heading under which it is listed.
         plausibility: `Plausibility`, shown on the board.
         limits: in which it equals other rules; see `Limit`.
+        variants: options that change its plausibility; see `Variant`. Where several hold, later ones win.
     """
 
     family: str = "other"
     plausibility: Plausibility | None = None
     limits: tuple[Limit, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,6 +236,41 @@ class RuleSpec(_Spec):
         self._expect("plausibility", "a Plausibility", isinstance(self.plausibility, Plausibility | None))
         limits = isinstance(self.limits, tuple) and all(isinstance(limit, Limit) for limit in self.limits)
         self._expect("limits", "a tuple of Limit", limits)
+        variants = isinstance(self.variants, tuple) and all(isinstance(one, Variant) for one in self.variants)
+        self._expect("variants", "a tuple of Variant", variants)
+        if self.variants and self.plausibility is None:
+            raise SpecError(f"{self.name} has variants, but no plausibility that they could change")
+        for some in (*combinations(self.variants, 1), *combinations(self.variants, 2)):
+            _expect_possible(self, some)
+
+    def plausibility_with(self, options: Mapping[str, Value]) -> Plausibility | None:
+        """The plausibility of the rule with these options.
+
+        Args:
+            options: name → value, as in `rulezoo.options.Configurable.resolved`; those that are not there have their
+                default.
+        """
+        if self.plausibility is None:
+            return None
+        return _changed(self.plausibility, [one for one in self.variants if one.holds(options)])
+
+
+def _expect_possible(spec: RuleSpec, variants: Sequence[Variant]) -> None:
+    """Refuse values that are none of the fields they change; variants that exclude each other never meet."""
+    words = {word for one in variants for word in one.options}
+    if spec.plausibility is None or len({word.partition("=")[0] for word in words}) < len(words):
+        return
+    try:
+        _changed(spec.plausibility, variants)
+    except SpecError as error:
+        raise SpecError(f"{spec.name} with {', '.join(sorted(words))}: {error}") from None
+
+
+def _changed(found: Plausibility, variants: Iterable[Variant]) -> Plausibility:
+    values = dataclasses.asdict(found)
+    for one in variants:
+        values |= one.changes
+    return Plausibility(**values)
 
 
 @dataclass(frozen=True)

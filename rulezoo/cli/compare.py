@@ -234,11 +234,10 @@ def _show(
     if not records:
         raise UserError(f"no result could be read back from {out}")
     tasks = list(dict.fromkeys(cell.task_name for cell in cells))
-    plausibility = {name: one.spec.plausibility for name, one in found.rules.items()}
     table = board.build(
         records,
         tasks=tasks,
-        plausibility=plausibility,
+        specs=found.specs(),
         tunings=tuned,
         stale=lambda record: stale(record, found),
     )

@@ -81,11 +81,10 @@ def leaderboard(
         files = site(records, zoo, **shown, tunings=conclusions.tunings, claims=findings)
         _publish(files, html, port if serve else None)
         return
-    plausibility = {name: found.spec.plausibility for name, found in zoo.rules.items()}
     board = build(
         records,
         **shown,
-        plausibility=plausibility,
+        specs=zoo.specs(),
         tunings=conclusions.tunings,
         stale=lambda record: stale(record, zoo),
     )

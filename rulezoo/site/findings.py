@@ -36,8 +36,7 @@ class Findings:
     @cached_property
     def board(self) -> Board:
         """The table."""
-        plausibility = {name: found.spec.plausibility for name, found in self.registry.rules.items()}
-        return board.of(self.grid, plausibility, lambda record: stale(record, self.registry))
+        return board.of(self.grid, self.registry.specs(), lambda record: stale(record, self.registry))
 
     @cached_property
     def best(self) -> list[set[int]]:

@@ -49,8 +49,8 @@ class Case:
 
     @property
     def plausibility(self) -> Plausibility | None:
-        """What the rule declares of its plausibility."""
-        return None if self.spec is None else self.spec.plausibility
+        """What the rule declares of its plausibility, with the options that it has."""
+        return None if self.spec is None else self.spec.plausibility_with(self.rule.resolved())
 
     @property
     def hidden(self) -> list[str]:
