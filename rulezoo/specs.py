@@ -42,7 +42,7 @@ class Plausibility:
             sites.
         hidden_learning: whether hidden layers learn at all. A Hebbian rule changes them without an error signal; a rule
             that trains only the read-out leaves them as they are.
-        past_stored: storage of the past: on a recurrent network, an update needs the activity of earlier time steps, as
+        past_storage: storage of the past: on a recurrent network, an update needs the activity of earlier time steps, as
             backpropagation through time does. False for an online rule, which keeps no more than a trace at each
             synapse; ``None`` = not declared.
 
@@ -57,7 +57,7 @@ class Plausibility:
     perturbation: bool
     phases: int | str = 0
     hidden_learning: bool = True
-    past_stored: bool | None = None
+    past_storage: bool | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -68,7 +68,7 @@ class Plausibility:
             "hidden_learning",
         ):
             self._expect(name, "True or False", isinstance(getattr(self, name), bool))
-        self._expect("past_stored", "True, False or None", isinstance(self.past_stored, bool | None))
+        self._expect("past_storage", "True, False or None", isinstance(self.past_storage, bool | None))
         if new := _RENAMED.get(str(self.signal)):
             raise SpecError(f"signal {self.signal!r} is now called {new!r}: write signal={new!r}")
         self._expect("signal", f"one of {', '.join(get_args(Signal))}", self.signal in get_args(Signal))

@@ -463,7 +463,7 @@ def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_where_
 
 
 def test_a_terminal_shows_in_place_of_the_signal_whether_hidden_layers_learn():
-    hebbian = Plausibility(False, False, False, "none", False, past_stored=False)
+    hebbian = Plausibility(False, False, False, "none", False, past_storage=False)
     specs = {"hebb": spec(hebbian), "frozen": spec(dataclasses.replace(hebbian, hidden_learning=False))}
     board = build([*runs("hebb", [0.5]), *runs("frozen", [0.4])], specs=specs)
     text = render(board)
@@ -484,8 +484,8 @@ def test_heads_are_words_where_there_is_room_and_letters_that_the_legend_explain
 
 
 def test_the_marks_of_a_row_are_those_of_its_options():
-    random = Variant(("mode=random",), {"weight_transport": False, "past_stored": False})
-    specs = {"e-prop": spec(Plausibility(True, False, True, "vector", False, past_stored=True), (random,))}
+    random = Variant(("mode=random",), {"weight_transport": False, "past_storage": False})
+    specs = {"e-prop": spec(Plausibility(True, False, True, "vector", False, past_storage=True), (random,))}
 
     def marks(*modes):
         records = [

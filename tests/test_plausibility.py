@@ -10,7 +10,7 @@ from rulezoo.rule import LearningRule
 from rulezoo.specs import SpecError
 from rulezoo.testing import CheckFailed, rule_checks, tiny_net
 
-ONLINE = Plausibility(True, False, True, "vector", False, phases=2, past_stored=False)
+ONLINE = Plausibility(True, False, True, "vector", False, phases=2, past_storage=False)
 RANDOM = Variant(("mode=random",), {"weight_transport": False})
 
 
@@ -158,6 +158,6 @@ def test_lagged_noise_correlation_needs_the_past_unless_its_horizon_is_zero(name
     error[:, 2] = 1.0
     signals = rule.signals(tiny.net, error, State(state.params, ones))
     taught = [t for t, key in enumerate(tiny.net.keys("post")) if signals[key].any()]
-    stored = BUILT_IN[name].plausibility_with(rule.resolved()).past_stored
+    stored = BUILT_IN[name].plausibility_with(rule.resolved()).past_storage
     assert taught == ([0, 1, 2] if stored else [2])
     assert stored is (not options)

@@ -328,7 +328,7 @@ def test_a_signal_by_its_old_name_is_refused_with_the_new_one():
     [
         ({"weight_transport": "no"}, "weight_transport must be True or False, got 'no'"),
         ({"hidden_learning": None}, "hidden_learning must be True or False, got None"),
-        ({"past_stored": 1}, "past_stored must be True, False or None, got 1"),
+        ({"past_storage": 1}, "past_storage must be True, False or None, got 1"),
         ({"phases": -1}, "phases must be a whole number, 0 or more, or like '2 per site', got -1"),
         ({"phases": "0 per site"}, "phases must be"),
         ({"phases": True}, "phases must be"),
@@ -342,12 +342,12 @@ def test_a_mark_that_is_none_is_refused(changes, message):
 
 
 def test_learning_without_a_signal_and_not_learning_are_two_things():
-    hebbian = Plausibility(False, False, False, "none", False, past_stored=False)
+    hebbian = Plausibility(False, False, False, "none", False, past_storage=False)
     assert hebbian.marks() == {
         "weight_transport": "no", "backward_pass": "no", "update_locking": "no", "signal": "none",
-        "perturbation": "no", "phases": "0", "hidden_learning": "yes", "past_stored": "no",
+        "perturbation": "no", "phases": "0", "hidden_learning": "yes", "past_storage": "no",
     }  # fmt: skip
-    assert "past_stored" not in Plausibility(False, False, False, "none", False).marks(), "not declared"
+    assert "past_storage" not in Plausibility(False, False, False, "none", False).marks(), "not declared"
 
 
 def test_specs_are_values():

@@ -39,6 +39,6 @@ def rulezoo_rules():
         update_locking=False,
         signal="vector",
         perturbation=False,
-        past_stored=False,
+        past_storage=False,
     )
     return [RuleSpec("drtp", f"{__name__}:TargetProjection", "The target, not the error.", plausibility=tags)]

@@ -44,7 +44,7 @@ def _measuring_sticks() -> list[RuleSpec]:
                 signal="neuron-specific",
                 perturbation=False,
                 phases=1,
-                past_stored=True,
+                past_storage=True,
             ),
         ),
         RuleSpec(
@@ -60,7 +60,7 @@ def _measuring_sticks() -> list[RuleSpec]:
                 signal="none",
                 perturbation=False,
                 hidden_learning=False,
-                past_stored=False,
+                past_storage=False,
             ),
         ),
     ]
@@ -74,7 +74,7 @@ def _feedback_weights() -> list[RuleSpec]:
         signal="neuron-specific",
         perturbation=False,
         phases=1,
-        past_stored=True,
+        past_storage=True,
     )
     signs = Plausibility(
         weight_transport=True,
@@ -83,7 +83,7 @@ def _feedback_weights() -> list[RuleSpec]:
         signal="neuron-specific",
         perturbation=False,
         phases=1,
-        past_stored=True,
+        past_storage=True,
     )
     mirror = Plausibility(
         weight_transport=False,
@@ -92,7 +92,7 @@ def _feedback_weights() -> list[RuleSpec]:
         signal="neuron-specific",
         perturbation=True,
         phases=2,
-        past_stored=True,
+        past_storage=True,
     )
     return [
         RuleSpec(
@@ -166,7 +166,7 @@ def _feedback_weights() -> list[RuleSpec]:
                 update_locking=True,
                 signal="vector",
                 perturbation=False,
-                past_stored=True,
+                past_storage=True,
             ),
         ),
     ]
@@ -180,7 +180,7 @@ def _noise_correlation() -> list[RuleSpec]:
         signal="vector",
         perturbation=True,
         phases=2,
-        past_stored=True,
+        past_storage=True,
     )
     return [
         RuleSpec(
@@ -224,7 +224,7 @@ def _node_perturbation() -> list[RuleSpec]:
         signal="scalar",
         perturbation=True,
         phases="2 per site",
-        past_stored=True,
+        past_storage=True,
     )
     variants = (
         Variant(("antithetic=false",), {"phases": "1 per site"}),
@@ -262,11 +262,11 @@ def _recurrent() -> list[RuleSpec]:
         update_locking=True,
         signal="vector",
         perturbation=False,
-        past_stored=False,
+        past_storage=False,
     )
     symmetric = replace(online, weight_transport=True)
     kicked = replace(online, perturbation=True, phases=2)
-    lagged = replace(kicked, past_stored=True)  # activity waits for errors of later time steps
+    lagged = replace(kicked, past_storage=True)  # activity waits for errors of later time steps
     return [
         RuleSpec(
             name="rflo",
@@ -318,7 +318,7 @@ def _recurrent() -> list[RuleSpec]:
             summary="Feedback for every lag, learnt by kicking the state once and watching the outputs that follow.",
             reference=f"a recurrent form of the baseline of {_NMNC}",
             plausibility=lagged,
-            variants=(*_ONE_PASS, Variant(("horizon=0",), {"past_stored": False})),
+            variants=(*_ONE_PASS, Variant(("horizon=0",), {"past_storage": False})),
         ),
         RuleSpec(
             name="lagged-nmnc",
@@ -328,6 +328,6 @@ def _recurrent() -> list[RuleSpec]:
             summary="Lagged noise correlation with kicks restricted to the manifold on which states live.",
             reference=f"a recurrent form of {_NMNC}",
             plausibility=lagged,
-            variants=(*_ONE_PASS, Variant(("horizon=0",), {"past_stored": False})),
+            variants=(*_ONE_PASS, Variant(("horizon=0",), {"past_storage": False})),
         ),
     ]

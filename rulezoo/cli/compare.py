@@ -24,6 +24,7 @@ from rulezoo.cli.common import (
     registry,
     say,
     tell_of_blocks,
+    verified_rules,
 )
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.output import echo, is_terminal
@@ -240,6 +241,7 @@ def _show(
         specs=found.specs(),
         tunings=tuned,
         stale=lambda record: stale(record, found),
+        verifications=verified_rules(Store(out), found),
     )
     color = is_terminal() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from rulezoo.leaderboard import names
 from rulezoo.leaderboard.grid import Grid, arrange, cost, is_too_short, test_score
 from rulezoo.leaderboard.marks import Declared
+from rulezoo.leaderboard.verified import Verifications, Verified
 from rulezoo.results.freshness import mixed_data
 from rulezoo.text import clean
 
@@ -110,6 +111,7 @@ class Row:
         plausibility: name → mark.
         ruleset: ``default``, ``set`` where the user set options, or, e.g., ``tuned-8``.
         kept: tunings, e.g. ``tuned-8``, that chose these options on every task and so have no row of their own.
+        verification: whether the rule passed the conformance suite; ``None`` where it is not known.
     """
 
     rule: str
@@ -122,6 +124,7 @@ class Row:
     plausibility: dict[str, str]
     ruleset: str
     kept: tuple[str, ...] = ()
+    verification: Verified | None = None
 
     @property
     def rulesets(self) -> str:
@@ -146,6 +149,11 @@ class Board:
     seeds: int = 0
     reference: str | None = None
 
+    @property
+    def shows_verifications(self) -> bool:
+        """Whether a verification of any row is stored."""
+        return any(row.verification for row in self.rows)
+
 
 def build(
     records: Iterable[Record],
@@ -155,6 +163,7 @@ def build(
     specs: Mapping[str, RuleSpec] | None = None,
     tunings: Iterable[Tuned] = (),
     stale: Callable[[Record], str | None] = lambda record: None,
+    verifications: Verifications | None = None,
 ) -> Board:
     """Make the table; the order of the records is of no importance.
 
@@ -165,15 +174,17 @@ def build(
         specs: name of a rule → its spec, which declares its plausibility.
         tunings: the winners of which get rows of their own.
         stale: why a record may be out of date, if it may; see `rulezoo.results.freshness`.
+        verifications: what ``rulezoo verify`` has found of rules.
     """
     grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
-    return of(grid, specs, stale) if grid.rows else Board()
+    return of(grid, specs, stale, verifications) if grid.rows else Board()
 
 
 def of(
     grid: Grid,
     specs: Mapping[str, RuleSpec] | None = None,
     stale: Callable[[Record], str | None] = lambda record: None,
+    verifications: Verifications | None = None,
 ) -> Board:
     """The table of an arrangement that has rows; the arguments are those of `build`."""
     from rulezoo.leaderboard.scores import standings
@@ -181,7 +192,8 @@ def of(
     marks = Declared(specs or {})
     shown = [run for row, column in grid.cells for run in grid.runs(row, column)]
     mixed = mixed_data(shown)
-    rows = [_row(grid, standing, marks, stale, mixed) for standing in standings(grid.scores())]
+    known = verifications or Verifications()
+    rows = [_row(grid, standing, marks, stale, mixed, known) for standing in standings(grid.scores())]
     sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
     return Board(
         columns=tuple(_columns(grid)),
@@ -275,9 +287,12 @@ def _row(
     marks: Declared,
     stale: Callable[[Record], str | None],
     mixed: Mapping[str, str],
+    verifications: Verifications,
 ) -> Row:
     group = grid.rows[standing.rule]
     asked = group.runs[0].asked
+    runs = [run for column in grid.columns for run in grid.runs(standing.rule, column)]
+    plausibility = marks.of(runs)
     return Row(
         rule=asked.rule,
         version=asked.rule_version,
@@ -286,9 +301,10 @@ def _row(
         cells=tuple(_cell_at(grid, standing.rule, column, marks, stale, mixed) for column in grid.columns),
         score=standing.score,
         gap=standing.gap,
-        plausibility=marks.of(run for c in grid.columns for run in grid.runs(standing.rule, c)),
+        plausibility=plausibility,
         ruleset=group.ruleset,
         kept=group.kept,
+        verification=verifications.of(runs, plausibility),
     )
 
 

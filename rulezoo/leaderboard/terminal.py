@@ -125,6 +125,9 @@ def _plausibility(board: Board, *, short: bool) -> list[_Written]:
             [Text(words.SHORT.get(mark := words.narrow_mark(row, field), mark)) for row in board.rows],
         )
         for field in words.narrow_fields(board)
+    ] + [
+        _Written(Text(head), [Text(cell) for row in board.rows for cell in words.verified_cell(board, row)])
+        for head in words.verified_head(board)
     ]
 
 

@@ -27,7 +27,7 @@ PLAUSIBILITY = {
     "weight_transport": Head("W", "copy", "feedback uses the forward weights or their signs"),
     "backward_pass": Head("B", "back", "errors travel back layer by layer"),
     "update_locking": Head("L", "lock", "layers wait for the error of the output"),
-    "past_stored": Head("T", "past", "updates need stored activity of earlier time steps"),
+    "past_storage": Head("T", "past", "updates need stored activity of earlier time steps"),
     "perturbation": Head("N", "noise", "activity is perturbed"),
     "signal": Head("signal", "signal", "error signal each neuron receives"),
     "phases": Head("P", "extra", "extra forward or backward passes per update"),
@@ -62,6 +62,41 @@ def narrow_mark(row: Row, field: str) -> str:
     return FIXED if fixed else row.plausibility.get(field, "")
 
 
+def verified_head(board: Board) -> list[str]:
+    """The head of the column of verifications, where there is one."""
+    return ["verified"] if board.shows_verifications else []
+
+
+def verified_cell(board: Board, row: Row) -> list[str]:
+    """What the column of verifications says of a row, e.g. ``75 (v1)``, where there is such a column."""
+    if not board.shows_verifications:
+        return []
+    one = row.verification
+    if one is None:
+        return [""]
+    if one.state != "verified":
+        return [f"{one.failed} failed" if one.state == "failed" else one.state]
+    return [f"{one.passed} (v{one.version}){'' if one.own_options else '*'}"]
+
+
+VERIFICATION = {
+    "verified": "number of checks of the conformance suite that the rule passed, and none failed (version of the rule)",
+    "*": "checked with the author's default options instead of those of the row",
+    "stale": "verified with other code, another version or other declared marks, or it is not known which",
+    "failed": "number of checks that the rule failed",
+    "not examined": "the rule skipped every network of the suite",
+}
+
+
+def verification(board: Board) -> dict[str, str]:
+    """Word of the column of verifications → its meaning, for the words that occur."""
+    shown = [row.verification for row in board.rows if row.verification]
+    said = {one.state for one in shown} | {
+        "*" for one in shown if one.state == "verified" and not one.own_options
+    }
+    return {word: meaning for word, meaning in VERIFICATION.items() if word in said}
+
+
 def best(board: Board, i: int) -> set[int]:
     """The rows with the highest mean of column ``i``, among those with a run that did not fail."""
     means = {
@@ -88,6 +123,8 @@ def legend(board: Board, *, bold: bool, short: bool | None) -> list[str]:
         heads = {head_of(f)[0 if short else 1]: _narrow_meaning(board, f) for f in narrow_fields(board)}
     if heads:
         lines.append("; ".join(f"{head}: {meaning}" for head, meaning in heads.items()))
+    if explained := verification(board):
+        lines.append("; ".join(f"{word}: {meaning}" for word, meaning in explained.items()))
     return lines
 
 

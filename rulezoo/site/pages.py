@@ -132,6 +132,7 @@ def _index(found: Findings) -> dict[str, Any]:
         "rows": [_row(found, at, fields, notes, places[row.label]) for at, row in enumerate(board.rows)],
         "legend": board_words.numbers(board, bold=True) if board.rows else [],
         "notes": list(notes),
+        "verification": board_words.verification(board),
         "few": 0 < board.seeds < 5,
         "summary": [
             {
@@ -167,6 +168,10 @@ def _row(
         "family": found.family(row.rule),
         "rulesets": row.rulesets,
         "marks": {f.name: board_words.narrow_mark(row, f.name) for f in fields},
+        "checks": {
+            f.name: row.verification.marks.get(f.name, ()) if row.verification else () for f in fields
+        },
+        "verified": " ".join(board_words.verified_cell(found.board, row)),
         "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
         "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
         "cells": [
@@ -205,12 +210,18 @@ def _rule(found: Findings, rule: str) -> dict[str, Any]:
     published = [(one, references.verdict(one, found.records)) for one in references.of_rule(rule)]
     marks = known.spec.plausibility.marks() if known and known.spec.plausibility else {}
     heads = {name: board_words.head_of(name) for name in marks}
+    verified = found.verified(rule)
+    checks = verified.marks if verified else {}
     return {
         "title": f"{rule}: rulezoo",
         "rule": rule,
         "spec": known.spec if known else None,
         "origin": known.origin if known else "",
-        "marks": [{"name": n, "mark": m, "meaning": heads[n].meaning} for n, m in marks.items()],
+        "marks": [
+            {"name": n, "mark": m, "meaning": heads[n].meaning, "checks": checks.get(n, ())}
+            for n, m in marks.items()
+        ],
+        "verified": verified,
         "options": _options(found.registry, "rule", rule),
         "results": list(_results(found, found.rules[rule], range(len(found.board.columns)))),
         "curves": curves,
