@@ -112,9 +112,7 @@ def environment(monkeypatch, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """The suite on one network."""
-    monkeypatch.setattr(
-        suite, "rule_checks", lambda rule, nets, spec=None: rule_checks(rule, ["rnn"], spec=spec)
-    )
+    monkeypatch.setattr(suite, "rule_checks", lambda rule, nets, **more: rule_checks(rule, ["rnn"], **more))
 
 
 def call(*words):
@@ -524,6 +522,18 @@ def test_pages_tick_the_marks_that_were_verified():
         assert f">{word}</td>" in pages["index.html"]
         assert "checks passed, none failed" not in pages["rules/nmnc.html"]
     assert not [name for name, page in pages_of().items() if "verif" in page]
+
+
+def test_a_page_ticks_what_stands_in_place_of_the_signal():
+    from rulezoo.site.pages import _checks
+
+    frozen = discover().specs()["frozen"].plausibility.marks()
+    marks = {"hidden_learning": Mark(declared="no", state="verified", checks=["hidden_gradients"])}
+    known = Verifications([found("frozen", marks=marks)], lambda rule: CODE)
+    (only,) = build(answered(runs("frozen", [0.5])), specs=discover().specs(), verifications=known).rows
+    assert only.plausibility == frozen
+    assert _checks(only, "signal") == ("hidden_gradients",)
+    assert _checks(only, "weight_transport") == ()
 
 
 def test_the_stored_code_is_compared_with_that_of_the_installed_rule(tmp_path):

@@ -168,9 +168,7 @@ def _row(
         "family": found.family(row.rule),
         "rulesets": row.rulesets,
         "marks": {f.name: board_words.narrow_mark(row, f.name) for f in fields},
-        "checks": {
-            f.name: row.verification.marks.get(f.name, ()) if row.verification else () for f in fields
-        },
+        "checks": {f.name: _checks(row, f.name) for f in fields},
         "verified": " ".join(board_words.verified_cell(found.board, row)),
         "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
         "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
@@ -184,6 +182,12 @@ def _row(
             for i, cell in enumerate(row.cells)
         ],
     }
+
+
+def _checks(row: Row, field: str) -> tuple[str, ...]:
+    """Names of the checks that verified what a narrow table shows as the mark of a field."""
+    shown = "hidden_learning" if board_words.narrow_mark(row, field) == board_words.FIXED else field
+    return row.verification.marks.get(shown, ()) if row.verification else ()
 
 
 def _share(found: Findings, i: int, cell: Cell | None) -> str:
