@@ -18,7 +18,7 @@ import click
 
 from rulezoo.cli import COMMANDS, cli
 from rulezoo.discovery.registry import Found, Registry, discover
-from rulezoo.leaderboard import formats
+from rulezoo.leaderboard import formats, verified
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.options import as_text, declared
 from rulezoo.results.store import Store
@@ -75,7 +75,8 @@ def _picture(registry: Registry, folder: Path) -> str:
 def _findings(registry: Registry, folder: Path) -> Findings:
     """What is stored in a folder; results whose code has changed since are marked as such."""
     store = Store(folder)
-    return Findings(arrange(store.read().records, tunings=tunings.read(store).tunings), registry)
+    grid = arrange(store.read().records, tunings=tunings.read(store).tunings)
+    return Findings(grid, registry, verifications=verified.stored(store, registry)[0])
 
 
 def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[str]:
@@ -87,6 +88,8 @@ def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[st
         if found.spec.plausibility:
             marks = found.spec.plausibility.marks()
             yield "; ".join(f"{field.replace('_', ' ')}: {mark}" for field, mark in marks.items()) + "\n"
+        if found.spec.variants:
+            yield "; ".join(one.words() for one in found.spec.variants) + "\n"
         yield from _options(registry.rule_class(name))
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rulezoo.specs import Plausibility as Plausibility
     from rulezoo.specs import RuleSpec as RuleSpec
     from rulezoo.specs import TaskSpec as TaskSpec
+    from rulezoo.specs import Variant as Variant
     from rulezoo.task import Budget as Budget
     from rulezoo.task import Data as Data
     from rulezoo.task import DataMissing as DataMissing
@@ -56,6 +57,7 @@ _HOME = {
     "Step": "rule",
     "Task": "task",
     "TaskSpec": "specs",
+    "Variant": "specs",
     "add_sites": "net",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",

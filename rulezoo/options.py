@@ -133,6 +133,18 @@ def as_text(value: Value) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
+def is_written(value: Value, text: str) -> bool:
+    """Whether ``text``, as on the command line, stands for ``value``: ``1e-5`` and ``0.00001`` do for one number."""
+    if isinstance(value, bool) or value is None:
+        return as_text(value) == text.lower()
+    if isinstance(value, str):
+        return value == text
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
+
+
 def _interval(low: float, high: float) -> str:
     left, right = "[" if low > -math.inf else "(", "]" if high < math.inf else ")"
     return f"{left}{low:.12g}, {high:.12g}{right}"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import combinations
 from typing import Literal, get_args
 
-from rulezoo.errors import UserError
+from rulezoo.errors import UserError, did_you_mean
+from rulezoo.options import Value, is_written
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 EVERY = "all"  #: on the command line, every rule or task; no name of one
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
-Signal = Literal["none", "scalar", "vector", "local"]
+Signal = Literal["none", "scalar", "vector", "neuron-specific"]
+_PER_SITE = re.compile(r"[1-9]\d* per site")
+_RENAMED = {"local": "neuron-specific"}  # signals by an older name
 
 
 class SpecError(UserError, ValueError):
@@ -21,16 +27,27 @@ class SpecError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Plausibility:
-    """What makes a rule plausible in a brain or not, as data.
+    """What makes a rule biologically plausible or not, as data.
+
+    Of the fields that are true or false, all but ``hidden_learning`` name something implausible.
 
     Attributes:
-        weight_transport: the feedback path reads the forward weights (or their signs).
-        backward_pass: errors travel backwards through the layers, one after the other.
-        update_locking: a layer must wait for the error of the output before it can change.
-        signal: what a neuron is told: the error of the whole network as one number (``"scalar"``), as a vector
-            (``"vector"``), an error of its own (``"local"``), or nothing (``"none"``).
+        weight_transport: the feedback path reads the forward weights or their signs.
+        backward_pass: sequential backward pass: errors travel back through the layers, one after the other.
+        update_locking: a layer cannot change before the error of the output is known.
+        signal: the error signal each neuron receives: ``"none"``, the error of the whole network as one number
+            (``"scalar"``) or as a vector (``"vector"``), or an error of its own (``"neuron-specific"``).
         perturbation: activity is perturbed on purpose.
-        phases: how many passes through the network one update takes, beside the first.
+        phases: number of extra forward or backward passes per update; ``"2 per site"`` if it grows with the number of
+            sites.
+        hidden_learning: whether hidden layers learn at all. A Hebbian rule changes them without an error signal; a rule
+            that trains only the read-out leaves them as they are.
+        past_storage: storage of the past: on a recurrent network, an update needs the activity of earlier time steps, as
+            backpropagation through time does. False for an online rule, which keeps no more than a trace at each
+            synapse; ``None`` = not declared.
+
+    Raises:
+        SpecError: if a value is not one of these, or hidden layers do not learn but receive a signal.
     """
 
     weight_transport: bool
@@ -38,17 +55,89 @@ class Plausibility:
     update_locking: bool
     signal: Signal
     perturbation: bool
-    phases: int = 0
+    phases: int | str = 0
+    hidden_learning: bool = True
+    past_storage: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.signal not in get_args(Signal):
-            raise SpecError(f"signal must be one of {', '.join(get_args(Signal))}, got {self.signal!r}")
+        for name in (
+            "weight_transport",
+            "backward_pass",
+            "update_locking",
+            "perturbation",
+            "hidden_learning",
+        ):
+            self._expect(name, "True or False", isinstance(getattr(self, name), bool))
+        self._expect("past_storage", "True, False or None", isinstance(self.past_storage, bool | None))
+        if new := _RENAMED.get(str(self.signal)):
+            raise SpecError(f"signal {self.signal!r} is now called {new!r}: write signal={new!r}")
+        self._expect("signal", f"one of {', '.join(get_args(Signal))}", self.signal in get_args(Signal))
+        number = type(self.phases) is int and self.phases >= 0
+        per_site = isinstance(self.phases, str) and bool(_PER_SITE.fullmatch(self.phases))
+        self._expect("phases", "a whole number, 0 or more, or like '2 per site'", number or per_site)
+        if not self.hidden_learning and self.signal != "none":
+            raise SpecError(
+                f"hidden layers that do not learn receive no error signal: with hidden_learning=False, signal must be "
+                f"'none', got {self.signal!r}"
+            )
+
+    def _expect(self, field: str, expected: str, holds: bool) -> None:
+        if not holds:
+            raise SpecError(f"{field} must be {expected}, got {getattr(self, field)!r}")
 
     def marks(self) -> dict[str, str]:
-        """Field name → a short mark for a table, e.g. ``{"weight_transport": "yes", …}``."""
-        words = {True: "yes", False: "no"}
+        """Field name → a short mark for a table, e.g. ``{"weight_transport": "yes", …}``; what is not declared is left out."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: words[v] if isinstance(v, bool) else str(v) for k, v in values.items()}
+        return {name: _mark(value) for name, value in values.items() if value is not None}
+
+
+def _mark(value: bool | int | str) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What options change in the plausibility of a rule, as in "mode=random: no weight transport".
+
+    Attributes:
+        options: of the rule, as on the command line: ``("mode=random",)``; the variant is that with all of them.
+        changes: field of `Plausibility` → its value with these options.
+
+    Raises:
+        SpecError: if an option is not written as ``option=value``, or there is no such field.
+    """
+
+    options: tuple[str, ...]
+    changes: Mapping[str, bool | int | str] = dataclasses.field(hash=False)
+
+    def __post_init__(self) -> None:
+        _expect_options("variant", self.options)
+        if not (self.options and self.changes and isinstance(self.changes, Mapping)):
+            raise SpecError(
+                "a variant must name options and what they change, like "
+                f"Variant(('mode=random',), {{'weight_transport': False}}), got {self.options!r} and {self.changes!r}"
+            )
+        known = [one.name for one in fields(Plausibility)]
+        for name in self.changes:
+            if name not in known:
+                hint = did_you_mean(str(name), known) or f"its fields are {', '.join(known)}"
+                raise SpecError(f"a variant changes {name!r}, which is no field of Plausibility; {hint}")
+
+    def words(self) -> str:
+        """The variant in words: ``"with mode=random: weight transport no"``."""
+        changes = (f"{name.replace('_', ' ')} {_mark(value)}" for name, value in self.changes.items())
+        return f"with {' and '.join(self.options)}: {', '.join(changes)}"
+
+    def holds(self, options: Mapping[str, Value]) -> bool:
+        """Whether a rule with these options is the variant; an option that is not there is not known to be as it says."""
+        words = (word.partition("=") for word in self.options)
+        return all(name in options and is_written(options[name], text) for name, _, text in words)
+
+
+def _expect_options(owner: str, options: tuple[str, ...]) -> None:
+    for word in options:
+        if "=" not in word:
+            raise SpecError(f"an option of a {owner} must read 'option=value', got {word!r}")
 
 
 @dataclass(frozen=True)
@@ -68,9 +157,7 @@ class Limit:
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        for word in (*self.options, *self.others):
-            if "=" not in word:
-                raise SpecError(f"an option of a limit must read 'option=value', got {word!r}")
+        _expect_options("limit", (*self.options, *self.others))
 
 
 @dataclass(frozen=True)
@@ -135,11 +222,13 @@ class RuleSpec(_Spec):
         family: the heading under which it is listed.
         plausibility: `Plausibility`, shown on the board.
         limits: in which it equals other rules; see `Limit`.
+        variants: options that change its plausibility; see `Variant`. Where several hold, later ones win.
     """
 
     family: str = "other"
     plausibility: Plausibility | None = None
     limits: tuple[Limit, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,6 +236,41 @@ class RuleSpec(_Spec):
         self._expect("plausibility", "a Plausibility", isinstance(self.plausibility, Plausibility | None))
         limits = isinstance(self.limits, tuple) and all(isinstance(limit, Limit) for limit in self.limits)
         self._expect("limits", "a tuple of Limit", limits)
+        variants = isinstance(self.variants, tuple) and all(isinstance(one, Variant) for one in self.variants)
+        self._expect("variants", "a tuple of Variant", variants)
+        if self.variants and self.plausibility is None:
+            raise SpecError(f"{self.name} has variants, but no plausibility that they could change")
+        for some in (*combinations(self.variants, 1), *combinations(self.variants, 2)):
+            _expect_possible(self, some)
+
+    def plausibility_with(self, options: Mapping[str, Value]) -> Plausibility | None:
+        """The plausibility of the rule with these options.
+
+        Args:
+            options: name → value, as in `rulezoo.options.Configurable.resolved`; those that are not there have their
+                default.
+        """
+        if self.plausibility is None:
+            return None
+        return _changed(self.plausibility, [one for one in self.variants if one.holds(options)])
+
+
+def _expect_possible(spec: RuleSpec, variants: Sequence[Variant]) -> None:
+    """Refuse values that are none of the fields they change; variants that exclude each other never meet."""
+    words = {word for one in variants for word in one.options}
+    if spec.plausibility is None or len({word.partition("=")[0] for word in words}) < len(words):
+        return
+    try:
+        _changed(spec.plausibility, variants)
+    except SpecError as error:
+        raise SpecError(f"{spec.name} with {', '.join(sorted(words))}: {error}") from None
+
+
+def _changed(found: Plausibility, variants: Iterable[Variant]) -> Plausibility:
+    values = dataclasses.asdict(found)
+    for one in variants:
+        values |= one.changes
+    return Plausibility(**values)
 
 
 @dataclass(frozen=True)

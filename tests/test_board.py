@@ -10,11 +10,12 @@ import re
 import msgspec
 import pytest
 
+from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard import words
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
 from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Record
-from rulezoo.specs import Plausibility
+from rulezoo.specs import Plausibility, RuleSpec, Variant
 
 LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)
 SERVER = Hardware(cpu="Server", cores=64, threads=1)
@@ -30,8 +31,14 @@ ANSWERED = Answered(
     seeds_together=3,
     mode="vmap",
 )
-BACKPROP = Plausibility(True, True, True, "local", False)
+BACKPROP = Plausibility(True, True, True, "neuron-specific", False)
 NMNC = Plausibility(False, False, True, "vector", True, phases=1)
+
+
+def spec(plausibility, variants=()):
+    return RuleSpec("a-rule", "m:C", "A rule.", plausibility=plausibility, variants=variants)
+
+
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -315,12 +322,12 @@ def example():
     ]
 
 
-DECLARED = {"backprop": BACKPROP, "nmnc": NMNC, "unused": NMNC, "e-prop": None}
+DECLARED = {"backprop": spec(BACKPROP), "nmnc": spec(NMNC), "unused": spec(NMNC), "e-prop": spec(None)}
 EXAMPLE = """\
           digits-cnn             digits-rnn
 rule      accuracy %       cost  accuracy %          cost  copy back lock noise signal extra
 ────────────────────────────────────────────────────────────────────────────────────────────
-backprop  98.0 ± 1.0      ×1.00  92.0 ±  0.0        ×1.00  ●    ●    ●    ·     local  0
+backprop  98.0 ± 1.0      ×1.00  92.0 ±  0.0        ×1.00  ●    ●    ●    ·     neuron 0
 nmnc      91.0 ± 5.3      ×0.80  56.7 ± 41.6 [1]    ×1.50  ·    ·    ●    ●     vector 1
 e-prop       –       [2]         50.0 ±  0.0 (n=2)  ×2.00
 
@@ -330,32 +337,32 @@ score: on test data, mean ± standard deviation over 3 seeds; a failed run count
 cost: time of a step relative to backprop's in the same run, median; on Laptop (8 cores, 4 threads)
 order: by the interquartile mean of the runs, chance = 0 and backprop = 1; a row that lacks runs or
 skips a task is not ranked and stands last
-copy: feedback copies the forward weights or their signs; back: errors travel back layer by layer;
-lock: layers wait for the error of the output; noise: activity is perturbed; signal: what a neuron
-is told of the error; extra: passes in an update beside the first
+copy: feedback uses the forward weights or their signs; back: errors travel back layer by layer;
+lock: layers wait for the error of the output; noise: activity is perturbed; signal: error signal
+each neuron receives (neuron = neuron-specific); extra: extra forward or backward passes per update
 """
 
 
 def test_the_table_as_a_terminal_shows_it():
-    assert render(build(example(), plausibility=DECLARED)) == EXAMPLE
+    assert render(build(example(), specs=DECLARED)) == EXAMPLE
 
 
 def test_the_table_in_markdown():
-    lines = render(build(example(), plausibility=DECLARED), "md").splitlines()
+    lines = render(build(example(), specs=DECLARED), "md").splitlines()
     assert lines[0].startswith(
         "| rule | digits-cnn, accuracy % | cost | digits-rnn, accuracy % | cost | weight transp"
     )
     assert lines[2:5] == [
-        "| backprop | **98.0 ± 1.0** | ×1.00 | **92.0 ± 0.0** | ×1.00 | yes | yes | yes | no | local | 0 |",
-        "| nmnc | 91.0 ± 5.3 | ×0.80 | 56.7 ± 41.6 [1] | ×1.50 | no | no | yes | yes | vector | 1 |",
-        "| e-prop | – [2] |  | 50.0 ± 0.0 (n=2) | ×2.00 |  |  |  |  |  |  |",
+        "| backprop | **98.0 ± 1.0** | ×1.00 | **92.0 ± 0.0** | ×1.00 | yes | yes | yes | no | neuron-specific | 0 | yes |",
+        "| nmnc | 91.0 ± 5.3 | ×0.80 | 56.7 ± 41.6 [1] | ×1.50 | no | no | yes | yes | vector | 1 | yes |",
+        "| e-prop | – [2] |  | 50.0 ± 0.0 (n=2) | ×2.00 |  |  |  |  |  |  |  |",
     ]
     assert lines[6] == "[1] diverged: the loss was not finite at step 40 (1 of 3)"
     assert lines[8] == "[2] skipped: e-prop needs a recurrent site"
 
 
 def test_csv_has_a_line_for_each_cell_with_fractions():
-    text = render(build(example(), plausibility=DECLARED), "csv")
+    text = render(build(example(), specs=DECLARED), "csv")
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [(line["label"], line["task"]) for line in lines] == [
         (rule, task) for rule in ("backprop", "nmnc", "e-prop") for task in ("digits-cnn", "digits-rnn")
@@ -365,11 +372,11 @@ def test_csv_has_a_line_for_each_cell_with_fractions():
     assert lines[3]["notes"] == "diverged: the loss was not finite at step 40 (1 of 3)"
     assert (lines[4]["skipped"], lines[4]["mean"]) == ("True", "")
     assert json.loads(lines[0]["conditions"])["epochs"] == 10
-    assert lines[0]["signal"] == "local"
+    assert lines[0]["signal"] == "neuron-specific"
 
 
 def test_json_holds_the_whole_board():
-    board = json.loads(render(build(example(), plausibility=DECLARED), "json"))
+    board = json.loads(render(build(example(), specs=DECLARED), "json"))
     assert board["seeds"] == 3
     assert [row["label"] for row in board["rows"]] == ["backprop", "nmnc", "e-prop"]
     assert board["rows"][0]["cells"][0]["mean"] == pytest.approx(0.98)
@@ -380,10 +387,10 @@ def test_json_holds_the_whole_board():
 @pytest.mark.parametrize("form", ["table", "md", "csv", "json"])
 def test_the_same_results_give_the_same_bytes_in_whatever_order_they_are_read(form):
     records = [*example(), *runs("x", [0.1 + 0.2, 0.3, 1e-17], task="t")]
-    expected = render(build(records, plausibility=DECLARED), form)
+    expected = render(build(records, specs=DECLARED), form)
     for seed in range(10):
         random.Random(seed).shuffle(records)
-        assert render(build(records, plausibility=DECLARED), form) == expected
+        assert render(build(records, specs=DECLARED), form) == expected
 
 
 def test_a_number_of_seeds_is_shown_only_where_it_differs():
@@ -402,7 +409,7 @@ def test_mixed_hardware_is_shown_as_such():
 
 
 def test_a_terminal_shows_the_best_in_bold_and_the_same_text():
-    board = build(example(), plausibility=DECLARED)
+    board = build(example(), specs=DECLARED)
     colored = render(board, color=True)
     bold = re.findall(r"\x1b\[1;32m([^\x1b]+)\x1b", colored)
     assert [text.strip() for text in bold] == ["98.0 ± 1.0", "92.0 ±  0.0"]
@@ -425,7 +432,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_lost(width):
             for k, task in enumerate(tasks)
         )
     )
-    text = render(build(records, plausibility={"backprop": BACKPROP}), width=width)
+    text = render(build(records, specs={"backprop": spec(BACKPROP)}), width=width)
     assert max(map(len, text.splitlines())) <= max(width, 46)  # a name and a task need 46
     for task in tasks:
         assert text.count(task) == 1
@@ -434,7 +441,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_lost(width):
     assert "…" not in text
 
 
-def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_in_100_columns():
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [(104, "copy back lock past noise signal extra"), (100, "W B L T N signal P")],
+)
+def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_where_they_fit(width, heads):
     rules = [
         "backprop",
         "frozen",
@@ -446,17 +457,57 @@ def test_the_board_of_the_first_command_is_one_table_with_words_for_heads_in_100
     records = [
         run(r, t, s, 0.9, cost=1.5) for r in rules for t in ("digits-cnn", "digits-rnn") for s in range(3)
     ]
-    text = render(build(records, plausibility=dict.fromkeys(rules, NMNC)), width=100)
+    text = render(build(records, specs=discover().specs()), width=width)
     (head,) = [line for line in text.splitlines() if line.startswith("rule ")]
-    assert head.endswith("copy back lock noise signal extra")
+    assert head.endswith(heads)
+
+
+def test_a_terminal_shows_in_place_of_the_signal_whether_hidden_layers_learn():
+    hebbian = Plausibility(False, False, False, "none", False, past_storage=False)
+    specs = {"hebb": spec(hebbian), "frozen": spec(dataclasses.replace(hebbian, hidden_learning=False))}
+    board = build([*runs("hebb", [0.5]), *runs("frozen", [0.4])], specs=specs)
+    text = render(board)
+    assert "copy back lock past noise signal extra" in text
+    assert re.search(r"^hebb .* none +0$", text, re.MULTILINE)
+    assert re.search(r"^frozen .* fixed +0$", text, re.MULTILINE)
+    assert "(fixed = hidden layers do not learn)" in text.replace("\n", " ")
+    assert "| no | no | none | 0 | no |" in render(board, "md")
+    assert "fixed" not in render(board, "md")
 
 
 def test_heads_are_words_where_there_is_room_and_letters_that_the_legend_explains_where_not():
-    board = build(example(), plausibility=DECLARED)
+    board = build(example(), specs=DECLARED)
     assert "copy back lock noise signal extra" in render(board, width=100)
     narrow = render(board, width=80)
     assert "W B L N signal P" in narrow
-    assert "W: feedback copies" in narrow
+    assert "W: feedback uses" in narrow
+
+
+def test_the_marks_of_a_row_are_those_of_its_options():
+    random = Variant(("mode=random",), {"weight_transport": False, "past_storage": False})
+    specs = {"e-prop": spec(Plausibility(True, False, True, "vector", False, past_storage=True), (random,))}
+
+    def marks(*modes):
+        records = [
+            run("e-prop", f"task-{k}", test=0.5, asked={"rule_options": {"mode": mode} if mode else {}})
+            for k, mode in enumerate(modes)
+        ]
+        return {row.label: row.plausibility["weight_transport"] for row in build(records, specs=specs).rows}
+
+    assert marks("symmetric") == {"e-prop": "yes"}
+    assert marks("random") == {"e-prop": "no"}
+    assert marks(None) == {"e-prop": "yes"}, "what is not known has its default"
+    assert marks("symmetric", "random") == {"e-prop mode=symmetric": "yes", "e-prop mode=random": "no"}
+
+
+def test_a_row_of_runs_with_different_marks_shows_each():
+    from rulezoo.leaderboard.marks import Declared
+
+    random = Variant(("mode=random",), {"weight_transport": False})
+    declared = Declared({"e-prop": spec(Plausibility(True, False, True, "vector", False), (random,))})
+    chosen = [run("e-prop", asked={"rule_options": {"mode": mode}}) for mode in ("symmetric", "random")]
+    found = declared.of([*chosen, *chosen])
+    assert (found["weight_transport"], found["backward_pass"]) == ("no/yes", "no")
 
 
 def test_an_empty_board_says_how_to_fill_it():

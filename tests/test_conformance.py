@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -504,10 +505,11 @@ def test_a_rule_tagged_exact_must_be_backprop():
     assert all("another name" in message for message in outcomes(bare, "backprop").values())
 
 
-def test_a_rule_declared_to_send_no_signal_must_send_none():
+def test_a_rule_declared_not_to_teach_hidden_layers_must_not_teach_them():
     deaf = Plausibility(
-        weight_transport=False, backward_pass=False, update_locking=False, signal="none", perturbation=False
-    )
+        weight_transport=False, backward_pass=False, update_locking=False, signal="none", perturbation=False,
+        hidden_learning=False,
+    )  # fmt: skip
     talking = RuleSpec(
         "dfa", "rulezoo_plugins.direct_feedback:DirectFeedbackAlignment", "A rule.", plausibility=deaf
     )
@@ -515,6 +517,24 @@ def test_a_rule_declared_to_send_no_signal_must_send_none():
 
     assert all("yet it teaches" in message for message in outcomes(talking, "hidden_gradients").values())
     assert all("no gradient other than zero" in m for m in outcomes(frozen, "hidden_gradients").values())
+
+
+@dataclass(frozen=True)
+class Hebbian(LearningRule):
+    """Hidden layers change without an error: every block's parameters, towards larger activity behind it."""
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        cut = credit.cut(net, params, batch.x, net.keys("post"))
+        error, mean = credit.output_error(loss, cut.output, batch.y)
+        signals = {key: -activity.tanh() / len(batch.x) for key, activity in cut.sites.items()}
+        return Step(cut.pull(error, signals), state, mean)
+
+
+def test_a_rule_without_an_error_signal_may_teach_hidden_layers(tiny):
+    unheard = dataclasses.replace(LOCAL, update_locking=False, signal="none")
+    assert found_broken(Hebbian, "hidden_gradients", tiny.name, plausibility=unheard) is None
+    fixed = dataclasses.replace(unheard, hidden_learning=False)
+    assert "yet it teaches" in found_broken(Hebbian, "hidden_gradients", tiny.name, plausibility=fixed)
 
 
 LOCAL = Plausibility(
@@ -579,7 +599,11 @@ def test_a_rule_that_sends_gradients_from_block_to_block_is_caught(tiny):
 
 def test_what_is_not_declared_is_not_checked():
     honest_about_it = Plausibility(
-        weight_transport=True, backward_pass=True, update_locking=True, signal="local", perturbation=False
+        weight_transport=True,
+        backward_pass=True,
+        update_locking=True,
+        signal="neuron-specific",
+        perturbation=False,
     )
     results = check_rule(
         SecretBackprop(), nets=["mlp"], spec=declared(SecretBackprop, plausibility=honest_about_it)

@@ -1,5 +1,6 @@
 """The registry with foreign plugins: every way in which one can be broken, and the others beside it."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -313,8 +314,40 @@ def test_a_spec_that_breaks_the_contract_says_which_field(change, said):
 
 
 def test_plausibility_knows_its_signals():
-    with pytest.raises(SpecError, match="signal must be one of none, scalar, vector, local, got 'loud'"):
+    with pytest.raises(SpecError, match="signal must be one of none, scalar, vector, neuron-specific, got"):
         Plausibility(False, False, False, "loud", False)
+
+
+def test_a_signal_by_its_old_name_is_refused_with_the_new_one():
+    with pytest.raises(SpecError, match="signal 'local' is now called 'neuron-specific'"):
+        Plausibility(True, True, True, "local", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight_transport": "no"}, "weight_transport must be True or False, got 'no'"),
+        ({"hidden_learning": None}, "hidden_learning must be True or False, got None"),
+        ({"past_storage": 1}, "past_storage must be True, False or None, got 1"),
+        ({"phases": -1}, "phases must be a whole number, 0 or more, or like '2 per site', got -1"),
+        ({"phases": "0 per site"}, "phases must be"),
+        ({"phases": True}, "phases must be"),
+        ({"hidden_learning": False}, "with hidden_learning=False, signal must be 'none', got 'vector'"),
+    ],
+)
+def test_a_mark_that_is_none_is_refused(changes, message):
+    with pytest.raises(SpecError) as caught:
+        Plausibility(**{**dataclasses.asdict(Plausibility(False, False, True, "vector", False)), **changes})
+    assert message in str(caught.value)
+
+
+def test_learning_without_a_signal_and_not_learning_are_two_things():
+    hebbian = Plausibility(False, False, False, "none", False, past_storage=False)
+    assert hebbian.marks() == {
+        "weight_transport": "no", "backward_pass": "no", "update_locking": "no", "signal": "none",
+        "perturbation": "no", "phases": "0", "hidden_learning": "yes", "past_storage": "no",
+    }  # fmt: skip
+    assert "past_storage" not in Plausibility(False, False, False, "none", False).marks(), "not declared"
 
 
 def test_specs_are_values():

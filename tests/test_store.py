@@ -239,12 +239,12 @@ def test_a_copy_under_another_rule_is_named(store):
 
 def rewritten(path, change):
     """Change the content of a record as another rulezoo would have written it: with a right digest."""
-    from rulezoo.results.store import _digest
+    from rulezoo.results.store import digest
 
     body = json.loads(path.read_text())
     del body["digest"]
     body = change(body)
-    path.write_bytes(msgspec.json.encode(body | {"digest": _digest(body)}))
+    path.write_bytes(msgspec.json.encode(body | {"digest": digest(body)}))
 
 
 @pytest.mark.parametrize("schema", [3, "3", True, None])
@@ -311,13 +311,13 @@ def test_a_copy_of_a_record_of_schema_1_under_another_name_is_no_second_result(s
 
 
 def test_a_field_of_a_wrong_type_is_named_even_when_the_digest_is_right(store):
-    from rulezoo.results.store import _digest
+    from rulezoo.results.store import digest
 
     path = store.put(record())
     body = json.loads(path.read_text())
     del body["digest"]
     body["metric"] = 7
-    path.write_bytes(msgspec.json.encode(body | {"digest": _digest(body)}))
+    path.write_bytes(msgspec.json.encode(body | {"digest": digest(body)}))
     assert "does not follow schema 2" in damage(store)[1]
     assert "$.metric" in damage(store)[1]
 

@@ -34,6 +34,11 @@ class TargetProjection(LearningRule):
 @hookimpl
 def rulezoo_rules():
     tags = Plausibility(
-        weight_transport=False, backward_pass=False, update_locking=False, signal="vector", perturbation=False
+        weight_transport=False,
+        backward_pass=False,
+        update_locking=False,
+        signal="vector",
+        perturbation=False,
+        past_storage=False,
     )
     return [RuleSpec("drtp", f"{__name__}:TargetProjection", "The target, not the error.", plausibility=tags)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rulezoo import Limit, Plausibility, RuleSpec, hookimpl
+from rulezoo import Limit, Plausibility, RuleSpec, Variant, hookimpl
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
 _SIGNS = "Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao et al. 2019, arXiv:1811.03567"
 
 _DERIVATIVE = "response=derivative"  # a finite difference also sees how the network bends
+# Antithetic perturbations take two passes; one-sided ones and the derivative along the noise take one.
+_ONE_PASS = (Variant(("antithetic=false",), {"phases": 1}), Variant((_DERIVATIVE,), {"phases": 1}))
 _FULL_RANK = Limit(("rank=4096", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,))
 
 
@@ -39,9 +41,10 @@ def _measuring_sticks() -> list[RuleSpec]:
                 weight_transport=True,
                 backward_pass=True,
                 update_locking=True,
-                signal="local",
+                signal="neuron-specific",
                 perturbation=False,
                 phases=1,
+                past_storage=True,
             ),
         ),
         RuleSpec(
@@ -56,6 +59,8 @@ def _measuring_sticks() -> list[RuleSpec]:
                 update_locking=False,
                 signal="none",
                 perturbation=False,
+                hidden_learning=False,
+                past_storage=False,
             ),
         ),
     ]
@@ -66,25 +71,28 @@ def _feedback_weights() -> list[RuleSpec]:
         weight_transport=False,
         backward_pass=True,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
         phases=1,
+        past_storage=True,
     )
     signs = Plausibility(
         weight_transport=True,
         backward_pass=True,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
         phases=1,
+        past_storage=True,
     )
     mirror = Plausibility(
         weight_transport=False,
         backward_pass=True,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=True,
         phases=2,
+        past_storage=True,
     )
     return [
         RuleSpec(
@@ -158,6 +166,7 @@ def _feedback_weights() -> list[RuleSpec]:
                 update_locking=True,
                 signal="vector",
                 perturbation=False,
+                past_storage=True,
             ),
         ),
     ]
@@ -171,6 +180,7 @@ def _noise_correlation() -> list[RuleSpec]:
         signal="vector",
         perturbation=True,
         phases=2,
+        past_storage=True,
     )
     return [
         RuleSpec(
@@ -181,6 +191,7 @@ def _noise_correlation() -> list[RuleSpec]:
             summary="Feedback learnt by correlating isotropic perturbations of activity with changes of the output.",
             reference=f"the baseline of {_NMNC}",
             plausibility=noisy,
+            variants=_ONE_PASS,
         ),
         RuleSpec(
             name="nmnc",
@@ -190,6 +201,7 @@ def _noise_correlation() -> list[RuleSpec]:
             summary="Noise correlation with perturbations restricted to the manifold on which activity lives.",
             reference=_NMNC,
             plausibility=noisy,
+            variants=_ONE_PASS,
             limits=(_FULL_RANK,),
         ),
         RuleSpec(
@@ -198,6 +210,7 @@ def _noise_correlation() -> list[RuleSpec]:
             family="noise correlation",
             summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
             plausibility=noisy,
+            variants=_ONE_PASS,
             limits=(_FULL_RANK,),
         ),
     ]
@@ -210,7 +223,13 @@ def _node_perturbation() -> list[RuleSpec]:
         update_locking=True,
         signal="scalar",
         perturbation=True,
-        phases=2,
+        phases="2 per site",
+        past_storage=True,
+    )
+    variants = (
+        Variant(("antithetic=false",), {"phases": "1 per site"}),
+        Variant(("together=true",), {"phases": 2}),
+        Variant(("together=true", "antithetic=false"), {"phases": 1}),
     )
     reference = "Williams 1992, doi:10.1007/BF00992696; Fiete & Seung 2006, doi:10.1103/PhysRevLett.97.048104"
     return [
@@ -221,6 +240,7 @@ def _node_perturbation() -> list[RuleSpec]:
             summary="The change of the loss, one number, times the isotropic noise that caused it.",
             reference=reference,
             plausibility=scalar,
+            variants=variants,
         ),
         RuleSpec(
             name="node-perturbation-manifold",
@@ -229,6 +249,7 @@ def _node_perturbation() -> list[RuleSpec]:
             summary="Node perturbation with noise restricted to the manifold on which activity lives.",
             reference=f"{reference}; the manifold as in {_NMNC}",
             plausibility=scalar,
+            variants=variants,
             limits=(Limit(("rank=4096", "sigma=1e-5"), "node-perturbation", ("sigma=1e-5",)),),
         ),
     ]
@@ -241,9 +262,11 @@ def _recurrent() -> list[RuleSpec]:
         update_locking=True,
         signal="vector",
         perturbation=False,
+        past_storage=False,
     )
     symmetric = replace(online, weight_transport=True)
     kicked = replace(online, perturbation=True, phases=2)
+    lagged = replace(kicked, past_storage=True)  # activity waits for errors of later time steps
     return [
         RuleSpec(
             name="rflo",
@@ -263,6 +286,7 @@ def _recurrent() -> list[RuleSpec]:
             "in rate networks its traces are those of RFLO.",
             reference="Bellec et al. 2020, doi:10.1038/s41467-020-17236-y",
             plausibility=symmetric,
+            variants=(Variant(("mode=random",), {"weight_transport": False}),),
             limits=(Limit(("mode=random",), "rflo"),),
         ),
         RuleSpec(
@@ -273,6 +297,7 @@ def _recurrent() -> list[RuleSpec]:
             summary="RFLO with feedback learnt from the immediate response to isotropic kicks of the state.",
             reference=f"Murray 2019, doi:10.7554/eLife.43299, with the feedback of the baseline of {_NMNC}",
             plausibility=kicked,
+            variants=_ONE_PASS,
         ),
         RuleSpec(
             name="rflo-nmnc",
@@ -282,6 +307,7 @@ def _recurrent() -> list[RuleSpec]:
             summary="RFLO with feedback learnt from kicks restricted to the manifold on which states live.",
             reference=f"Murray 2019, doi:10.7554/eLife.43299, with the feedback of {_NMNC}",
             plausibility=kicked,
+            variants=_ONE_PASS,
             limits=(Limit(("rank=4096",), "rflo-noise-correlation"),),
         ),
         RuleSpec(
@@ -291,7 +317,8 @@ def _recurrent() -> list[RuleSpec]:
             family="recurrent networks",
             summary="Feedback for every lag, learnt by kicking the state once and watching the outputs that follow.",
             reference=f"a recurrent form of the baseline of {_NMNC}",
-            plausibility=kicked,
+            plausibility=lagged,
+            variants=(*_ONE_PASS, Variant(("horizon=0",), {"past_storage": False})),
         ),
         RuleSpec(
             name="lagged-nmnc",
@@ -300,6 +327,7 @@ def _recurrent() -> list[RuleSpec]:
             family="recurrent networks",
             summary="Lagged noise correlation with kicks restricted to the manifold on which states live.",
             reference=f"a recurrent form of {_NMNC}",
-            plausibility=kicked,
+            plausibility=lagged,
+            variants=(*_ONE_PASS, Variant(("horizon=0",), {"past_storage": False})),
         ),
     ]

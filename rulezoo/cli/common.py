@@ -19,7 +19,9 @@ from rulezoo.discovery.registry import PluginInfo, Registry, discover
 from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
+    from rulezoo.leaderboard.verified import Verifications
     from rulezoo.results.records import Record
+    from rulezoo.results.store import Store
 
 out_option = click.option(
     "--out",
@@ -85,6 +87,16 @@ def checking() -> None:
     """One line on a terminal, before tasks are checked."""
     if sys.stderr.isatty():
         say("checking tasks…")
+
+
+def verified_rules(store: Store, zoo: Registry) -> Verifications:
+    """The verifications of a store, for the rules as they are installed; what cannot be read is named on stderr."""
+    from rulezoo.leaderboard.verified import stored
+
+    found, damaged = stored(store, zoo)
+    for damage in damaged:
+        say(f"left out: {damage.path} {damage.reason}")
+    return found
 
 
 def name_failed(records: Iterable[Record]) -> bool:

@@ -24,6 +24,7 @@ from rulezoo.cli.common import (
     registry,
     say,
     tell_of_blocks,
+    verified_rules,
 )
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.output import echo, is_terminal
@@ -257,13 +258,13 @@ def _show(
     if not records:
         raise UserError(f"no result could be read back from {out}")
     tasks = list(dict.fromkeys(cell.task_name for cell in cells))
-    plausibility = {name: one.spec.plausibility for name, one in found.rules.items()}
     table = board.build(
         records,
         tasks=tasks,
-        plausibility=plausibility,
+        specs=found.specs(),
         tunings=tuned,
         stale=lambda record: stale(record, found),
+        verifications=verified_rules(Store(out), found),
     )
     color = is_terminal() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns

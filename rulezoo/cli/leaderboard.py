@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, names, out_option, registry, say
+from rulezoo.cli.common import count, names, out_option, registry, say, verified_rules
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.errors import UserError, unknown
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import Format, render
+from rulezoo.results import verifications
 from rulezoo.results.freshness import stale
 from rulezoo.results.store import Store
 from rulezoo.tuning import records as tunings
@@ -73,21 +74,24 @@ def leaderboard(
     for damage in conclusions.damaged:
         say(f"left out: {damage.path} {damage.reason}")
     zoo = registry()
+    verified = verified_rules(Store(out), zoo)
     shown = {"tasks": tasks or None, "rules": rules or None}
     if html or serve:
         from rulezoo.site.build import site
 
         findings = _claims(claims) if claims else ()
-        files = site(records, zoo, **shown, tunings=conclusions.tunings, claims=findings)
+        files = site(
+            records, zoo, **shown, tunings=conclusions.tunings, claims=findings, verifications=verified
+        )
         _publish(files, html, port if serve else None)
         return
-    plausibility = {name: found.spec.plausibility for name, found in zoo.rules.items()}
     board = build(
         records,
         **shown,
-        plausibility=plausibility,
+        specs=zoo.specs(),
         tunings=conclusions.tunings,
         stale=lambda record: stale(record, zoo),
+        verifications=verified,
     )
     color = is_terminal() and not os.environ.get("NO_COLOR")
     echo(
@@ -103,6 +107,8 @@ def _copy(out: Path, to: Path) -> None:
         raise UserError(f"{to} must be a new or an empty folder; name another one with --publish")
     read(out, curves=False)  # names what is left out
     number = tunings.publish(Store(out), Store(to))
+    for one in verifications.read(Store(out)).found:
+        verifications.put(Store(to), one)
     echo(f"{to}: {count(number, 'record')}")
 
 

@@ -38,6 +38,8 @@ def _show_rule(zoo: Registry, name: str) -> None:
         echo()
         marks = [(name.replace("_", " "), mark) for name, mark in spec.plausibility.marks().items()]
         print_table(marks, ("plausibility", ""))
+    if spec.variants:
+        print_table([(variant.words(),) for variant in spec.variants])
     _print_options(declared(zoo.rule_class(name)))
 
 

@@ -93,6 +93,10 @@ class Registry:
         """The task of that name; raises like `rule`."""
         return self._pick("task", name, self.tasks)
 
+    def specs(self) -> dict[str, RuleSpec]:
+        """Name of a rule → its spec."""
+        return {name: found.spec for name, found in self.rules.items()}
+
     def _pick(self, kind: str, name: str, known: Mapping[str, Found[S]]) -> Found[S]:
         if name in known:
             return known[name]

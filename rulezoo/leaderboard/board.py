@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import names
 from rulezoo.leaderboard.grid import Grid, arrange, cost, is_too_short, test_score
+from rulezoo.leaderboard.marks import Declared
+from rulezoo.leaderboard.verified import Verifications, Verified
 from rulezoo.results.freshness import mixed_data
 from rulezoo.text import clean
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from rulezoo.leaderboard.names import Facts
     from rulezoo.leaderboard.scores import Standing
     from rulezoo.results.records import Record
-    from rulezoo.specs import Plausibility
+    from rulezoo.specs import RuleSpec
     from rulezoo.tuning.records import Tuned
 
 LONGEST = 300  # characters of a reason; the record has it whole
@@ -109,6 +111,7 @@ class Row:
         plausibility: name → mark.
         ruleset: ``default``, ``set`` where the user set options, or, e.g., ``tuned-8``.
         kept: tunings, e.g. ``tuned-8``, that chose these options on every task and so have no row of their own.
+        verification: whether the rule passed the conformance suite; ``None`` where it is not known.
     """
 
     rule: str
@@ -121,6 +124,7 @@ class Row:
     plausibility: dict[str, str]
     ruleset: str
     kept: tuple[str, ...] = ()
+    verification: Verified | None = None
 
     @property
     def rulesets(self) -> str:
@@ -145,15 +149,21 @@ class Board:
     seeds: int = 0
     reference: str | None = None
 
+    @property
+    def shows_verifications(self) -> bool:
+        """Whether a verification of any row is stored."""
+        return any(row.verification for row in self.rows)
+
 
 def build(
     records: Iterable[Record],
     *,
     tasks: Sequence[str] | None = None,
     rules: Sequence[str] | None = None,
-    plausibility: Mapping[str, Plausibility | None] | None = None,
+    specs: Mapping[str, RuleSpec] | None = None,
     tunings: Iterable[Tuned] = (),
     stale: Callable[[Record], str | None] = lambda record: None,
+    verifications: Verifications | None = None,
 ) -> Board:
     """Make the table; the order of the records is of no importance.
 
@@ -161,26 +171,29 @@ def build(
         records: of any rules and tasks.
         tasks: names of the tasks to show, in this order; all, by name, if not given.
         rules: names of the rules to show; all if not given.
-        plausibility: name of a rule → what its spec declares.
+        specs: name of a rule → its spec, which declares its plausibility.
         tunings: the winners of which get rows of their own.
         stale: why a record may be out of date, if it may; see `rulezoo.results.freshness`.
+        verifications: what ``rulezoo verify`` has found of rules.
     """
     grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
-    return of(grid, plausibility, stale) if grid.rows else Board()
+    return of(grid, specs, stale, verifications) if grid.rows else Board()
 
 
 def of(
     grid: Grid,
-    plausibility: Mapping[str, Plausibility | None] | None = None,
+    specs: Mapping[str, RuleSpec] | None = None,
     stale: Callable[[Record], str | None] = lambda record: None,
+    verifications: Verifications | None = None,
 ) -> Board:
     """The table of an arrangement that has rows; the arguments are those of `build`."""
     from rulezoo.leaderboard.scores import standings
 
-    marks = {name: declared.marks() for name, declared in (plausibility or {}).items() if declared}
+    marks = Declared(specs or {})
     shown = [run for row, column in grid.cells for run in grid.runs(row, column)]
     mixed = mixed_data(shown)
-    rows = [_row(grid, standing, marks, stale, mixed) for standing in standings(grid.scores())]
+    known = verifications or Verifications()
+    rows = [_row(grid, standing, marks, stale, mixed, known) for standing in standings(grid.scores())]
     sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
     return Board(
         columns=tuple(_columns(grid)),
@@ -271,12 +284,15 @@ def _said(record: Record) -> str:
 def _row(
     grid: Grid,
     standing: Standing,
-    marks: Mapping[str, dict[str, str]],
+    marks: Declared,
     stale: Callable[[Record], str | None],
     mixed: Mapping[str, str],
+    verifications: Verifications,
 ) -> Row:
     group = grid.rows[standing.rule]
     asked = group.runs[0].asked
+    runs = [run for column in grid.columns for run in grid.runs(standing.rule, column)]
+    plausibility = marks.of(runs)
     return Row(
         rule=asked.rule,
         version=asked.rule_version,
@@ -285,52 +301,18 @@ def _row(
         cells=tuple(_cell_at(grid, standing.rule, column, marks, stale, mixed) for column in grid.columns),
         score=standing.score,
         gap=standing.gap,
-        plausibility={
-            clean(name): clean(mark)
-            for name, mark in _measured(
-                marks.get(asked.rule, {}), [run for c in grid.columns for run in grid.runs(standing.rule, c)]
-            ).items()
-        },
+        plausibility=plausibility,
         ruleset=group.ruleset,
         kept=group.kept,
+        verification=verifications.of(runs, plausibility),
     )
-
-
-def _measured(marks: dict[str, str], runs: Iterable[Record]) -> dict[str, str]:
-    """The declared marks, with what was measured in place of a "no" that holds between blocks only."""
-    deepest = _deepest(marks, runs)
-    return marks | {"backward_pass": within_blocks(deepest)} if deepest > 1 else marks
-
-
-def _deepest(marks: Mapping[str, str], runs: Iterable[Record]) -> int:
-    """Layers in series that the errors of a rule without a backward pass travelled through; 1 for other rules."""
-    if marks.get("backward_pass") != "no":
-        return 1
-    return max((run.block_depth or 1 for run in runs), default=1)
-
-
-def within_blocks(depth: int) -> str:
-    """The mark of a rule whose errors travel through blocks of so many layers, and no further."""
-    return f"within blocks of {depth}"
-
-
-def _block_notes(marks: Mapping[str, str], runs: Iterable[Record]) -> tuple[str, ...]:
-    deepest = _deepest(marks, runs)
-    if deepest < 2:
-        return ()
-    sentence = (
-        f"{within_blocks(deepest)}: up to {deepest} layers lie in series between two sites of this network, and errors "
-        "travelled back through their forward weights, although the rule declares no backward pass; sites between all "
-        "layers (rulezoo.add_sites) would stop them"
-    )
-    return (sentence,)
 
 
 def _cell_at(
     grid: Grid,
     row: str,
     column: str,
-    marks: Mapping[str, dict[str, str]],
+    marks: Declared,
     stale: Callable[[Record], str | None],
     mixed: Mapping[str, str],
 ) -> Cell | None:
@@ -342,7 +324,7 @@ def _cell_at(
     setting = grid.settings.get((row, column), "")
     notes = (
         *cell.notes,
-        *_block_notes(marks.get(latest[0].asked.rule, {}), latest),
+        *marks.notes(latest),
         *_stale_notes(latest, stale),
         *_data_notes(row, latest, mixed),
     )

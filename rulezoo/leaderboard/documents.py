@@ -35,15 +35,17 @@ def markdown(board: Board) -> str:
     head = ["rule"]
     for column in board.columns:
         head += [_escaped(f"{column.label}, {column.metric} %"), "cost"]
-    head += [field.replace("_", " ") for field in fields]
-    lines = [head, ["---"] + ["--:"] * (2 * len(board.columns)) + ["---"] * len(fields)]
+    head += [field.replace("_", " ") for field in fields] + words.verified_head(board)
+    last = len(fields) + len(words.verified_head(board))
+    lines = [head, ["---"] + ["--:"] * (2 * len(board.columns)) + ["---"] * last]
     for r, row in enumerate(board.rows):
         line = [_escaped(row.label)]
         for i, cell in enumerate(row.cells):
             score = " ± ".join(filter(None, words.score(cell)))
             score = f"**{score}**" if r in best[i] else score
             line += [f"{score} {words.suffix(cell, board.seeds, footnotes)}".strip(), words.cost(cell)]
-        lines.append(line + [_escaped(row.plausibility.get(field, "")) for field in fields])
+        line += [_escaped(row.plausibility.get(field, "")) for field in fields]
+        lines.append(line + [_escaped(cell) for cell in words.verified_cell(board, row)])
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     notes = [f"[{number}] {_escaped(sentence)}" for sentence, number in footnotes.items()]
     legend = [_escaped(line) for line in words.legend(board, bold=True, short=None)]
@@ -58,7 +60,11 @@ def latex(board: Board) -> str:
     best = [words.best(board, i) for i in range(len(board.columns))]
     heads = [rf"\multicolumn{{2}}{{c}}{{{_tex(column.label)}}}" for column in board.columns]
     below = [cell for column in board.columns for cell in (rf"{_tex(column.metric)} \%", "cost")]
-    lines = [" & ".join(["", *heads]), " & ".join(["rule", *below]) + r" \\ \midrule"]
+    last = words.verified_head(board)
+    lines = [
+        " & ".join(["", *heads, *("" for _ in last)]),
+        " & ".join(["rule", *below, *last]) + r" \\ \midrule",
+    ]
     lines[0] += r" \\"
     for r, row in enumerate(board.rows):
         line = [_tex(row.label)]
@@ -69,13 +75,14 @@ def latex(board: Board) -> str:
                 f"{score} {_tex(words.suffix(cell, board.seeds, footnotes))}".strip(),
                 _tex(words.cost(cell)),
             ]
+        line += [_tex(cell) for cell in words.verified_cell(board, row)]
         lines.append(" & ".join(line) + r" \\")
     said = [f"[{number}] {sentence}" for sentence, number in footnotes.items()]
     said += words.legend(board, bold=True, short=None)
     comments = [
         f"% {line}" for line in said
     ]  # on one line each, so that no word of a plugin can leave the comment
-    columns = "l" + "rr" * len(board.columns)
+    columns = "l" + "rr" * len(board.columns) + "l" * len(last)
     table = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*comments, *table]) + "\n"
 

@@ -15,7 +15,7 @@ import msgspec
 from rulezoo.leaderboard import documents, terminal, words
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.board import Board
+    from rulezoo.leaderboard.board import Board, Row
 
 Format = Literal["table", "md", "latex", "csv", "json"]
 CSV = (
@@ -23,6 +23,10 @@ CSV = (
     *("task", "detail", "conditions", "metric", "chance"),
     *("n", "failed", "skipped", "mean", "sd", "cost", "mixed_hardware", "notes"),
 )
+VERIFICATION = (
+    *("verification", "verification_reason", "checks_passed", "checks_failed", "checks_skipped"),
+    *("verified_version", "verified_own_options", "verified_marks"),
+)  #: columns of a board with verifications
 
 
 def render(
@@ -63,7 +67,7 @@ def csv(board: Board) -> str:
     fields = words.fields(board)
     out = io.StringIO()
     writer = csv_.writer(out, lineterminator="\n")
-    writer.writerow([*CSV, *fields])
+    writer.writerow([*CSV, *fields, *(VERIFICATION if board.shows_verifications else ())])
     for row in board.rows:
         for column, cell in zip(board.columns, row.cells, strict=True):
             if cell is None:
@@ -71,14 +75,26 @@ def csv(board: Board) -> str:
             variant = (row.rule, row.version, row.label, _json(row.options), row.rulesets, cell.setting)
             asked = (column.task, column.detail, _json(column.conditions), column.metric, column.chance)
             came = (cell.n, cell.failed, cell.skipped, cell.mean, cell.sd, cell.cost, cell.mixed)
-            marks = (row.plausibility.get(field, "") for field in fields)
+            marks: list[object] = [row.plausibility.get(field, "") for field in fields]
+            marks += _verification(row) if board.shows_verifications else []
             writer.writerow(map(_no_formula, (*variant, *asked, *came, "; ".join(cell.notes), *marks)))
     return out.getvalue()
 
 
+def _verification(row: Row) -> list[object]:
+    one = row.verification
+    if one is None:
+        return [""] * len(VERIFICATION)
+    numbers = (one.passed, one.failed, one.skipped, one.version, one.own_options)
+    return [one.state, one.reason, *numbers, " ".join(one.marks)]
+
+
 def json(board: Board) -> str:
     """Everything; scores are fractions of 1."""
-    return msgspec.json.format(msgspec.json.encode(board), indent=2).decode() + "\n"
+    content = msgspec.to_builtins(board)
+    for row in content["rows"] if not board.shows_verifications else ():
+        del row["verification"]
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
 
 
 def _json(values: object) -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 32  # a longer label of a rule goes on in the next line, a longer head is cut
 GAP = 2  # blanks between a score and its cost, and after a task
-MARKS = {"yes": "●", "no": "·"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +122,12 @@ def _plausibility(board: Board, *, short: bool) -> list[_Written]:
     return [
         _Written(
             Text(words.head_of(field).letter if short else words.head_of(field).word),
-            [Text(MARKS.get(mark := row.plausibility.get(field, ""), mark)) for row in board.rows],
+            [Text(words.SHORT.get(mark := words.narrow_mark(row, field), mark)) for row in board.rows],
         )
-        for field in words.fields(board)
+        for field in words.narrow_fields(board)
+    ] + [
+        _Written(Text(head), [Text(cell) for row in board.rows for cell in words.verified_cell(board, row)])
+        for head in words.verified_head(board)
     ]
 
 

@@ -9,7 +9,7 @@ from rulezoo.leaderboard import rows as board_rows
 from rulezoo.leaderboard.grid import LEAST_TIMED
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.board import Board, Cell
+    from rulezoo.leaderboard.board import Board, Cell, Row
 
 
 EMPTY = "No runs are stored yet. Run `rulezoo compare` to make some.\n"
@@ -24,13 +24,17 @@ class Head(NamedTuple):
 
 
 PLAUSIBILITY = {
-    "weight_transport": Head("W", "copy", "feedback copies the forward weights or their signs"),
+    "weight_transport": Head("W", "copy", "feedback uses the forward weights or their signs"),
     "backward_pass": Head("B", "back", "errors travel back layer by layer"),
     "update_locking": Head("L", "lock", "layers wait for the error of the output"),
+    "past_storage": Head("T", "past", "updates need stored activity of earlier time steps"),
     "perturbation": Head("N", "noise", "activity is perturbed"),
-    "signal": Head("signal", "signal", "what a neuron is told of the error"),
-    "phases": Head("P", "extra", "passes in an update beside the first"),
+    "signal": Head("signal", "signal", "error signal each neuron receives"),
+    "phases": Head("P", "extra", "extra forward or backward passes per update"),
+    "hidden_learning": Head("H", "hidden", "hidden layers learn"),
 }
+FIXED, FIXED_MEANING = "fixed", "hidden layers do not learn"  #: in place of a signal
+SHORT = {"yes": "●", "no": "·", "neuron-specific": "neuron"}  #: marks as a terminal shows them
 
 
 def head_of(field: str) -> Head:
@@ -45,6 +49,52 @@ def fields(board: Board) -> list[str]:
     return sorted(
         present, key=lambda f: list(PLAUSIBILITY).index(f) if f in PLAUSIBILITY else len(PLAUSIBILITY)
     )
+
+
+def narrow_fields(board: Board) -> list[str]:
+    """The same for a table that is short of room: `narrow_mark` shows whether hidden layers learn in place of the signal."""
+    return [field for field in fields(board) if field != "hidden_learning"]
+
+
+def narrow_mark(row: Row, field: str) -> str:
+    """A mark for a table that is short of room; see `narrow_fields`."""
+    fixed = field == "signal" and row.plausibility.get("hidden_learning") == "no"
+    return FIXED if fixed else row.plausibility.get(field, "")
+
+
+def verified_head(board: Board) -> list[str]:
+    """The head of the column of verifications, where there is one."""
+    return ["verified"] if board.shows_verifications else []
+
+
+def verified_cell(board: Board, row: Row) -> list[str]:
+    """What the column of verifications says of a row, e.g. ``75 (v1)``, where there is such a column."""
+    if not board.shows_verifications:
+        return []
+    one = row.verification
+    if one is None:
+        return [""]
+    if one.state != "verified":
+        return [f"{one.failed} failed" if one.state == "failed" else one.state]
+    return [f"{one.passed} (v{one.version}){'' if one.own_options else '*'}"]
+
+
+VERIFICATION = {
+    "verified": "number of checks of the conformance suite that the rule passed, and none failed (version of the rule)",
+    "*": "checked with the author's default options instead of those of the row",
+    "stale": "verified with other code, another version or other declared marks, or it is not known which",
+    "failed": "number of checks that the rule failed",
+    "not examined": "the rule skipped every network of the suite",
+}
+
+
+def verification(board: Board) -> dict[str, str]:
+    """Word of the column of verifications → its meaning, for the words that occur."""
+    shown = [row.verification for row in board.rows if row.verification]
+    said = {one.state for one in shown} | {
+        "*" for one in shown if one.state == "verified" and not one.own_options
+    }
+    return {word: meaning for word, meaning in VERIFICATION.items() if word in said}
 
 
 def best(board: Board, i: int) -> set[int]:
@@ -67,12 +117,26 @@ def footnotes(board: Board) -> dict[str, int]:
 def legend(board: Board, *, bold: bool, short: bool | None) -> list[str]:
     """What the numbers are, and the heads; ``short`` says which heads were used, ``None`` the fields' names."""
     lines = numbers(board, bold=bold)
-    heads = {
-        f: f.replace("_", " ") if short is None else head_of(f)[0 if short else 1] for f in fields(board)
-    }
+    if short is None:
+        heads = {f.replace("_", " "): head_of(f).meaning for f in fields(board)}
+    else:
+        heads = {head_of(f)[0 if short else 1]: _narrow_meaning(board, f) for f in narrow_fields(board)}
     if heads:
-        lines.append("; ".join(f"{head}: {head_of(field).meaning}" for field, head in heads.items()))
+        lines.append("; ".join(f"{head}: {meaning}" for head, meaning in heads.items()))
+    if explained := verification(board):
+        lines.append("; ".join(f"{word}: {meaning}" for word, meaning in explained.items()))
     return lines
+
+
+def _narrow_meaning(board: Board, field: str) -> str:
+    """What a field means, and the words that stand for longer ones."""
+    shown = {narrow_mark(row, field) for row in board.rows}
+    long = {
+        "neuron-specific": f"{SHORT['neuron-specific']} = neuron-specific",
+        FIXED: f"{FIXED} = {FIXED_MEANING}",
+    }
+    explained = "; ".join(words for mark, words in long.items() if mark in shown)
+    return f"{head_of(field).meaning} ({explained})" if explained else head_of(field).meaning
 
 
 def numbers(board: Board, *, bold: bool) -> list[str]:

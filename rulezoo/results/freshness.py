@@ -35,7 +35,7 @@ def stale(record: Record, registry: Registry) -> str | None:
     )
     changed = []
     for kind, code, found in codes:
-        if code is not None and found is not None and _code(found.spec.module) not in (code, None):
+        if code is not None and found is not None and code_of(found.spec.module) not in (code, None):
             changed.append(f"{kind} {found.spec.name}")
     return f"the code of {' and of '.join(changed)} changed since" if changed else None
 
@@ -87,7 +87,8 @@ def wanted_again(words: Collection[str], registry: Registry) -> Callable[[Record
     return wanted
 
 
-def _code(module: str) -> str | None:
+def code_of(module: str) -> str | None:
+    """The fingerprint of a module; ``None`` where its source cannot be had or read."""
     try:
         return fingerprint(module)
     except (LookupError, SyntaxError):

@@ -254,7 +254,7 @@ def _encode(record: Record) -> bytes:
         raise RecordError(
             f"{asked.rule} on {asked.task}, seed {asked.seed}: cannot be stored: {error}"
         ) from error
-    return msgspec.json.encode(body | {"digest": _digest(body)}, order="sorted") + b"\n"
+    return msgspec.json.encode(body | {"digest": digest(body)}, order="sorted") + b"\n"
 
 
 def _bounded(content: Any) -> Any:  # noqa: ANN401  plain JSON content
@@ -277,7 +277,7 @@ def _decode(content: bytes) -> tuple[Record, bool]:
         raise Unreadable(f"{error}; {again}") from error
     if not isinstance(body, dict) or "digest" not in body or "schema" not in body:
         raise Unreadable(f"is not a record of rulezoo: it has no schema and digest; {again}")
-    if body.pop("digest") != _digest(body):
+    if body.pop("digest") != digest(body):
         raise Unreadable(f"was changed after it was written; restore it from a copy, or {again}")
     try:
         before = msgspec.json.encode(body.get("asked"), order="sorted")
@@ -304,7 +304,7 @@ def _as_written(content: bytes) -> Record | None:
     return None
 
 
-def _digest(body: dict[str, Any]) -> str:
+def digest(body: dict[str, Any]) -> str:
     """Of the plain content, not of the classes: a field added later leaves the old digests valid."""
     return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
 

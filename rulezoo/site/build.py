@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
+    from rulezoo.leaderboard.verified import Verifications
     from rulezoo.results.records import Record
     from rulezoo.tuning.records import Tuned
 
@@ -38,6 +39,7 @@ def site(
     rules: Sequence[str] | None = None,
     tunings: Iterable[Tuned] = (),
     claims: Sequence[Finding] = (),
+    verifications: Verifications | None = None,
 ) -> Files:
     """Every file.
 
@@ -48,8 +50,10 @@ def site(
         rules: names of the rules to show; all if not given.
         tunings: the winners of which get rows of their own.
         claims: with their evidence; there is no page of claims without them.
+        verifications: what ``rulezoo verify`` has found of rules.
     """
-    found = Findings(arrange(records, tasks=tasks, rules=rules, tunings=tunings), registry, claims)
+    grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
+    found = Findings(grid, registry, claims, verifications)
     here = Path(__file__).parent / "templates"
     static = {name: (here / name).read_bytes() for name in _STATIC}
     return {**static, "tables.js": _tables(), **pages.render(found)}

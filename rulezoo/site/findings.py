@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.leaderboard.board import Board, Cell, Row
     from rulezoo.leaderboard.stats import Comparison, Summary
+    from rulezoo.leaderboard.verified import Verifications, Verified
     from rulezoo.results.records import Record
 
 
@@ -27,17 +28,20 @@ class Findings:
         grid: the runs, arranged.
         registry: the rules and tasks there are.
         claims: the claims with their evidence, if they are to be shown.
+        verifications: what ``rulezoo verify`` has found of rules.
     """
 
     grid: Grid
     registry: Registry
     claims: Sequence[Finding] = ()
+    verifications: Verifications | None = None
 
     @cached_property
     def board(self) -> Board:
         """The table."""
-        plausibility = {name: found.spec.plausibility for name, found in self.registry.rules.items()}
-        return board.of(self.grid, plausibility, lambda record: stale(record, self.registry))
+        return board.of(
+            self.grid, self.registry.specs(), lambda record: stale(record, self.registry), self.verifications
+        )
 
     @cached_property
     def best(self) -> list[set[int]]:
@@ -98,6 +102,14 @@ class Findings:
         for i, column in enumerate(self.board.columns):
             found.setdefault(column.task, []).append(i)
         return found
+
+    def verified(self, rule: str) -> Verified | None:
+        """What is known of a rule as it is installed, with the author's defaults."""
+        found = self.registry.rules.get(rule)
+        if found is None or self.verifications is None:
+            return None
+        declared = found.spec.plausibility
+        return self.verifications.of_defaults(rule, found.spec.version, declared.marks() if declared else {})
 
     def family(self, rule: str) -> str:
         """The family of a rule; of one that is not installed here, nothing is known."""

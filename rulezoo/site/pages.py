@@ -132,6 +132,7 @@ def _index(found: Findings) -> dict[str, Any]:
         "rows": [_row(found, at, fields, notes, places[row.label]) for at, row in enumerate(board.rows)],
         "legend": board_words.numbers(board, bold=True) if board.rows else [],
         "notes": list(notes),
+        "verification": board_words.verification(board),
         "few": 0 < board.seeds < 5,
         "summary": [
             {
@@ -166,6 +167,9 @@ def _row(
         "more": row.label.removeprefix(row.rule).strip(),
         "family": found.family(row.rule),
         "rulesets": row.rulesets,
+        "marks": {f.name: board_words.narrow_mark(row, f.name) for f in fields},
+        "checks": {f.name: _checks(row, f.name) for f in fields},
+        "verified": " ".join(board_words.verified_cell(found.board, row)),
         "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
         "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
         "cells": [
@@ -178,6 +182,12 @@ def _row(
             for i, cell in enumerate(row.cells)
         ],
     }
+
+
+def _checks(row: Row, field: str) -> tuple[str, ...]:
+    """Names of the checks that verified what a narrow table shows as the mark of a field."""
+    shown = "hidden_learning" if board_words.narrow_mark(row, field) == board_words.FIXED else field
+    return row.verification.marks.get(shown, ()) if row.verification else ()
 
 
 def _share(found: Findings, i: int, cell: Cell | None) -> str:
@@ -193,7 +203,7 @@ def _fields(found: Findings) -> list[Field]:
     for row in found.board.rows:
         for name, mark in row.plausibility.items():
             values.setdefault(name, set()).add(mark)
-    heads = {name: board_words.head_of(name) for name in board_words.fields(found.board)}
+    heads = {name: board_words.head_of(name) for name in board_words.narrow_fields(found.board)}
     return [Field(n, h.word, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
 
 
@@ -204,12 +214,18 @@ def _rule(found: Findings, rule: str) -> dict[str, Any]:
     published = [(one, references.verdict(one, found.records)) for one in references.of_rule(rule)]
     marks = known.spec.plausibility.marks() if known and known.spec.plausibility else {}
     heads = {name: board_words.head_of(name) for name in marks}
+    verified = found.verified(rule)
+    checks = verified.marks if verified else {}
     return {
         "title": f"{rule}: rulezoo",
         "rule": rule,
         "spec": known.spec if known else None,
         "origin": known.origin if known else "",
-        "marks": [{"name": n, "mark": m, "meaning": heads[n].meaning} for n, m in marks.items()],
+        "marks": [
+            {"name": n, "mark": m, "meaning": heads[n].meaning, "checks": checks.get(n, ())}
+            for n, m in marks.items()
+        ],
+        "verified": verified,
         "options": _options(found.registry, "rule", rule),
         "results": list(_results(found, found.rules[rule], range(len(found.board.columns)))),
         "curves": curves,

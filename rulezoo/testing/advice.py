@@ -16,7 +16,7 @@ NEXT_STEP = {
     "limits": "compare the two rules by hand on the options of the limit, or correct the spec's limits",
     "learns": "check the sign of the teaching signal, then its size: `rulezoo compare --probe 5` shows angles to backprop",
     "gradients": "return grads of the parameters' names, shapes and dtypes, without a graph (credit.cut and its pull do)",
-    "hidden_gradients": 'send a teaching signal to every site of net.keys("post"), or declare signal="none"',
+    "hidden_gradients": 'send a teaching signal to every site of net.keys("post"), or declare hidden_learning=False',
     "backprop": "look for a path by which autograd reaches the hidden layers: a missing cut or detach",
     "weight_transport": "give the feedback path weights of its own, kept in the State; or declare weight_transport=True",
     "backward_pass": "cut the graph behind every post site (credit.cut); or declare backward_pass=True",

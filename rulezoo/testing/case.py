@@ -44,13 +44,13 @@ class Case:
 
     @property
     def silent(self) -> bool:
-        """Whether the rule is declared to teach hidden layers nothing, by its plausibility's ``signal="none"``."""
-        return self.plausibility is not None and self.plausibility.signal == "none"
+        """Whether hidden layers do not learn, as its plausibility's ``hidden_learning=False`` declares."""
+        return self.plausibility is not None and not self.plausibility.hidden_learning
 
     @property
     def plausibility(self) -> Plausibility | None:
-        """What the rule declares of its plausibility."""
-        return None if self.spec is None else self.spec.plausibility
+        """What the rule declares of its plausibility, with the options that it has."""
+        return None if self.spec is None else self.spec.plausibility_with(self.rule.resolved())
 
     @property
     def hidden(self) -> list[str]:

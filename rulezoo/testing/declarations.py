@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from rulezoo.errors import did_you_mean
 from rulezoo.net import Net, Site
 from rulezoo.options import Configurable, Option, OptionError, declared
 from rulezoo.rule import Batch, LearningRule, directions
+from rulezoo.specs import RuleSpec, Variant
 from rulezoo.testing.case import Case, generator
 from rulezoo.testing.expect import (
     CheckFailed,
@@ -33,6 +35,24 @@ def check_spec(case: Case) -> None:
     expect(bool(case.spec.summary.strip()), f"the spec of {case.spec.name} has no summary")
     expect(bool((vars(loaded).get("__doc__") or "").strip()), f"{case.spec.target} has no docstring")
     loaded()
+    for variant in case.spec.variants:
+        _expect_options(case.spec, loaded, variant)
+
+
+def _expect_options(spec: RuleSpec, loaded: type, variant: Variant) -> None:
+    """The options of a variant are those of the rule, with values that it may have."""
+    known = declared(loaded)
+    for word in variant.options:
+        name, _, text = word.partition("=")
+        hint = did_you_mean(name, known) or f"it has {listed(known)}"
+        expect(
+            name in known,
+            f"a variant of {spec.name} names an option {name!r} that the rule does not have; {hint}",
+        )
+        try:
+            known[name].read(text)
+        except OptionError as error:
+            raise CheckFailed(f"a variant of {spec.name} cannot hold: {error}") from error
 
 
 class Configured(Protocol):

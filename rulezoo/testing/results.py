@@ -68,13 +68,13 @@ def check_loss(case: Case) -> None:
 
 
 def check_hidden_gradients(case: Case) -> str:
-    """Every hidden parameter is taught something; none is, where the rule declares signal="none"."""
+    """Every hidden parameter is taught something; none is, where the rule declares hidden_learning=False."""
     steps = [{**moment.step.grads, **moment.step.updates} for moment in walk(case)]
     taught = {
         name for name in case.hidden if any(name in grads and bool(grads[name].any()) for grads in steps)
     }
     if case.silent:
-        expect(not taught, f'the rule declares signal="none", yet it teaches {listed(taught)}')
+        expect(not taught, f"the rule declares hidden_learning=False, yet it teaches {listed(taught)}")
     else:
         untaught = set(case.hidden) - taught
         expect(not untaught, f"in {len(steps)} steps no gradient other than zero reached {listed(untaught)}")
@@ -115,7 +115,7 @@ def true_gradient(case: Case, moment: Moment) -> Tensors:
 def check_learns(case: Case) -> str:
     """Within a small budget the loss on new examples falls, and further than by training the read-out alone.
 
-    On the first tiny network that the rule can serve; a rule that declares signal="none" need not beat the read-out.
+    On the first tiny network that the rule can serve; a rule that declares hidden_learning=False need not beat the read-out.
     """
     served = first_served(case)
     lr = case.rule.lr or BUDGET_LR

@@ -118,7 +118,7 @@ def check_rule(
     """Run the conformance suite on a rule.
 
     A `RuleSpec` is checked for what it declares, too: the tag ``exact`` says that the rule is the exact gradient; its
-    plausibility, that hidden layers are taught nothing (``signal="none"``), that the feedback path reads no forward
+    plausibility, that hidden layers do not learn (``hidden_learning=False``), that the feedback path reads no forward
     weight (``weight_transport=False``), that no gradient goes from block to block (``backward_pass=False``); its
     limits, which other rule it becomes with which options.
 

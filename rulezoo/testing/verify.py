@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rulezoo.discovery.plugins import foreign
 from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.errors import PluginError, UserError
+from rulezoo.specs import EVERY, RuleSpec
 
 if TYPE_CHECKING:
+    from rulezoo.options import Value
+    from rulezoo.specs import Plausibility
     from rulezoo.testing import CheckResult
 
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "expected failure": "–"}
@@ -34,19 +38,35 @@ class Report:
     Attributes:
         subject: the rule or task.
         results: of every check, in order.
+        options: of the rule or task, defaults included; empty where it could not be made.
     """
 
     subject: Subject
     results: tuple[CheckResult, ...]
+    options: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """Whether no check failed."""
         return not any(result.outcome == "failed" for result in self.results)
 
+    @property
+    def counts(self) -> Counter[str]:
+        """Outcome → number of checks."""
+        return Counter(result.outcome for result in self.results)
+
+    @property
+    def plausibility(self) -> Plausibility | None:
+        """What a rule declares with these options."""
+        spec = self.subject.found.spec
+        return spec.plausibility_with(self.options) if isinstance(spec, RuleSpec) else None
+
     def as_dict(self) -> dict[str, object]:
         """For JSON: the subject, the verdict, and each check with what was measured or went wrong."""
+        import msgspec
+
         from rulezoo.testing.advice import NEXT_STEP
+        from rulezoo.testing.verification import marks
 
         def row(result: CheckResult) -> dict[str, object]:
             told = {
@@ -59,14 +79,16 @@ class Report:
             return {**told, "measured": result.measured, "message": result.message, **failed}
 
         head = {"kind": self.subject.kind, "name": self.subject.name, "from": self.subject.found.origin}
-        return {**head, "ok": self.ok, "checks": [row(result) for result in self.results]}
+        found = {name: msgspec.to_builtins(mark) for name, mark in marks(self).items()}
+        declared = {"plausibility": found} if self.subject.kind == "rule" else {}
+        return {**head, "ok": self.ok, **declared, "checks": [row(result) for result in self.results]}
 
 
 def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
-    """The rules and tasks that ``target`` names: one by its name, or all of a Python file.
+    """The rules and tasks that ``target`` names: one by its name, every rule by ``all``, or all of a Python file.
 
     Args:
-        target: a name, or the path of a single-file plugin.
+        target: a name, ``all``, or the path of a single-file plugin.
         files: other single-file plugins.
 
     Raises:
@@ -77,6 +99,8 @@ def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
     if path.suffix == ".py":
         return _of_file(path, files)
     zoo = discover(files)
+    if target == EVERY:
+        return [Subject("rule", name, found) for name, found in zoo.rules.items()]
     found = [
         Subject(kind, target, getattr(zoo, kind)(target))
         for kind in ("rule", "task")
@@ -130,11 +154,19 @@ def verify(subject: Subject, options: Mapping[str, str], root: Path | None = Non
             made = configure(spec.load(), subject.name, options)
     if subject.kind == "task":
         return Report(subject, tuple(check_task(made or spec, spec=spec, root=root)))
-    return Report(subject, tuple(check_rule(made or spec, spec=spec)))
+    return Report(subject, tuple(check_rule(made or spec, spec=spec)), _resolved(subject, made))
+
+
+def _resolved(subject: Subject, made: Any) -> dict[str, Value]:  # noqa: ANN401  a rule
+    """Every option of a rule with its value; none where it cannot be made, as the checks then say."""
+    with suppress(Exception):
+        return dict((made or subject.found.spec.load()()).resolved())
+    return {}
 
 
 def lines(report: Report) -> Iterator[str]:
     """The report as text: a line for each check and outcome, below a failure its reason and the next step."""
+    from rulezoo.testing import verification
     from rulezoo.testing.advice import NEXT_STEP
     from rulezoo.text import clean
 
@@ -148,6 +180,7 @@ def lines(report: Report) -> Iterator[str]:
         if first.outcome == "failed":
             yield f"    why: {clean(first.message)}"
             yield f"    next: {NEXT_STEP.get(first.check, 'see the check in rulezoo.testing')}"
+    yield from verification.lines(report)
     yield _verdict(report)
 
 
@@ -173,10 +206,7 @@ def _alike(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
 
 def _verdict(report: Report) -> str:
     failed = list(dict.fromkeys(r.check for r in report.results if r.outcome == "failed"))
-    counts = [
-        sum(r.outcome == outcome for r in report.results) for outcome in ("passed", "failed", "skipped")
-    ]
-    told = f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped"
+    told = ", ".join(f"{report.counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
     name = report.subject.name
     return (
         f"{name} keeps every promise: {told}" if not failed else f"{name} fails {', '.join(failed)}: {told}"
