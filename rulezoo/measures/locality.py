@@ -10,8 +10,8 @@ autograd or past `Net.run`, cannot be seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,6 +58,7 @@ def travel(
     state: State | None = None,
     steps: int = 3,
     seed: int = 0,
+    around: Callable[[Marked], AbstractContextManager[None]] = lambda net: nullcontext(),
 ) -> Travel:
     """How far a rule's errors travel.
 
@@ -71,15 +72,17 @@ def travel(
         steps: run steps 0, 1, … of the rule, since what it does may depend on the number of the step. The parameters
             stay as they are.
         seed: of the rule's random numbers.
+        around: a context for each step, which may put marks on more than what `Net.run` computes.
     """
     gen = torch.Generator(batch.x.device).manual_seed(seed)
     if state is None:
         state = rule.init(net, params, batch, torch.Generator().manual_seed(seed))
     crossed, depth = set[str](), 0
     for t in range(steps):
-        marked = _Marked(net)
+        marked = Marked(net)
         noise = rule.noise(marked, state, batch, gen, t)
-        state = rule.step(marked, loss, params, state, batch, noise, t).state
+        with around(marked):
+            state = rule.step(marked, loss, params, state, batch, noise, t).state
         for passed in marked.passed.values():
             crossed |= _sites(passed)
             depth = max(depth, _depth(passed))
@@ -140,7 +143,7 @@ def _following(node: Node, passed: _Passed) -> list[Node]:
     return found
 
 
-class _Marked(Net):
+class Marked(Net):
     """The same network, with marks outside of what a rule does at a site.
 
     Attributes:
@@ -174,6 +177,14 @@ class _Marked(Net):
         marked: Tensor = _Marking.apply(h, mark, self)
         return marked
 
+    def into_layer(self, h: Tensor, name: str) -> Tensor:
+        """Mark the input of something that acts as a layer, by a name of its own."""
+        return self.mark(h, _Mark("into layer", name)) if h.is_floating_point() else h
+
+    def out_of_layer(self, h: Tensor, name: str) -> Tensor:
+        """Mark its result."""
+        return self.mark(h, _Mark("out of layer", name, 1)) if h.is_floating_point() else h
+
     def came_by(self, mark: _Mark) -> None:
         """A backward pass comes by a mark."""
         number = torch._C._current_graph_task_id()
@@ -183,7 +194,7 @@ class _Marked(Net):
 class _LayerMarks(Recorder):
     """Puts marks on either side of every layer, while it is active."""
 
-    def __init__(self, net: _Marked, weights: Mapping[str, Tensor], x: Tensor) -> None:
+    def __init__(self, net: Marked, weights: Mapping[str, Tensor], x: Tensor) -> None:
         super().__init__(weights, x, lambda: "")
         self._net = net
 
@@ -216,10 +227,10 @@ class _LayerMarks(Recorder):
 
 
 class _Marking(torch.autograd.Function):
-    """The identity, whose gradient is told of to a `_Marked`."""
+    """The identity, whose gradient is told of to a `Marked`."""
 
     @staticmethod
-    def forward(h: Tensor, mark: _Mark, net: _Marked) -> Tensor:
+    def forward(h: Tensor, mark: _Mark, net: Marked) -> Tensor:
         return h.clone()
 
     @staticmethod
@@ -236,5 +247,5 @@ class _Marking(torch.autograd.Function):
         return tangent.clone()
 
     @staticmethod
-    def vmap(info: Any, dims: Any, h: Tensor, mark: _Mark, net: _Marked) -> tuple[Tensor, int]:  # noqa: ANN401
+    def vmap(info: Any, dims: Any, h: Tensor, mark: _Mark, net: Marked) -> tuple[Tensor, int]:  # noqa: ANN401
         return _Marking.apply(h, mark, net), dims[0]
