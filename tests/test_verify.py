@@ -101,9 +101,7 @@ def environment(monkeypatch, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """The suite on one network: what is tested here is the report."""
-    monkeypatch.setattr(
-        suite, "rule_checks", lambda rule, nets, spec=None: rule_checks(rule, ["mlp"], spec=spec)
-    )
+    monkeypatch.setattr(suite, "rule_checks", lambda rule, nets, **given: rule_checks(rule, ["mlp"], **given))
 
 
 def report_of(path):

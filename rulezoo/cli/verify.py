@@ -28,10 +28,14 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
               help="An option of the rule or task, like rank=64; may be repeated.")  # fmt: skip
 @click.option("--data", "root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for a task.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
+              help="Seed of the sizes, names and data of the networks that are drawn to check a rule on.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="Text to read, or JSON.")  # fmt: skip
 @click.pass_context
-def verify(ctx: click.Context, target: str, options: dict[str, str], root: Path | None, form: str) -> None:
+def verify(
+    ctx: click.Context, target: str, options: dict[str, str], root: Path | None, seed: int, form: str
+) -> None:
     """Check that a rule or task is what it says it is.
 
     Runs the conformance suite (rulezoo.testing) on a rule or task by name, or on all of a Python file: is it pure and
@@ -39,7 +43,7 @@ def verify(ctx: click.Context, target: str, options: dict[str, str], root: Path 
     """
     from rulezoo.testing import verify as suite
 
-    reports = [suite.verify(subject, options, root=root) for subject in suite.subjects(target)]
+    reports = [suite.verify(subject, options, root=root, seed=seed) for subject in suite.subjects(target)]
     if form == "json":
         echo(json.dumps([report.as_dict() for report in reports], indent=2))
     else:

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from rulezoo import credit
-from rulezoo.measures.locality import Travel, travel
+from rulezoo.measures.locality import Marked, Travel, travel
 from rulezoo.rule import Batch, directions
 from rulezoo.testing.byhand import marking_products
 from rulezoo.testing.case import Case, Moment, flat, flat_step, generator, moments, needs_declaration
-from rulezoo.testing.expect import expect, expect_same, listed
+from rulezoo.testing.expect import expect, expect_close, expect_same, listed
 from rulezoo.testing.watch import Watch
 
 TURNED = 1e-6  # of a gradient's direction: what rounding may turn it by
 STEPS = 4
+WATCHED = 1e-9  # of a tensor's norm: marks add nothing but copies
 
 
 def check_net_run(case: Case) -> str:
@@ -95,6 +96,7 @@ def check_backward_pass(case: Case) -> str:
             f"an error went through {found.depth} layers one behind another, and no block of the network has more than "
             f"{deepest}, though the spec declares backward_pass=False",
         )
+        _expect_same_when_marked(variant)
         _expect_blocks_behind_unheard(variant)
     return f"0 of {len(case.tiny.net.keys('post'))} sites crossed"
 
@@ -105,6 +107,16 @@ def _travel(case: Case) -> Travel:
         case.rule, tiny.net, tiny.task.loss, params, tiny.batch(), steps=STEPS,
         around=lambda mark: marking_products(mark, params),
     )  # fmt: skip
+
+
+def _expect_same_when_marked(case: Case) -> None:
+    for t, params, state, batch, noise, step in moments(case):
+        net, loss = Marked(case.tiny.net), case.tiny.task.loss
+        other = flat_step(case.rule.step(net, loss, params, state, batch, noise, t))
+        for name, tensor in flat_step(step).items():
+            expect_close(
+                f"{name} of step {t}, taken while gradients are watched,", other[name], tensor, WATCHED
+            )
 
 
 def _expect_blocks_behind_unheard(case: Case) -> None:

@@ -34,10 +34,12 @@ class Report:
     Attributes:
         subject: the rule or task.
         results: of every check, in order.
+        seed: of the networks that were drawn for a rule.
     """
 
     subject: Subject
     results: tuple[CheckResult, ...]
+    seed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -58,7 +60,12 @@ class Report:
             failed = {"next_step": NEXT_STEP.get(result.check)} if result.outcome == "failed" else {}
             return {**told, "measured": result.measured, "message": result.message, **failed}
 
-        head = {"kind": self.subject.kind, "name": self.subject.name, "from": self.subject.found.origin}
+        head: dict[str, object] = {
+            "kind": self.subject.kind,
+            "name": self.subject.name,
+            "from": self.subject.found.origin,
+        }
+        head |= {"seed": self.seed} if self.subject.kind == "rule" else {}
         return {**head, "ok": self.ok, "checks": [row(result) for result in self.results]}
 
 
@@ -110,13 +117,16 @@ def _of_file(path: Path, files: Sequence[Path]) -> list[Subject]:
     return mine
 
 
-def verify(subject: Subject, options: Mapping[str, str], root: Path | None = None) -> Report:
+def verify(
+    subject: Subject, options: Mapping[str, str], root: Path | None = None, *, seed: int = 0
+) -> Report:
     """Run the conformance suite.
 
     Args:
         subject: the rule or task.
         options: as on the command line; the rest keep their defaults.
         root: the folder of data sets, for a task.
+        seed: of the sizes, names and data of networks that are drawn for a rule.
 
     Raises:
         OptionError: if an option does not exist or its value is not legal.
@@ -130,7 +140,7 @@ def verify(subject: Subject, options: Mapping[str, str], root: Path | None = Non
             made = configure(spec.load(), subject.name, options)
     if subject.kind == "task":
         return Report(subject, tuple(check_task(made or spec, spec=spec, root=root)))
-    return Report(subject, tuple(check_rule(made or spec, spec=spec)))
+    return Report(subject, tuple(check_rule(made or spec, spec=spec, seed=seed)), seed)
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -139,7 +149,8 @@ def lines(report: Report) -> Iterator[str]:
     from rulezoo.text import clean
 
     subject = report.subject
-    yield clean(f"{subject.name} ({subject.kind}, {subject.found.origin})")
+    drawn = f"; networks of seed {report.seed}" if subject.kind == "rule" else ""
+    yield clean(f"{subject.name} ({subject.kind}, {subject.found.origin}{drawn})")
     everywhere = Counter(result.check for result in report.results)
     for group in _alike(report.results):
         first = group[0]
