@@ -348,8 +348,8 @@ class BackwardByHand(Direct):
 
 
 @dataclass(frozen=True)
-class ByDirections(LearningRule):
-    """Dishonest: the exact gradient, one direction of the parameters after the other, forwards."""
+class ByDifferences(LearningRule):
+    """Dishonest: the gradient by finite differences, one parameter after the other, forwards."""
 
     def step(self, net, loss, params, state, batch, noise, t):
         flat = torch.cat([p.flatten() for p in params.values()])
@@ -359,7 +359,10 @@ class ByDirections(LearningRule):
             own = {n: part.view_as(p) for (n, p), part in zip(params.items(), parts, strict=True)}
             return loss(net.run(own, batch.x), batch.y).mean()
 
-        slopes = torch.func.jacfwd(mean)(flat).split([p.numel() for p in params.values()])
+        slope = torch.func.vmap(
+            lambda d: (mean(flat + 1e-5 * d) - mean(flat - 1e-5 * d)) / 2e-5, chunk_size=64
+        )
+        slopes = slope(torch.eye(len(flat)).to(flat)).split([p.numel() for p in params.values()])
         grads = {n: s.view_as(p) for (n, p), s in zip(params.items(), slopes, strict=True)}
         return Step(grads, state, mean(flat))
 
@@ -377,7 +380,7 @@ CAUGHT = [
     (UnlessKnownByShape, "backprop", "mlp", "on mlp of seed .*another name", Direct, DIRECT),
     (UnlessFloat64, "backprop", "mlp", "on mlp of seed .*another name", Direct, DIRECT),
     (UnlessBatchOf12, "backprop", "mlp", "on mlp of seed .*another name", Direct, DIRECT),
-    (ByDirections, "backprop", "mlp", "another name", Direct, DIRECT),
+    (ByDifferences, "backprop", "mlp", "another name", Direct, DIRECT),
     (UnlessMarked, "backward_pass", "mlp", "while gradients are watched", Direct, DIRECT),
     (TransportByNoise, "weight_transport", "mlp", "reads a forward weight", NoisyDirect, DIRECT),
     (TransportWhenLate, "weight_transport", "mlp", r"did \(step \d{2,}\)", Direct, DIRECT),

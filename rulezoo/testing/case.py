@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -148,10 +149,11 @@ def walk(
         params, state = descend(params, step)
 
 
-def moments(case: Case, *, size: int = 12) -> list[Moment]:
-    """A few steps of `walk`, the last of them with a number that is drawn from the case's seed."""
+@lru_cache(maxsize=16)
+def moments(case: Case, size: int = 12) -> tuple[Moment, ...]:
+    """A few steps of `walk`, the last of them with a number that is drawn from the case's seed; the same for all checks."""
     late = random.Random(case.seed).randint(*LATE)
-    return list(walk(case, (*TIMES, late), size=lambda t: size))
+    return tuple(walk(case, (*TIMES, late), size=lambda t: size))
 
 
 def descend(params: Tensors, step: Step) -> tuple[Tensors, State]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -38,7 +38,7 @@ def check_hidden_gradients(case: Case) -> str:
     return f"{counts[0]} of {len(case.hidden)} hidden parameters taught"
 
 
-def _taught(case: Case, steps: list[Moment]) -> int:
+def _taught(case: Case, steps: Sequence[Moment]) -> int:
     sizes = _largest(case, [directions(moment.step) for moment in steps])
     taught = {name for name, size in sizes.items() if size}
     if case.silent:
@@ -104,9 +104,10 @@ def _disguised(case: Case) -> list[Case]:
 
 
 def _steps(case: Case) -> Iterator[Moment]:
-    single = case.tiny.net.example.dtype == torch.float32
-    size = random.Random(f"size {case.seed}").randint(*BATCHES) if single else 12
-    yield from moments(case, size=size)
+    if case.tiny.net.example.dtype == torch.float32:
+        yield from moments(case, random.Random(f"size {case.seed}").randint(*BATCHES))
+    else:
+        yield from moments(case)
 
 
 def _angle(case: Case, moment: Moment) -> float | None:

@@ -12,13 +12,14 @@ from torch import Tensor
 from rulezoo import credit
 from rulezoo.net import Net, Tensors
 from rulezoo.rule import Batch, LearningRule, State, Step
-from rulezoo.testing.case import Case, generator
+from rulezoo.testing.case import Case, first_served, generator
 from rulezoo.testing.drawn import practice, title
 from rulezoo.testing.expect import expect
 from rulezoo.testing.nets import TinyNet
 
 BUDGET, BUDGET_LR = 120, 0.02  # steps of Adam on 16 new examples each
 BEYOND = 0.9  # share of the loss that the read-out alone reaches; rules that teach hidden layers reach 0.76 or less
+NO_HARM = 1.1  # times that loss, where hidden layers need not help
 GAINS = tuple(10 ** (n / 10) for n in range(-20, 21))
 
 
@@ -35,12 +36,13 @@ class Result(NamedTuple):
 
 
 def check_learns(case: Case) -> str:
-    """Within a small budget it learns new examples, and better than without its hidden layers.
+    """Within a small budget it learns new examples, and its hidden layers do their part.
 
-    Better than by training the read-out alone; or, for a rule that does not train the read-out, than the rule itself
-    with hidden layers held. Better by the loss, or by the score. The loss is that of the outputs times the best gain, so
-    that outputs that are not calibrated (a goodness, say) do not count against a rule. A rule that sends hidden layers no
-    error need only learn.
+    On the first network that it serves, it must learn better than by training the read-out alone; or, if it does not
+    train the read-out, than the rule itself with hidden layers held. On the others hidden layers may be of no use, but do
+    no harm. Better by the loss, or by the score. The loss is that of the outputs times the best gain, so that outputs
+    that are not calibrated (a goodness, say) do not count against a rule. A rule that sends hidden layers no error need
+    only learn.
     """
     lr = case.rule.lr or BUDGET_LR
     first, last = _tested(case, *case.begin()), _learnt(case, lr)
@@ -48,20 +50,26 @@ def check_learns(case: Case) -> str:
         f"in {BUDGET} steps of Adam with learning rate {lr:g} on {title(case.tiny)} the loss on new examples went from "
         f"{first.loss:.3g} to {last.loss:.3g}, with {last.errors:.0%} errors"
     )
+    expect(_better(last, first, 1.0), told)
     if case.unsupervised:
-        expect(_better(last, first, 1.0), told)
         return f"loss {first.loss:.3g} → {last.loss:.3g}"
+    factor = BEYOND if _is_first(case) else NO_HARM
     alone = _alone(case.tiny, lr)
     measured = f"loss {first.loss:.3g} → {last.loss:.3g}; read-out alone {alone.loss:.3g}"
-    if _better(last, alone, BEYOND):
+    if _better(last, alone, factor):
         return measured
     held = _learnt(Case(cast(LearningRule, _Held(case.rule)), case.spec, case.tiny), lr)
     expect(
-        _better(last, held, BEYOND),
-        f"{told}, expected below {BEYOND:g} times the {alone.loss:.3g} ({alone.errors:.0%} errors) to which training the "
+        _better(last, held, factor),
+        f"{told}, expected below {factor:g} times the {alone.loss:.3g} ({alone.errors:.0%} errors) to which training the "
         f"read-out alone brings it, or the {held.loss:.3g} ({held.errors:.0%} errors) of the rule with hidden layers held",
     )
     return f"{measured}; with hidden layers held {held.loss:.3g}"
+
+
+def _is_first(case: Case) -> bool:
+    """Whether it is the first tiny network that the rule serves, or that of a task."""
+    return not isinstance(case.tiny, TinyNet) or first_served(case).tiny.name == case.tiny.name
 
 
 def _better(one: Result, other: Result, factor: float) -> bool:
