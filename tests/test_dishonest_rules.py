@@ -188,6 +188,29 @@ class TransportInBatches(TransportWhenLate):
 
 
 @dataclass(frozen=True)
+class TransportInSingle(TransportWhenLate):
+    """Dishonest: what is trained is in float32, what is checked mostly in float64."""
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        return super().step(
+            net, loss, params, state, batch, noise, 6 if batch.x.dtype == torch.float32 else 0
+        )
+
+
+@dataclass(frozen=True)
+class BackwardWhenLate(Direct):
+    """Dishonest: feedback alignment, layer by layer, after a few steps."""
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        step = super().step(net, loss, params, state, batch, noise, t)
+        if t < 9:
+            return step
+        feedback = {n: params[n].flip(0) for n in credit.backward_layers(net, params)}
+        grads, _ = credit.through_feedback(net, loss, params, feedback, *batch)
+        return step._replace(grads=grads)
+
+
+@dataclass(frozen=True)
 class Pepita(LearningRule):
     """Honest: the error perturbs the input of a second pass, in whose activity it learns."""
 
@@ -385,6 +408,8 @@ CAUGHT = [
     (TransportByNoise, "weight_transport", "mlp", "reads a forward weight", NoisyDirect, DIRECT),
     (TransportWhenLate, "weight_transport", "mlp", r"did \(step \d{2,}\)", Direct, DIRECT),
     (TransportInBatches, "weight_transport", "mlp", "reads a forward weight", Direct, DIRECT),
+    (TransportInSingle, "weight_transport", "mlp", "reads a forward weight", Direct, DIRECT),
+    (BackwardWhenLate, "backward_pass", "mlp", "into the block in front", Direct, DIRECT),
     (PepitaByTheWeights, "weight_transport", "mlp", "reads a forward weight", Pepita, PERTURBING),
     (MirrorThatCopies, "weight_transport", "mlp", "reads a forward weight", Mirror, PERTURBING),
     (CallsTheModule, "net_run", "mlp", "is called past Net.run", Direct, DIRECT),

@@ -10,8 +10,8 @@ autograd or past `Net.run`, cannot be seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,7 +58,6 @@ def travel(
     state: State | None = None,
     steps: int = 3,
     seed: int = 0,
-    around: Callable[[Marked], AbstractContextManager[None]] = lambda net: nullcontext(),
 ) -> Travel:
     """How far a rule's errors travel.
 
@@ -72,7 +71,6 @@ def travel(
         steps: run steps 0, 1, … of the rule, since what it does may depend on the number of the step. The parameters
             stay as they are.
         seed: of the rule's random numbers.
-        around: a context for each step, which may put marks on more than what `Net.run` computes.
     """
     gen = torch.Generator(batch.x.device).manual_seed(seed)
     if state is None:
@@ -81,11 +79,9 @@ def travel(
     for t in range(steps):
         marked = Marked(net)
         noise = rule.noise(marked, state, batch, gen, t)
-        with around(marked):
-            state = rule.step(marked, loss, params, state, batch, noise, t).state
-        for passed in marked.passed.values():
-            crossed |= _sites(passed)
-            depth = max(depth, _depth(passed))
+        state = rule.step(marked, loss, params, state, batch, noise, t).state
+        found = marked.travel()
+        crossed, depth = crossed | set(found.sites), max(depth, found.depth)
     return Travel(tuple(key for key in net.keys("post") if key in crossed), depth)
 
 
@@ -153,6 +149,12 @@ class Marked(Net):
     def __init__(self, net: Net) -> None:
         self.__dict__.update(net.__dict__)
         self.passed: dict[int, _Passed] = {}
+
+    def travel(self) -> Travel:
+        """How far errors have travelled through it until now."""
+        crossed = {key for passed in self.passed.values() for key in _sites(passed)}
+        sites = tuple(key for key in self.keys("post") if key in crossed)
+        return Travel(sites, max((_depth(passed) for passed in self.passed.values()), default=0))
 
     def run(self, params: Mapping[str, Tensor], x: Tensor, tap: Tap | None = None) -> Tensor:
         """See `Net.run`."""

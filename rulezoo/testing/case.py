@@ -20,6 +20,7 @@ from rulezoo.testing.nets import KINDS, TinyNet, cached_net
 
 LR = 0.05  # of the plain descent by which a case moves on
 TIMES = range(4)
+SIZES = (20, 40)  # between these lies that of a batch that no other check uses
 LATE = (10, 5000)  # between these lies the number of the last of a few `moments`
 
 
@@ -93,6 +94,16 @@ class Case:
         """This case, and that on the drawn network if there is one."""
         return tuple(case for case in (self, self.drawn) if case is not None)
 
+    @property
+    def disguised(self) -> tuple[Case, ...]:
+        """The case as it is trained: in float32, on another drawn network; none for other networks."""
+        tiny = self.tiny
+        if not isinstance(tiny, TinyNet) or is_drawn(tiny):
+            return ()
+        other = drawn_net(tiny.name, 2 + self.seed, torch.float32)
+        served = self.rule.skip(other.net, other.task) is None
+        return (replace(self, tiny=other),) if served else ()
+
     def begin(self, seed: int = 0, batch: Batch | None = None) -> tuple[Tensors, State]:
         """Initial parameters, and the rule's state after a look at ``batch``."""
         params = self.tiny.params(seed)
@@ -150,9 +161,14 @@ def walk(
 
 
 @lru_cache(maxsize=16)
-def moments(case: Case, size: int = 12) -> tuple[Moment, ...]:
-    """A few steps of `walk`, the last of them with a number that is drawn from the case's seed; the same for all checks."""
-    late = random.Random(case.seed).randint(*LATE)
+def moments(case: Case) -> tuple[Moment, ...]:
+    """A few steps of `walk`, the last of them with a number that is drawn from the case's seed; the same for all checks.
+
+    In float32 the size of the batch is drawn, too.
+    """
+    drawn = random.Random(case.seed)
+    late = drawn.randint(*LATE)
+    size = 12 if case.tiny.net.example.dtype == torch.float64 else drawn.randint(*SIZES)
     return tuple(walk(case, (*TIMES, late), size=lambda t: size))
 
 

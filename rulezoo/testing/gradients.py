@@ -6,9 +6,7 @@ The first line of a check's docstring is the promise to which it holds a rule, a
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,25 +14,24 @@ from torch import Tensor
 from rulezoo.net import Tensors
 from rulezoo.rule import directions
 from rulezoo.testing.case import Case, Moment, moments
-from rulezoo.testing.drawn import drawn_net, is_drawn, title
+from rulezoo.testing.drawn import title
 from rulezoo.testing.expect import expect, expect_close, listed
-from rulezoo.testing.nets import TinyNet
 
 ROUNDING = 1e-7  # of a tensor's norm, in float64
 MIN_ANGLE = 1.0  # degrees; backprop under another name differs by rounding, the best of approximations by 2
 # Times backprop's. Gradients of tiny networks have a size of about 1e-2; a millionth of that is what Adam's epsilon of
 # 1e-8 swallows.
 SMALLEST, LARGEST = 1e-6, 1e6
-BATCHES = (20, 40)  # between these lies the size of a batch that no other check uses
 
 
 def check_hidden_gradients(case: Case) -> str:
     """Every hidden parameter learns, by gradients of a size like backprop's; none does, where the rule declares so.
 
-    On the standard and on the drawn network, in a few steps taken together: feedback may start from zero. A rule that
+    On the standard and on drawn networks, in a few steps taken together: feedback may start from zero. A rule that
     sends no error signal to hidden layers may leave biases alone.
     """
-    counts = [_taught(variant, moments(variant)) for variant in case.variants]
+    variants = (*case.variants, *case.disguised)
+    counts = [_taught(variant, moments(variant)) for variant in variants]
     return f"{counts[0]} of {len(case.hidden)} hidden parameters taught"
 
 
@@ -75,7 +72,7 @@ def check_backprop(case: Case) -> str:
     On the standard and on the drawn network, and in float32 on batches of another size.
     """
     looks = [
-        (variant, moment) for variant in (*case.variants, *_disguised(case)) for moment in _steps(variant)
+        (variant, moment) for variant in (*case.variants, *case.disguised) for moment in moments(variant)
     ]
     if case.exact:
         for variant, moment in looks:
@@ -93,21 +90,6 @@ def check_backprop(case: Case) -> str:
         '"exact"; if it comes that near by other means, declare the failure as expected, with the reason',
     )
     return f"{angles[0][0]:.0f}° from backprop ({least:.0f}° or more in {len(angles)} steps)"
-
-
-def _disguised(case: Case) -> list[Case]:
-    """The case as it is trained: in float32, on another drawn network."""
-    if not isinstance(case.tiny, TinyNet) or is_drawn(case.tiny):
-        return []
-    tiny = drawn_net(case.tiny.name, 2 + case.seed, torch.float32)
-    return [] if case.rule.skip(tiny.net, tiny.task) else [replace(case, tiny=tiny)]
-
-
-def _steps(case: Case) -> Iterator[Moment]:
-    if case.tiny.net.example.dtype == torch.float32:
-        yield from moments(case, random.Random(f"size {case.seed}").randint(*BATCHES))
-    else:
-        yield from moments(case)
 
 
 def _angle(case: Case, moment: Moment) -> float | None:

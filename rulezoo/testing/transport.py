@@ -25,8 +25,10 @@ from rulezoo.testing.expect import NotApplicable, expect, listed
 from rulezoo.testing.gradients import true_gradient
 from rulezoo.testing.watch import Watch
 
-UNHEARD = 1e-9  # of a tensor's norm: the activity moves by rounding, since weights change where it is zero
-OCCUPIED = 1e-11  # of the largest singular value of the inputs: what is below it is rounding
+# Of a tensor's norm: the activity moves by rounding, since weights change where it is zero. By type.
+UNHEARD = {torch.float64: 1e-9, torch.float32: 1e-2}
+# Of the largest singular value of the inputs: what is below it is rounding.
+OCCUPIED = {torch.float64: 1e-11, torch.float32: 1e-5}
 ROWS = 11  # of a batch; no other size of a tiny network is a multiple of it
 FEW = ((2, 2), (1, 1), (1, None))  # different examples of a batch, and draws of noise; None = all draws
 
@@ -39,7 +41,7 @@ def check_weight_transport(case: Case) -> str:
     """
     needs_declaration(case, "weight_transport")
     would, verified = 0.0, set[str]()
-    for variant in case.variants:
+    for variant in (*case.variants, *case.disguised):
         for moment in moments(variant):
             for name, change in _examined(variant, moment):
                 verified.add(_place(variant, name))
@@ -130,7 +132,7 @@ def _elsewhere(params: Tensors, name: str, inputs: list[Tensor]) -> Tensors | No
     rows = torch.cat([*(row.to(weight) for row in inputs), weight.new_zeros(1, weight[0].numel())])
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
     _, sizes, basis = torch.linalg.svd(rows, full_matrices=True)
-    free = basis[int((sizes > OCCUPIED * sizes.max()).sum()) :]
+    free = basis[int((sizes > OCCUPIED[rows.dtype] * sizes.max()).sum()) :]
     if not inputs or not len(free):
         return None
     drawn = torch.randn(len(weight), len(free), generator=generator(3), dtype=weight.dtype)
@@ -160,13 +162,19 @@ def _expect_unheard(
 
 
 def _moved(tensor: Tensor, wanted: Tensor) -> bool:
-    if tensor.shape != wanted.shape:
+    if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
         return True
-    return float((tensor - wanted).double().norm()) > UNHEARD * max(float(wanted.double().norm()), 1e-12)
+    if not wanted.is_floating_point():
+        return not torch.equal(tensor, wanted)
+    return float((tensor - wanted).double().norm()) > UNHEARD[wanted.dtype] * max(
+        float(wanted.double().norm()), 1e-12
+    )
 
 
 def _direction(tensor: Tensor) -> Tensor:
     """A size may be read off, as feedback alignment does; a direction may not."""
+    if not tensor.is_floating_point():
+        return tensor
     size = tensor.double().norm()
     return tensor / size if size else tensor
 
