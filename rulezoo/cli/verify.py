@@ -35,6 +35,8 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for a task.")  # fmt: skip
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
               help="Folder of results in which to store the outcome for rules; the leaderboard shows it.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
+              help="Seed of the sizes, names and data of the networks that are drawn to check a rule on.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="Text to read, or JSON.")  # fmt: skip
 @click.pass_context
@@ -44,6 +46,7 @@ def verify(
     options: dict[str, str],
     root: Path | None,
     out: Path | None,
+    seed: int,
     form: str,
 ) -> None:
     """Check that a rule or task is what it says it is.
@@ -57,7 +60,7 @@ def verify(
     subjects = list(dict.fromkeys(one for target in targets for one in suite.subjects(target)))
     reports = []
     for place, subject in enumerate(subjects):
-        report = suite.verify(subject, options, root=root)
+        report = suite.verify(subject, options, root=root, seed=seed)
         reports.append(report)
         if form == "text":
             echo("\n" * bool(place) + "\n".join(suite.lines(report)))

@@ -105,7 +105,7 @@ def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -
 
     def note(inputs: Tensor, weight: Tensor, geometry: _Geometry | None) -> None:
         if id(weight) in wanted:
-            seen = inputs.flatten(0, -2) if geometry is None else _patches(inputs, weight.shape[2:], geometry)
+            seen = inputs.flatten(0, -2) if geometry is None else patches(inputs, weight.shape[2:], geometry)
             rows[wanted[id(weight)]].append(seen)
 
     with _Feedback({}, every, note):
@@ -147,7 +147,7 @@ class _Feedback(TorchFunctionMode):
             if isinstance(matrix, Tensor) and matrix.ndim == 2 and x.ndim > 1 and id(x) not in self.weights:
                 return self._product(func, args, x, matrix)
         if func in CONVOLUTIONS:
-            x, weight, bias, geometry = _convolution_arguments(CONVOLUTIONS[func], args, kwargs)
+            x, weight, bias, geometry = convolution_arguments(CONVOLUTIONS[func], args, kwargs)
             if self.note is not None:
                 self.note(x, weight, geometry)
             if id(weight) in self.feedback:
@@ -247,9 +247,10 @@ _Note = Callable[[Tensor, Tensor, _Geometry | None], None]
 """``note(input, weight, geometry)``; a linear layer has no geometry."""
 
 
-def _convolution_arguments(
+def convolution_arguments(
     weight_dims: int, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor | None, _Geometry]:
+    """The input, weight, bias and geometry of a call of a convolution over so many axes."""
     given = dict(
         zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)
     )
@@ -275,7 +276,7 @@ def _padded_same(x: Tensor, total: list[int]) -> tuple[Tensor, tuple[int, ...]]:
     return F.pad(x, odd) if any(odd) else x, tuple(t // 2 for t in total)
 
 
-def _patches(x: Tensor, kernel: tuple[int, ...], geometry: _Geometry) -> Tensor:
+def patches(x: Tensor, kernel: tuple[int, ...], geometry: _Geometry) -> Tensor:
     """The patches ``(batch * groups * positions, channels / groups * kernel)`` that a convolution reads."""
     ends = [
         size for size in reversed(geometry.padding) for _ in range(2)

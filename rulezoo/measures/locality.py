@@ -77,12 +77,11 @@ def travel(
         state = rule.init(net, params, batch, torch.Generator().manual_seed(seed))
     crossed, depth = set[str](), 0
     for t in range(steps):
-        marked = _Marked(net)
+        marked = Marked(net)
         noise = rule.noise(marked, state, batch, gen, t)
         state = rule.step(marked, loss, params, state, batch, noise, t).state
-        for passed in marked.passed.values():
-            crossed |= _sites(passed)
-            depth = max(depth, _depth(passed))
+        found = marked.travel()
+        crossed, depth = crossed | set(found.sites), max(depth, found.depth)
     return Travel(tuple(key for key in net.keys("post") if key in crossed), depth)
 
 
@@ -140,7 +139,7 @@ def _following(node: Node, passed: _Passed) -> list[Node]:
     return found
 
 
-class _Marked(Net):
+class Marked(Net):
     """The same network, with marks outside of what a rule does at a site.
 
     Attributes:
@@ -150,6 +149,12 @@ class _Marked(Net):
     def __init__(self, net: Net) -> None:
         self.__dict__.update(net.__dict__)
         self.passed: dict[int, _Passed] = {}
+
+    def travel(self) -> Travel:
+        """How far errors have travelled through it until now."""
+        crossed = {key for passed in self.passed.values() for key in _sites(passed)}
+        sites = tuple(key for key in self.keys("post") if key in crossed)
+        return Travel(sites, max((_depth(passed) for passed in self.passed.values()), default=0))
 
     def run(self, params: Mapping[str, Tensor], x: Tensor, tap: Tap | None = None) -> Tensor:
         """See `Net.run`."""
@@ -174,6 +179,14 @@ class _Marked(Net):
         marked: Tensor = _Marking.apply(h, mark, self)
         return marked
 
+    def into_layer(self, h: Tensor, name: str) -> Tensor:
+        """Mark the input of something that acts as a layer, by a name of its own."""
+        return self.mark(h, _Mark("into layer", name)) if h.is_floating_point() else h
+
+    def out_of_layer(self, h: Tensor, name: str) -> Tensor:
+        """Mark its result."""
+        return self.mark(h, _Mark("out of layer", name, 1)) if h.is_floating_point() else h
+
     def came_by(self, mark: _Mark) -> None:
         """A backward pass comes by a mark."""
         number = torch._C._current_graph_task_id()
@@ -183,7 +196,7 @@ class _Marked(Net):
 class _LayerMarks(Recorder):
     """Puts marks on either side of every layer, while it is active."""
 
-    def __init__(self, net: _Marked, weights: Mapping[str, Tensor], x: Tensor) -> None:
+    def __init__(self, net: Marked, weights: Mapping[str, Tensor], x: Tensor) -> None:
         super().__init__(weights, x, lambda: "")
         self._net = net
 
@@ -216,10 +229,10 @@ class _LayerMarks(Recorder):
 
 
 class _Marking(torch.autograd.Function):
-    """The identity, whose gradient is told of to a `_Marked`."""
+    """The identity, whose gradient is told of to a `Marked`."""
 
     @staticmethod
-    def forward(h: Tensor, mark: _Mark, net: _Marked) -> Tensor:
+    def forward(h: Tensor, mark: _Mark, net: Marked) -> Tensor:
         return h.clone()
 
     @staticmethod
@@ -236,5 +249,5 @@ class _Marking(torch.autograd.Function):
         return tangent.clone()
 
     @staticmethod
-    def vmap(info: Any, dims: Any, h: Tensor, mark: _Mark, net: _Marked) -> tuple[Tensor, int]:  # noqa: ANN401
+    def vmap(info: Any, dims: Any, h: Tensor, mark: _Mark, net: Marked) -> tuple[Tensor, int]:  # noqa: ANN401
         return _Marking.apply(h, mark, net), dims[0]

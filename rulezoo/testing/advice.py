@@ -16,8 +16,11 @@ NEXT_STEP = {
     "limits": "compare the two rules by hand on the options of the limit, or correct the spec's limits",
     "learns": "check the sign of the teaching signal, then its size: `rulezoo compare --probe 5` shows angles to backprop",
     "gradients": "return grads of the parameters' names, shapes and dtypes, without a graph (credit.cut and its pull do)",
-    "hidden_gradients": 'send a teaching signal to every site of net.keys("post"), or declare hidden_learning=False',
+    "hidden_gradients": 'send a teaching signal of a size like the gradient to every site of net.keys("post"), or declare '
+    "hidden_learning=False",
     "backprop": "look for a path by which autograd reaches the hidden layers: a missing cut or detach",
+    "net_run": "pass everything through net.run(params, x, tap), or credit.blocks and credit.between",
+    "memory": _PURE,
     "weight_transport": "give the feedback path weights of its own, kept in the State; or declare weight_transport=True",
     "backward_pass": "cut the graph behind every post site (credit.cut); or declare backward_pass=True",
     "arguments_unmodified": _PURE,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -12,10 +14,14 @@ from torch import Tensor
 from rulezoo.net import Tensors
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.specs import Plausibility, RuleSpec
-from rulezoo.testing.nets import TinyNet
+from rulezoo.testing.drawn import drawn_net, is_drawn
+from rulezoo.testing.expect import NotApplicable, expect
+from rulezoo.testing.nets import KINDS, TinyNet, cached_net
 
 LR = 0.05  # of the plain descent by which a case moves on
 TIMES = range(4)
+SIZES = (20, 40)  # between these lies that of a batch that no other check uses
+LATE = (10, 5000)  # between these lies the number of the last of a few `moments`
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,13 @@ class Case:
         rule: the rule.
         spec: what its plugin says about it, or ``None`` for a bare rule.
         tiny: the network, with its parameters and batches.
+        seed: of what `drawn` draws.
     """
 
     rule: LearningRule
     spec: RuleSpec | None
     tiny: TinyNet
+    seed: int = 0
 
     @property
     def subject(self) -> LearningRule:
@@ -44,8 +52,13 @@ class Case:
 
     @property
     def silent(self) -> bool:
-        """Whether hidden layers do not learn, as its plausibility's ``hidden_learning=False`` declares."""
+        """Whether the rule declares that hidden layers do not learn at all, by ``hidden_learning=False``."""
         return self.plausibility is not None and not self.plausibility.hidden_learning
+
+    @property
+    def unsupervised(self) -> bool:
+        """Whether the rule declares that hidden layers receive no error signal, whether they learn or not."""
+        return self.plausibility is not None and self.plausibility.signal == "none"
 
     @property
     def plausibility(self) -> Plausibility | None:
@@ -56,6 +69,39 @@ class Case:
     def hidden(self) -> list[str]:
         """The parameters in front of a site, which training the read-out alone leaves as they are."""
         return [name for name in self.tiny.net.shapes if name not in self.tiny.net.readout]
+
+    @property
+    def drawn(self) -> Case | None:
+        """The case on a network of the same kind whose sizes, names and data are drawn; ``None`` for other networks.
+
+        Raises:
+            CheckFailed: if the rule skips it, although it serves the standard network of this kind.
+        """
+        tiny = self.tiny
+        if not isinstance(tiny, TinyNet) or is_drawn(tiny):
+            return None
+        like = tiny.net.example
+        net = drawn_net(tiny.name, 1 + self.seed, like.dtype, like.device.type)
+        drawn = replace(self, tiny=net)
+        reason = self.rule.skip(drawn.tiny.net, drawn.tiny.task)
+        told = f"the rule serves {tiny.name}, but skips a network of the same kind with other sizes and names"
+        expect(reason is None, f"{told}: {reason}")
+        return drawn
+
+    @property
+    def variants(self) -> tuple[Case, ...]:
+        """This case, and that on the drawn network if there is one."""
+        return tuple(case for case in (self, self.drawn) if case is not None)
+
+    @property
+    def disguised(self) -> tuple[Case, ...]:
+        """The case as it is trained: in float32, on another drawn network; none for other networks."""
+        tiny = self.tiny
+        if not isinstance(tiny, TinyNet) or is_drawn(tiny):
+            return ()
+        other = drawn_net(tiny.name, 2 + self.seed, torch.float32)
+        served = self.rule.skip(other.net, other.task) is None
+        return (replace(self, tiny=other),) if served else ()
 
     def begin(self, seed: int = 0, batch: Batch | None = None) -> tuple[Tensors, State]:
         """Initial parameters, and the rule's state after a look at ``batch``."""
@@ -74,6 +120,18 @@ class Case:
     def predict(self, params: Tensors, state: State, x: Tensor) -> Tensor:
         """The rule's prediction."""
         return self.rule.predict(self.tiny.net, params, state, x)
+
+
+def needs_declaration(case: Case, field: str) -> None:
+    """See that the rule declares that its plausibility has not this field.
+
+    Raises:
+        NotApplicable: if it does not.
+    """
+    if case.plausibility is None:
+        raise NotApplicable("no plausibility is declared")
+    if getattr(case.plausibility, field):
+        raise NotApplicable(f"the rule declares {field}=True")
 
 
 class Moment(NamedTuple):
@@ -101,6 +159,18 @@ def walk(
         params, state = descend(params, step)
 
 
+@lru_cache(maxsize=16)
+def moments(case: Case) -> tuple[Moment, ...]:
+    """A few steps of `walk`, the last of them with a number that is drawn from the case's seed; the same for all checks.
+
+    In float32 the size of the batch is drawn, too.
+    """
+    drawn = random.Random(case.seed)
+    late = drawn.randint(*LATE)
+    size = 12 if case.tiny.net.example.dtype == torch.float64 else drawn.randint(*SIZES)
+    return tuple(walk(case, (*TIMES, late), size=lambda t: size))
+
+
 def descend(params: Tensors, step: Step) -> tuple[Tensors, State]:
     """One step of plain descent, on the network's parameters and on those of the rule, with the rule's updates."""
 
@@ -109,6 +179,15 @@ def descend(params: Tensors, step: Step) -> tuple[Tensors, State]:
         return {n: p + changes[prefix + n] if prefix + n in changes else p for n, p in tensors.items()}
 
     return moved(params, ""), State(moved(step.state.params, "rule."), step.state.buffers)
+
+
+def first_served(case: Case) -> Case:
+    """The case on the first tiny network that the rule can serve."""
+    for kind in KINDS:
+        tiny = cached_net(kind)
+        if case.rule.skip(tiny.net, tiny.task) is None:
+            return replace(case, tiny=tiny)
+    raise NotApplicable("the rule skips every tiny network")
 
 
 def generator(seed: int) -> torch.Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from rulezoo.task import Budget, Data, Split, Task
 KINDS = ("mlp", "cnn", "rnn", "rnn-every-step")
 CLASSES = 3
 _IN_SHAPES = {"mlp": (5,), "cnn": (1, 6, 6), "rnn": (4, 3), "rnn-every-step": (4, 3)}
+_PATTERN = 5.0  # size of the pattern in an image, where the noise is of size 1 in each pixel
 
 
 class TinyMLP(nn.Module):
@@ -54,25 +56,32 @@ class TinyCNN(nn.Module):
 
 
 class TinyRNN(nn.Module):
-    """A leaky tanh network of 6 units over 4 steps, with a ``recurrent``, a ``pre`` and a ``post`` site, unrolled."""
+    """A leaky tanh network with a ``recurrent``, a ``pre`` and a ``post`` site, unrolled.
+
+    Args:
+        every_step: whether it is read out at every step.
+        inputs: numbers of a step's input.
+        width: number of units.
+        classes: number of outputs.
+    """
 
     LEAK = 0.6
 
-    def __init__(self, *, every_step: bool) -> None:
+    def __init__(self, *, every_step: bool, inputs: int = 3, width: int = 6, classes: int = CLASSES) -> None:
         super().__init__()
         self.every_step = every_step
         self.w_in, self.w_rec, self.w_out = (
-            nn.Linear(3, 6),
-            nn.Linear(6, 6, bias=False),
-            nn.Linear(6, CLASSES),
+            nn.Linear(inputs, width),
+            nn.Linear(width, width, bias=False),
+            nn.Linear(width, classes),
         )
         self.recurrent = Site("recurrent", unrolled=True)
         self.pre = Site("pre", unrolled=True)
         self.hidden = Site("post", unrolled=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, 4, 3)`` → ``(batch, 3)``, or ``(batch, 4, 3)`` when it is read out at every step."""
-        h, states = x.new_zeros(len(x), 6), []
+        """``(batch, time, inputs)`` → ``(batch, classes)``, or ``(batch, time, classes)`` when read out at every step."""
+        h, states = x.new_zeros(len(x), self.w_rec.in_features), []
         for x_t in x.unbind(1):
             pre = self.pre(self.w_rec(self.recurrent(h)) + self.w_in(x_t))
             h = self.hidden((1 - self.LEAK) * h + self.LEAK * torch.tanh(pre))
@@ -95,13 +104,44 @@ class TinyTask(Task):
 
     kind: str = hp("mlp", "which network", choices=KINDS)
 
+    @property
+    def labels(self) -> int:
+        """How many classes there are."""
+        return CLASSES
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of the input of one example."""
+        return _IN_SHAPES[self.kind]
+
+    def generator(self, seed: int) -> torch.Generator:
+        """For data of a seed; -1 is that of the teacher."""
+        return torch.Generator().manual_seed(seed)
+
     def draw(self, size: int, seed: int) -> Split:
         """``size`` examples in float64, the same for the same seed."""
-        shape = _IN_SHAPES[self.kind]
-        x = torch.randn(size, *shape, generator=_generator(seed), dtype=torch.float64)
+        x = torch.randn(size, *self.in_shape, generator=self.generator(seed), dtype=torch.float64)
         seen = x if self.kind == "rnn-every-step" else x.flatten(1)
-        teacher = torch.randn(seen.shape[-1], CLASSES, generator=_generator(-1), dtype=torch.float64)
+        teacher = torch.randn(seen.shape[-1], self.labels, generator=self.generator(-1), dtype=torch.float64)
         return Split(x, (seen @ teacher).argmax(-1))
+
+    def practice(self, size: int, seed: int) -> Split:
+        """Examples to learn within a small budget, by more than the read-out.
+
+        Those of `draw`; for the convolutional network, images tiled with one 3 × 3 pattern for each class, each tile of
+        a sign drawn by chance, in normally distributed noise.
+        """
+        if self.kind != "cnn":
+            return self.draw(size, seed)
+        patterns = torch.randn(self.labels, 3, 3, generator=self.generator(-1), dtype=torch.float64)
+        patterns = patterns - patterns.mean((1, 2), keepdim=True)
+        patterns = _PATTERN * patterns / patterns.norm(dim=(1, 2), keepdim=True)
+        gen = self.generator(seed)
+        y = torch.randint(self.labels, (size,), generator=gen)
+        signs = 2.0 * torch.randint(2, (size, 1, 2, 2), generator=gen, dtype=torch.float64) - 1
+        noise = torch.randn(size, *self.in_shape, generator=gen, dtype=torch.float64)
+        tiles = patterns[y].repeat(1, 2, 2).unsqueeze(1)
+        return Split(tiles * signs.repeat_interleave(3, 2).repeat_interleave(3, 3) + noise, y)
 
     def data(self, root: Path | None = None, *, download: bool = False) -> Data:
         """96, 48 and 48 examples in float32; see `Task.data`."""
@@ -147,6 +187,10 @@ class TinyNet(NamedTuple):
         x, y = self.task.draw(size, seed)
         return Batch(x.to(self.net.example), y.to(self.net.example.device))
 
+    def to(self, dtype: torch.dtype, device: str = "cpu") -> TinyNet:
+        """The same network in another type, or elsewhere."""
+        return net_of(self.task, dtype, device)
+
 
 def tiny_nets(dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[str, TinyNet]:
     """A multilayer perceptron, a convolutional and two recurrent networks with sites, by name."""
@@ -155,16 +199,20 @@ def tiny_nets(dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[s
 
 def tiny_net(kind: str, dtype: torch.dtype = torch.float64, device: str = "cpu") -> TinyNet:
     """One of the `tiny_nets`."""
-    task = TinyTask(kind)
+    return net_of(TinyTask(kind), dtype, device)
+
+
+def net_of(task: TinyTask, dtype: torch.dtype = torch.float64, device: str = "cpu") -> TinyNet:
+    """The network of a tiny task."""
     example = task.draw(1, seed=0).x.to(device, dtype)
-    return TinyNet(kind, Net(_module(task, seed=0).to(device, dtype), example), task)
+    return TinyNet(task.kind, Net(_module(task, seed=0).to(device, dtype), example), task)
+
+
+cached_net = cache(tiny_net)
+"""`tiny_net`, made once."""
 
 
 def _module(task: Task, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return task.network()
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import pickle
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 
 from rulezoo.net import Tensors
-from rulezoo.testing.case import Case, Moment, flat, flat_step, generator, walk
-from rulezoo.testing.expect import copied, expect, expect_close, expect_same, listed
-from rulezoo.testing.nets import CLASSES
+from rulezoo.rule import LearningRule
+from rulezoo.testing.case import TIMES, Case, Moment, first_served, flat, flat_step, generator, walk
+from rulezoo.testing.expect import NotApplicable, copied, expect, expect_close, expect_same, listed
 
 COMPANY = 1e-9  # of a tensor's norm: a batch of another size is added up in another order
 
@@ -54,9 +56,44 @@ def check_deterministic(case: Case) -> None:
         expect_same(
             f"the noise of step {moment.t}, drawn again with the same seed", again.noise, moment.noise
         )
+    for _ in walk(case, seed=1):  # another network: what init() keeps outside of the state is now of that one
+        pass
     for t, params, state, batch, noise, step in moments:
         again_step = case.step(params, state, batch, noise, t)
         expect_same(f"step {t}, taken again after later ones", flat_step(again_step), flat_step(step))
+
+
+def check_memory(case: Case) -> str:
+    """Nothing is remembered outside of the State: a fresh import of the rule's module gives the same as this one.
+
+    The rule has already met the first initial parameters; the fresh one has not, and trains others.
+    """
+    served = first_served(case)
+    fresh = _imported_again(case.rule)
+    if fresh is None:
+        raise NotApplicable("the rule's class is not one of a module that can be imported again")
+    for _ in walk(served):
+        pass
+    for moment, anew in zip(walk(served, seed=1), walk(replace(served, rule=fresh), seed=1), strict=True):
+        told = f"step {moment.t}, by a fresh import of the rule's module"
+        expect_same(told, flat_step(anew.step), flat_step(moment.step))
+    return f"{len(TIMES)} steps by a fresh import"
+
+
+def _imported_again(rule: LearningRule) -> LearningRule | None:
+    """The same rule of a module that is executed anew, with global variables of its own."""
+    made = type(rule)
+    module = sys.modules.get(made.__module__)
+    file = getattr(module, "__file__", None)
+    if file is None or getattr(module, made.__qualname__, None) is not made:
+        return None
+    spec = importlib.util.spec_from_file_location(made.__module__, file)
+    if spec is None or spec.loader is None:
+        return None
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    fresh: LearningRule = getattr(again, made.__qualname__)(**rule.resolved())
+    return fresh
 
 
 def check_randomness(case: Case) -> None:
@@ -142,7 +179,7 @@ def check_predict(case: Case) -> None:
         wanted = (len(batch.x), *case.tiny.net.output_shape)
         expect(output.shape == wanted, f"predict() must return shape {wanted}, got {tuple(output.shape)}")
 
-        relabelled = batch._replace(y=(batch.y + 1) % CLASSES)
+        relabelled = batch._replace(y=case.tiny.batch(len(batch.y), seed=77).y)
         case.step(
             params, step.state, relabelled, noise, t
         )  # its result is not kept, so nothing may come of it

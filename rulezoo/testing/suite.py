@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from rulezoo.rule import LearningRule
 from rulezoo.specs import RuleSpec
-from rulezoo.testing import claims, declarations, purity, results, states
+from rulezoo.testing import (
+    backward,
+    declarations,
+    gradients,
+    learning,
+    limits,
+    purity,
+    results,
+    states,
+    transport,
+)
 from rulezoo.testing.case import Case
 from rulezoo.testing.check import CheckResult, outcomes, parametrized
 from rulezoo.testing.expect import NotApplicable, expect_sentence
-from rulezoo.testing.nets import KINDS, TinyNet, tiny_net
+from rulezoo.testing.nets import KINDS, cached_net
 
 if TYPE_CHECKING:
     import pytest
@@ -24,16 +33,18 @@ ONCE = (
     declarations.check_frozen_value,
     declarations.check_no_sites,
     declarations.check_no_readout,
-    claims.check_limits,
-    results.check_learns,
+    limits.check_limits,
+    purity.check_memory,
 )
 ON_EVERY_NET = (
     results.check_gradients,
     results.check_loss,
-    results.check_hidden_gradients,
-    results.check_backprop,
-    claims.check_weight_transport,
-    claims.check_backward_pass,
+    learning.check_learns,
+    gradients.check_hidden_gradients,
+    gradients.check_backprop,
+    transport.check_weight_transport,
+    backward.check_backward_pass,
+    backward.check_net_run,
     purity.check_arguments_unmodified,
     purity.check_deterministic,
     purity.check_randomness,
@@ -58,12 +69,14 @@ class RuleCheck:
         function: the check.
         net: name of the tiny network; ``None`` for a check that does not go through all of them.
         spec: what a plugin says about the rule, where ``rule`` is not the spec itself.
+        seed: of the sizes, names and data of the drawn networks.
     """
 
     rule: LearningRule | RuleSpec
     function: Callable[[Case], str | None]
     net: str | None
     spec: RuleSpec | None = None
+    seed: int = 0
 
     @property
     def name(self) -> str:
@@ -89,23 +102,24 @@ class RuleCheck:
         """Run it; returns what was measured."""
         with purity.undisturbed():
             rule = self.rule.load()() if isinstance(self.rule, RuleSpec) else self.rule
-            tiny = _tiny(self.net or KINDS[0])
+            tiny = cached_net(self.net or KINDS[0])
             reason = rule.skip(tiny.net, tiny.task) if self.net else None
             if reason is not None:
                 expect_sentence(reason)
                 raise NotApplicable(f"the rule skips this network: {reason}")
-            return self.function(Case(rule, self._spec(), tiny))
-
-
-_tiny: Callable[[str], TinyNet] = cache(tiny_net)
+            return self.function(Case(rule, self._spec(), tiny, self.seed))
 
 
 def rule_checks(
-    rule: LearningRule | RuleSpec, nets: Collection[str] = KINDS, *, spec: RuleSpec | None = None
+    rule: LearningRule | RuleSpec,
+    nets: Collection[str] = KINDS,
+    *,
+    spec: RuleSpec | None = None,
+    seed: int = 0,
 ) -> Iterator[RuleCheck]:
     """Every check of a rule, on the tiny networks ``nets``; nothing is loaded or run before a check is called."""
-    yield from (RuleCheck(rule, function, None, spec) for function in ONCE)
-    yield from (RuleCheck(rule, function, net, spec) for net in nets for function in ON_EVERY_NET)
+    yield from (RuleCheck(rule, function, None, spec, seed) for function in ONCE)
+    yield from (RuleCheck(rule, function, net, spec, seed) for net in nets for function in ON_EVERY_NET)
 
 
 def check_rule(
@@ -114,6 +128,7 @@ def check_rule(
     spec: RuleSpec | None = None,
     nets: Collection[str] = KINDS,
     expected_failures: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> list[CheckResult]:
     """Run the conformance suite on a rule.
 
@@ -128,11 +143,12 @@ def check_rule(
         nets: the tiny networks to check it on.
         expected_failures: pattern of `Check.id` (``"my-rule:vmap:*"``) → the reason why it cannot hold. A check that
             passes although it was declared to fail is reported as failed.
+        seed: of the sizes, names and data of networks that are drawn for some checks.
 
     Raises:
         ValueError: if an expected failure matches no check.
     """
-    return outcomes(rule_checks(rule, nets, spec=spec), expected_failures)
+    return outcomes(rule_checks(rule, nets, spec=spec, seed=seed), expected_failures)
 
 
 def parametrize_rule_checks(

@@ -39,11 +39,13 @@ class Report:
         subject: the rule or task.
         results: of every check, in order.
         options: of the rule or task, defaults included; empty where it could not be made.
+        seed: of the networks that were drawn for a rule.
     """
 
     subject: Subject
     results: tuple[CheckResult, ...]
     options: Mapping[str, Value] = field(default_factory=dict)
+    seed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -78,10 +80,15 @@ class Report:
             failed = {"next_step": NEXT_STEP.get(result.check)} if result.outcome == "failed" else {}
             return {**told, "measured": result.measured, "message": result.message, **failed}
 
-        head = {"kind": self.subject.kind, "name": self.subject.name, "from": self.subject.found.origin}
-        found = {name: msgspec.to_builtins(mark) for name, mark in marks(self).items()}
-        declared = {"plausibility": found} if self.subject.kind == "rule" else {}
-        return {**head, "ok": self.ok, **declared, "checks": [row(result) for result in self.results]}
+        head: dict[str, object] = {
+            "kind": self.subject.kind,
+            "name": self.subject.name,
+            "from": self.subject.found.origin,
+        }
+        if self.subject.kind == "rule":
+            found = {name: msgspec.to_builtins(mark) for name, mark in marks(self).items()}
+            head |= {"seed": self.seed, "plausibility": found}
+        return {**head, "ok": self.ok, "checks": [row(result) for result in self.results]}
 
 
 def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
@@ -134,13 +141,16 @@ def _of_file(path: Path, files: Sequence[Path]) -> list[Subject]:
     return mine
 
 
-def verify(subject: Subject, options: Mapping[str, str], root: Path | None = None) -> Report:
+def verify(
+    subject: Subject, options: Mapping[str, str], root: Path | None = None, *, seed: int = 0
+) -> Report:
     """Run the conformance suite.
 
     Args:
         subject: the rule or task.
         options: as on the command line; the rest keep their defaults.
         root: the folder of data sets, for a task.
+        seed: of the sizes, names and data of networks that are drawn for a rule.
 
     Raises:
         OptionError: if an option does not exist or its value is not legal.
@@ -154,7 +164,8 @@ def verify(subject: Subject, options: Mapping[str, str], root: Path | None = Non
             made = configure(spec.load(), subject.name, options)
     if subject.kind == "task":
         return Report(subject, tuple(check_task(made or spec, spec=spec, root=root)))
-    return Report(subject, tuple(check_rule(made or spec, spec=spec)), _resolved(subject, made))
+    results = tuple(check_rule(made or spec, spec=spec, seed=seed))
+    return Report(subject, results, _resolved(subject, made), seed)
 
 
 def _resolved(subject: Subject, made: Any) -> dict[str, Value]:  # noqa: ANN401  a rule
@@ -171,7 +182,8 @@ def lines(report: Report) -> Iterator[str]:
     from rulezoo.text import clean
 
     subject = report.subject
-    yield clean(f"{subject.name} ({subject.kind}, {subject.found.origin})")
+    drawn = f"; networks of seed {report.seed}" if subject.kind == "rule" else ""
+    yield clean(f"{subject.name} ({subject.kind}, {subject.found.origin}{drawn})")
     everywhere = Counter(result.check for result in report.results)
     for group in _alike(report.results):
         first = group[0]
