@@ -205,8 +205,10 @@ def _check_functions(task: Task, data: Data, report: Report) -> tuple[Net, int]:
     for part, split in data._asdict().items():
         report(f"loss() or score() on {part} data")
         batch = contract.small_batch(split, *shapes)
-        label = contract.label_problem(part, task, outputs, split)
-        found = [label] if label else contract.function_problems(task, outputs(batch.x), batch.y)
+        wrong = contract.label_problem(part, task, outputs, split) or contract.declared_problem(
+            part, task, split.y, net.output_shape
+        )
+        found = [wrong] if wrong else contract.function_problems(task, outputs(batch.x), batch.y)
         problems += [one for one in found if one not in problems]
     if problems:
         raise _Refused(*problems)

@@ -1,4 +1,4 @@
-"""A rule on a tiny network, and the small training loop that the checks watch."""
+"""A rule on a network, and the small training loop that the checks watch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from rulezoo.net import Tensors
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.specs import Plausibility, RuleSpec
-from rulezoo.testing.nets import TinyNet
+from rulezoo.testing.networks import Network
 
 LR = 0.05  # of the plain descent by which a case moves on
 TIMES = range(4)
@@ -20,7 +20,7 @@ TIMES = range(4)
 
 @dataclass(frozen=True)
 class Case:
-    """A rule on a tiny network.
+    """A rule on a network.
 
     Attributes:
         rule: the rule.
@@ -30,7 +30,7 @@ class Case:
 
     rule: LearningRule
     spec: RuleSpec | None
-    tiny: TinyNet
+    tiny: Network
 
     @property
     def subject(self) -> LearningRule:

@@ -147,6 +147,10 @@ class TinyNet(NamedTuple):
         x, y = self.task.draw(size, seed)
         return Batch(x.to(self.net.example), y.to(self.net.example.device))
 
+    def to(self, dtype: torch.dtype, device: str = "cpu") -> TinyNet:
+        """The same network in another type, or elsewhere."""
+        return tiny_net(self.name, dtype, device)
+
 
 def tiny_nets(dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[str, TinyNet]:
     """A multilayer perceptron, a convolutional and two recurrent networks with sites, by name."""

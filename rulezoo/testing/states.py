@@ -22,7 +22,6 @@ from rulezoo.testing.expect import (
     expect_same,
     listed,
 )
-from rulezoo.testing.nets import tiny_net
 
 SCHEDULED = (0, 1, 2, 3, 9, 10, 11, 99, 100, 101)  # where "every 10 steps" and the like fall due
 SEEDS = range(3)
@@ -121,7 +120,7 @@ def check_checkpoint(case: Case) -> None:
 
 def check_float32(case: Case) -> None:
     """It works in float32, without float64 in what it returns."""
-    single = replace(case, tiny=tiny_net(case.tiny.name, torch.float32))
+    single = replace(case, tiny=case.tiny.to(torch.float32))
     for moment in walk(single):
         made = flat_step(moment.step)
         double = [name for name, tensor in made.items() if tensor.dtype == torch.float64]
@@ -153,7 +152,7 @@ def check_gpu(case: Case) -> None:
     """A step on a GPU equals the step on the CPU."""
     if not torch.cuda.is_available():
         raise NotApplicable("there is no GPU")
-    there = replace(case, tiny=tiny_net(case.tiny.name, torch.float64, "cuda"))
+    there = replace(case, tiny=case.tiny.to(torch.float64, "cuda"))
     for t, params, state, batch, noise, step in walk(case):
         moved = State(_on_gpu(state.params), _on_gpu(state.buffers))
         made = there.step(_on_gpu(params), moved, Batch(batch.x.cuda(), batch.y.cuda()), _on_gpu(noise), t)
