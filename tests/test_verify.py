@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from rulezoo.cli import cli
 from rulezoo.discovery.plugins import FILES
-from rulezoo.testing import rule_checks, suite, verify
+from rulezoo.testing import TaskNet, TinyTask, rule_checks, suite, verify
 from rulezoo.testing.advice import NEXT_STEP
 from rulezoo.testing.task_suite import CHECKS
 
@@ -143,7 +143,9 @@ def test_an_honest_rule_keeps_every_promise(small, tmp_path):
 
 
 def test_there_is_a_next_step_for_every_check():
-    names = {check.name for check in rule_checks(None)} | {f.__name__.removeprefix("check_") for f in CHECKS}
+    on = [TaskNet("tiny", TinyTask())]
+    names = {check.name for check in rule_checks(None, on=on)}
+    names |= {function.__name__.removeprefix("check_") for function in CHECKS}
     assert names == NEXT_STEP.keys()
 
 

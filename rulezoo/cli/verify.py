@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import say
+from rulezoo.cli.common import names, say
 from rulezoo.cli.output import echo
+from rulezoo.errors import UserError
 
 if TYPE_CHECKING:
+    from rulezoo.testing import TaskNet
     from rulezoo.testing.verify import Report
+
+_QUIET = 30.0  # seconds after which a line says how far it is, where no terminal shows it
+
+Progress = Callable[[int, int, str], None]
 
 
 def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -29,8 +38,11 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 
 @click.command()
 @click.argument("targets", metavar="NAME|FILE...", nargs=-1, required=True)
-@click.option("-o", "options", metavar="OPTION=VALUE", multiple=True, callback=_options,
-              help="An option of the rule or task, like rank=64; may be repeated.")  # fmt: skip
+@click.option("--on", "tasks", metavar="TASK", multiple=True, callback=names,
+              help="Check rules on the network and the data of this task, too: minutes; may be repeated.")  # fmt: skip
+@click.option("-o", "options", metavar="[TASK.]OPTION=VALUE", multiple=True, callback=_options,
+              help="An option of the rule or task, like rank=64, or of a task of --on, like cifar10-cnn.width=0.25; "
+              "may be repeated.")  # fmt: skip
 @click.option("--data", "root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for a task.")  # fmt: skip
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
@@ -43,6 +55,7 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 def verify(
     ctx: click.Context,
     targets: Sequence[str],
+    tasks: list[str],
     options: dict[str, str],
     root: Path | None,
     out: Path | None,
@@ -53,14 +66,24 @@ def verify(
 
     Runs the conformance suite (rulezoo.testing) on rules and tasks by name, on every rule ("all"), or on all of a Python
     file: is it pure and reproducible, does it learn, is it backprop in disguise, does it do what it declares? For each
-    mark of plausibility the report says whether it was verified. Exit code 1 if a check fails.
+    mark of plausibility the report says whether it was verified. With --on, rules are checked on real tasks, too, and
+    trained there for a few hundred steps: does their score come from training?
+
+    Exit code: 0 if all checks passed, 1 if a check failed, 2 if the command cannot be carried out, 3 if a rule or task
+    was not examined, because the rule skips every network or the task's data are missing.
     """
     from rulezoo.testing import verify as suite
 
     subjects = list(dict.fromkeys(one for target in targets for one in suite.subjects(target)))
+    own, others = _sorted(options, tasks)
+    if tasks and not any(subject.kind == "rule" for subject in subjects):
+        raise UserError(f"--on is for rules, and {' and '.join(targets)} is none; leave --on out")
+    files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
+    on = _networks(tasks, others, root, files)
     reports = []
     for place, subject in enumerate(subjects):
-        report = suite.verify(subject, options, root=root, seed=seed)
+        with _progress() as progress:
+            report = suite.verify(subject, own, root=root, seed=seed, on=on, report=progress)
         reports.append(report)
         if form == "text":
             echo("\n" * bool(place) + "\n".join(suite.lines(report)))
@@ -68,7 +91,7 @@ def verify(
             _store(report, out)
     if form == "json":
         echo(json.dumps([report.as_dict() for report in reports], indent=2))
-    ctx.exit(0 if all(report.ok for report in reports) else 1)
+    ctx.exit(suite.exit_code(reports))
 
 
 def _store(report: Report, out: Path) -> None:
@@ -80,3 +103,59 @@ def _store(report: Report, out: Path) -> None:
         say(f"the outcome for task {report.subject.name} is not stored: the leaderboard shows those of rules")
         return
     say(f"stored: {verifications.put(Store(out), verification(report))}")
+
+
+def _sorted(
+    options: Mapping[str, str], tasks: Sequence[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The options of what is verified, and those of each task of ``--on``."""
+    own: dict[str, str] = {}
+    others: dict[str, dict[str, str]] = {task: {} for task in tasks}
+    for name, text in options.items():
+        task, dot, option = name.rpartition(".")
+        if dot and task not in others:
+            known = f"the tasks are {', '.join(tasks)}" if tasks else f"add --on {task}"
+            raise UserError(f"-o {name}: {task!r} is no task of --on; {known}")
+        (others[task] if dot else own)[option] = text
+    return own, others
+
+
+def _networks(
+    tasks: Sequence[str], options: Mapping[str, Mapping[str, str]], root: Path | None, files: Sequence[Path]
+) -> list[TaskNet]:
+    """The networks of tasks, after they passed the check that precedes every comparison."""
+    if not tasks:
+        return []
+    from rulezoo.comparison.inspection import TaskError, inspect, refusal
+    from rulezoo.task import DataMissing
+    from rulezoo.testing import task_net
+
+    on = [task_net(task, options[task], root=root, files=files) for task in tasks]
+    examined = inspect([(task, options[task]) for task in tasks], root, files=files)
+    for task, found in zip(tasks, examined, strict=True):
+        if problem := refusal(task, options[task], found):
+            raise TaskError(f"{problem}; `rulezoo verify {task}` checks it in full")
+        if found.missing is not None:
+            raise DataMissing(found.missing)
+    return on
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Shows which check is under way: in place on a terminal, else in a line now and then."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status("checking…") as status:
+            yield lambda done, total, check: status.update(Text(f"check {done + 1} of {total}: {check}"))
+        return
+    spoke = time.monotonic()
+
+    def tell(done: int, total: int, check: str) -> None:
+        nonlocal spoke
+        if time.monotonic() - spoke > _QUIET:
+            say(f"check {done + 1} of {total}: {check}")
+            spoke = time.monotonic()
+
+    yield tell

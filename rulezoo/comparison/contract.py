@@ -138,6 +138,38 @@ def joined(each: Mapping[tuple[str, str], str]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def declared_problem(part: str, task: Task, target: Tensor, output_shape: tuple[int, ...]) -> str | None:
+    """Why the targets of a part are not what the task declares them to be, if they are not.
+
+    Args:
+        part: name of the part.
+        task: the task.
+        target: all targets of the part.
+        output_shape: shape of the network's output for one example.
+    """
+    if task.targets == "labels":
+        if target.is_floating_point():
+            return f"targets are declared to be 'labels', and those of {part} are of type {_type(target)}; expected integers"
+        low, high = int(target.min()), int(target.max())
+        if isinstance(task.classes, int) and not 0 <= low <= high < task.classes:
+            return (
+                f"{task.classes} classes are declared, and the labels of {part} reach from {low} to {high}; expected labels "
+                f"from 0 to {task.classes - 1}"
+            )
+    if task.targets == "numbers":
+        if not target.is_floating_point():
+            return (
+                f"targets are declared to be 'numbers', and those of {part} are of type {_type(target)}; expected "
+                "floating-point numbers"
+            )
+        if tuple(target.shape[1:]) != output_shape:
+            return (
+                f"targets are declared to be 'numbers', and those of {part} have shape {tuple(target.shape[1:])}; expected "
+                f"{output_shape}, the shape of the output"
+            )
+    return None
+
+
 def small_batch(split: Split[Tensor | Inputs], *shapes: tuple[int, ...]) -> Split:
     """A few examples, their number being none of the dimensions in these shapes where that can be."""
     taken = {size for shape in shapes for size in shape}

@@ -191,8 +191,8 @@ def _check_functions(task: Task, stored: Data[Tensor | Source], report: Report) 
     from rulezoo.training.trainer import build
 
     report("prepare()")
-    if wrong := contract.prepare_problems(task, stored):
-        raise _Refused(*wrong)
+    if unprepared := contract.prepare_problems(task, stored):
+        raise _Refused(*unprepared)
     data = prepared(stored, task, torch.device("cpu"))
     report("network()")
     with torch.random.fork_rng(devices=[]), _refusing("network()"):
@@ -215,8 +215,10 @@ def _check_functions(task: Task, stored: Data[Tensor | Source], report: Report) 
     for part, split in data._asdict().items():
         report(f"loss() or score() on {part} data")
         batch = contract.small_batch(split, *shapes)
-        label = contract.label_problem(part, task, outputs, split)
-        found = [label] if label else contract.function_problems(task, outputs(batch.x), batch.y)
+        wrong = contract.label_problem(part, task, outputs, split) or contract.declared_problem(
+            part, task, split.y, net.output_shape
+        )
+        found = [wrong] if wrong else contract.function_problems(task, outputs(batch.x), batch.y)
         problems += [one for one in found if one not in problems]
     if problems:
         raise _Refused(*problems)

@@ -87,33 +87,19 @@ class Inspector:
 
         budget, examples = cell.budget, self.found[_key(cell)].sizes["train"]
         problem = schedules.problem(budget, max(1, examples // budget.batch))
-        return problem and f"task {_name(cell)} cannot be trained on: {problem}"
+        return problem and _sentence(cell.task_name, cell.task_words, problem)
 
     def _examine(self, tasks: Mapping[tuple[str, str], Cell]) -> None:
         self.report()
-        requests = [
-            Examine(
-                task=cell.task_name,
-                options=dict(cell.task_words),
-                data=None if self.data is None else str(self.data.expanduser().resolve()),
-                download=self.download,
-            )
-            for cell in tasks.values()
-        ]
-        limit = _limit(_DOWNLOADING if self.download else _SECONDS)
-        outcomes = _run(requests, server.context(), limit, self._heard)
+        named = [(cell.task_name, cell.task_words) for cell in tasks.values()]
+        examined = inspect(named, self.data, download=self.download, heard=self._heard)
         problems: list[str] = []
         missing: list[str] = []
-        for (key, cell), outcome in zip(tasks.items(), outcomes, strict=True):
-            found = (
-                Examination(problems=[outcome.cause])
-                if isinstance(outcome, Death)
-                else msgspec.json.decode(outcome, type=Examination)
-            )
+        for (key, cell), found in zip(tasks.items(), examined, strict=True):
             if found.missing is not None:
                 missing.append(found.missing)
-            elif found.problems:
-                problems.append(f"task {_name(cell)} cannot be trained on: {'; '.join(found.problems)}")
+            elif problem := refusal(cell.task_name, cell.task_words, found):
+                problems.append(problem)
             else:
                 self.found[key] = found
         _refuse(problems, missing)
@@ -121,6 +107,50 @@ class Inspector:
     def _heard(self, step: str) -> None:
         if step.startswith(READING):
             self.progress(step.removeprefix(READING))
+
+
+def inspect(
+    tasks: Sequence[tuple[str, Mapping[str, str]]],
+    data: Path | None,
+    *,
+    download: bool = False,
+    files: Sequence[Path] = (),
+    heard: Callable[[str], None] = lambda step: None,
+) -> list[Examination]:
+    """What a guarded process found of each task; what it does to that process is one of the problems.
+
+    Args:
+        tasks: the name of each, and its options as the user wrote them.
+        data: folder of data sets.
+        download: whether data sets may be downloaded into it.
+        files: single-file plugins, in addition to those of ``$RULEZOO_PLUGINS``.
+        heard: called with each step of the examination as it begins.
+    """
+    root = None if data is None else str(data.expanduser().resolve())
+    requests = [
+        Examine(task=name, options=dict(words), data=root, download=download) for name, words in tasks
+    ]
+    limit = _limit(_DOWNLOADING if download else _SECONDS)
+    outcomes = _run(requests, server.context(), limit, heard, files)
+    return [
+        Examination(problems=[outcome.cause])
+        if isinstance(outcome, Death)
+        else msgspec.json.decode(outcome, type=Examination)
+        for outcome in outcomes
+    ]
+
+
+def refusal(name: str, words: Mapping[str, str], found: Examination) -> str | None:
+    """Why a task cannot be trained on, in a sentence; ``None`` where it can, or where its data are not there."""
+    if not found.problems:
+        return None
+    return _sentence(name, words, "; ".join(found.problems))
+
+
+def _sentence(name: str, words: Mapping[str, str], problem: str) -> str:
+    options = " ".join(f"{option}={text}" for option, text in sorted(words.items()))
+    called = f"{name!r} ({options})" if options else f"{name!r}"
+    return f"task {called} cannot be trained on: {problem}"
 
 
 def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:
@@ -156,8 +186,13 @@ def _run(
     context: object,
     limit: float,
     heard: Callable[[str], None] = lambda step: None,
+    files: Sequence[Path] = (),
 ) -> list[bytes | Death]:
-    environ = {FILES: os.environ.get(FILES, ""), server.SAFE_PATH: os.environ.get(server.SAFE_PATH)}
+    named = [os.environ.get(FILES, ""), *(str(path.expanduser().resolve()) for path in files)]
+    environ = {
+        FILES: os.pathsep.join(filter(None, named)),
+        server.SAFE_PATH: os.environ.get(server.SAFE_PATH),
+    }
     encoded = [msgspec.json.encode(request) for request in requests]
     return list(guard.run(answer, encoded, context, limit, environ, heard))
 
@@ -177,11 +212,6 @@ def _key(cell: Cell) -> tuple[str, str]:
     return cell.task_module, msgspec.json.encode(
         [cell.task_name, cell.task.resolved()], order="sorted"
     ).decode()
-
-
-def _name(cell: Cell) -> str:
-    words = " ".join(f"{name}={text}" for name, text in sorted(cell.task_words.items()))
-    return f"{cell.task_name!r} ({words})" if words else f"{cell.task_name!r}"
 
 
 def _refuse(problems: Sequence[str], missing: Sequence[str]) -> None:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from rulezoo.testing.case import Case
 from rulezoo.testing.check import Check, CheckResult
-from rulezoo.testing.expect import CheckFailed, NotApplicable
+from rulezoo.testing.expect import CheckFailed, NotApplicable, NotExamined
 from rulezoo.testing.nets import TinyNet, TinyTask, tiny_net, tiny_nets
+from rulezoo.testing.on_task import TaskNet, task_net
 from rulezoo.testing.suite import RuleCheck, check_rule, parametrize_rule_checks, rule_checks
 from rulezoo.testing.task_checks import TaskCase
 from rulezoo.testing.task_suite import TaskCheck, check_task, parametrize_task_checks
@@ -27,9 +28,11 @@ __all__ = [
     "CheckFailed",
     "CheckResult",
     "NotApplicable",
+    "NotExamined",
     "RuleCheck",
     "TaskCase",
     "TaskCheck",
+    "TaskNet",
     "TinyNet",
     "TinyTask",
     "check_rule",
@@ -37,6 +40,7 @@ __all__ = [
     "parametrize_rule_checks",
     "parametrize_task_checks",
     "rule_checks",
+    "task_net",
     "tiny_net",
     "tiny_nets",
 ]

@@ -35,10 +35,14 @@ NEXT_STEP = {
     "batch_of_one": "avoid statistics over the batch that one example does not have",
     "changing_batch": "keep the size of the batch out of the state's shapes",
     "gpu": "make new tensors where the others are: x.new_zeros(…), or .to(x.device)",
+    "examined": "examine it on a task that it serves: `rulezoo verify NAME|FILE --on TASK`",
+    "noise": "let predict() compute its answer from parameters and state alone",
+    "from_training": "let init(), step() and predict() use nothing but what they are given",
+    "other_data": "let init(), step() and predict() use nothing but what they are given",
     # tasks
     "task_spec": _SPEC,
     "budget": "give the class budget = Budget(…), metric = 'accuracy' and chance = 0.1, each annotated as a ClassVar",
-    "data": "return dense tensors on the CPU: torch.as_tensor(…), and y.long() for labels",
+    "trainable": "mend what the sentence names; where data are missing, name their folder with --data",
     "data_deterministic": "draw with torch.Generator().manual_seed(…) in data()",
     "disjoint": "split first, then augment or repeat; drop duplicates",
     "no_leak": "take the label out of the inputs",
@@ -47,6 +51,5 @@ NEXT_STEP = {
     "loss": "return the mean loss of the batch before the update (a rule), or one loss for each example (a task)",
     "score": "return one score for each example, the higher the better",
     "chance": "measure what guessing scores, and declare it as chance",
-    "targets": "declare targets and classes as the data are, or leave both out",
     "learnable": "check the loss and the learning rate of the budget",
 }

@@ -1,4 +1,4 @@
-"""A rule on a tiny network, and the small training loop that the checks watch."""
+"""A rule on a network, and the small training loop that the checks watch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rulezoo.specs import Plausibility, RuleSpec
 from rulezoo.testing.drawn import drawn_net, is_drawn
 from rulezoo.testing.expect import NotApplicable, expect
 from rulezoo.testing.nets import KINDS, TinyNet, cached_net
+from rulezoo.testing.networks import Network
 
 LR = 0.05  # of the plain descent by which a case moves on
 TIMES = range(4)
@@ -26,7 +27,7 @@ LATE = (10, 5000)  # between these lies the number of the last of a few `moments
 
 @dataclass(frozen=True)
 class Case:
-    """A rule on a tiny network.
+    """A rule on a network.
 
     Attributes:
         rule: the rule.
@@ -37,7 +38,7 @@ class Case:
 
     rule: LearningRule
     spec: RuleSpec | None
-    tiny: TinyNet
+    tiny: Network
     seed: int = 0
 
     @property

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from rulezoo.testing.expect import CheckFailed, NotApplicable
+from rulezoo.testing.advice import NEXT_STEP
+from rulezoo.testing.expect import CheckFailed, NotApplicable, NotExamined
 
 if TYPE_CHECKING:
     import pytest
 
-Outcome = Literal["passed", "failed", "skipped", "expected failure"]
+Outcome = Literal["passed", "failed", "skipped", "expected failure", "not examined"]
 
 
 class Check(Protocol):
@@ -39,6 +40,7 @@ class Check(Protocol):
         Raises:
             CheckFailed: if the promise is broken; or whatever the subject itself raises.
             NotApplicable: if the check does not concern the subject.
+            NotExamined: if nothing could be checked, so that passing the other checks means nothing.
         """
 
 
@@ -49,8 +51,9 @@ class CheckResult:
     Attributes:
         id: subject, check and network, as in `Check.id`.
         promise: what was checked, in one sentence.
-        outcome: ``"passed"``, ``"failed"``, ``"skipped"``, or ``"expected failure"``.
-        message: why it failed or was skipped; for an expected failure, the declared reason.
+        outcome: ``"passed"``, ``"failed"``, ``"skipped"``, ``"expected failure"``, or ``"not examined"``, for a subject of
+            which nothing could be checked.
+        message: why it failed, was skipped or could not be examined; for an expected failure, the declared reason.
         measured: what was measured, in words; empty where there is no number to tell.
     """
 
@@ -72,7 +75,9 @@ class CheckResult:
 
 
 def outcomes(
-    checks: Iterable[Check], expected_failures: Mapping[str, str] | None = None
+    checks: Iterable[Check],
+    expected_failures: Mapping[str, str] | None = None,
+    report: Callable[[int, int, str], None] = lambda done, total, check: None,
 ) -> list[CheckResult]:
     """Run checks; none stops another.
 
@@ -80,13 +85,18 @@ def outcomes(
         checks: the checks.
         expected_failures: pattern of `Check.id` (``"my-rule:vmap:*"``) → the reason why it cannot hold. A check that
             passes although it was declared to fail is reported as failed.
+        report: called before each check with the number of those done, that of all, and the check's `Check.id`.
 
     Raises:
         ValueError: if an expected failure matches no check.
     """
     declared, every = dict(expected_failures or {}), list(checks)
     _refuse_unmatched(declared, every)
-    return [_result(check, _reason(declared, check)) for check in every]
+    results = []
+    for number, check in enumerate(every):
+        report(number, len(every), check.id)
+        results.append(_result(check, _reason(declared, check)))
+    return results
 
 
 def parametrized(
@@ -108,7 +118,7 @@ def parametrized(
 
 @dataclass(frozen=True)
 class _Skipping:
-    """A check that tells pytest when it does not apply."""
+    """A check that tells pytest when it does not apply, and fails where nothing was examined."""
 
     check: Check
 
@@ -119,11 +129,13 @@ class _Skipping:
             self.check()
         except NotApplicable as reason:
             pytest.skip(str(reason))
+        except NotExamined as reason:
+            pytest.fail(f"not examined: {reason}; next: {NEXT_STEP.get(self.check.name)}", pytrace=False)
 
 
 def _result(check: Check, reason: str | None) -> CheckResult:
     outcome, message, measured = _run(check)
-    if reason is not None and outcome == "failed":
+    if reason is not None and outcome in ("failed", "not examined"):
         outcome, message = "expected failure", reason
     elif reason is not None and outcome == "passed":
         told = f"passes, though it is declared to fail ({reason}); take the declaration back"
@@ -136,6 +148,8 @@ def _run(check: Check) -> tuple[Outcome, str, str]:
         return "passed", "", check() or ""
     except NotApplicable as reason:
         return "skipped", str(reason), ""
+    except NotExamined as reason:
+        return "not examined", str(reason), ""
     except CheckFailed as failure:
         return "failed", str(failure), ""
     except Exception as error:  # noqa: BLE001  the subject is foreign code: whatever it raises is a finding

@@ -17,6 +17,7 @@ from rulezoo.net import Site
 from rulezoo.options import hp
 from rulezoo.rule import Batch
 from rulezoo.testing.nets import TinyNet, TinyRNN, TinyTask, net_of
+from rulezoo.testing.networks import Network
 
 _APART = 1_000_003  # between the seeds of data of two drawn networks
 
@@ -117,13 +118,13 @@ def is_drawn(network: object) -> bool:
     return isinstance(network, TinyNet) and isinstance(network.task, DrawnTask)
 
 
-def title(network: TinyNet) -> str:
+def title(network: Network) -> str:
     """What messages call a network."""
     task = network.task
     return f"{network.name} of seed {task.seed}" if isinstance(task, DrawnTask) else network.name
 
 
-def practice(network: TinyNet, size: int, seed: int) -> Batch:
+def practice(network: Network, size: int, seed: int) -> Batch:
     """Examples to learn within a small budget: `TinyTask.practice`, or any batch of another network."""
     if not isinstance(network, TinyNet):
         return network.batch(size, seed)

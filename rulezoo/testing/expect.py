@@ -16,6 +16,10 @@ class NotApplicable(Exception):
     """A check that does not concern a rule; the message says why."""
 
 
+class NotExamined(Exception):
+    """Nothing of what the checks are about could be looked at; the message says why."""
+
+
 def expect(holds: bool, message: str) -> None:
     """Raise `CheckFailed` unless it holds."""
     if not holds:

@@ -16,6 +16,7 @@ from rulezoo.testing.case import Case, first_served, generator
 from rulezoo.testing.drawn import practice, title
 from rulezoo.testing.expect import CheckFailed
 from rulezoo.testing.nets import TinyNet
+from rulezoo.testing.networks import Network
 
 BUDGET, BUDGET_LR = 120, 0.02  # steps of Adam on 16 new examples each
 FACTORS = (
@@ -139,7 +140,7 @@ class _ReadOut(LearningRule):
 
 
 @cache
-def _alone(tiny: TinyNet, lr: float) -> Result:
+def _alone(tiny: Network, lr: float) -> Result:
     """What training the read-out alone gives; the same for every rule."""
     return _learnt(Case(_ReadOut(), None, tiny), lr)
 

@@ -1,15 +1,17 @@
-"""The conformance suite of rules: every check on every tiny network, as results to report or as tests for pytest."""
+"""The conformance suite of rules: every check on every network, as results to report or as tests for pytest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rulezoo.rule import LearningRule
 from rulezoo.specs import RuleSpec
 from rulezoo.testing import (
     backward,
+    by_heart,
     declarations,
     gradients,
     learning,
@@ -21,8 +23,11 @@ from rulezoo.testing import (
 )
 from rulezoo.testing.case import Case
 from rulezoo.testing.check import CheckResult, outcomes, parametrized
-from rulezoo.testing.expect import NotApplicable, expect_sentence
+from rulezoo.testing.examined import Examined
+from rulezoo.testing.expect import NotApplicable, NotExamined, expect_sentence
 from rulezoo.testing.nets import KINDS, cached_net
+from rulezoo.testing.networks import Network
+from rulezoo.testing.on_task import TaskNet
 
 if TYPE_CHECKING:
     import pytest
@@ -58,6 +63,13 @@ ON_EVERY_NET = (
     states.check_changing_batch,
     states.check_gpu,
 )
+# Whether a rule learns within a small budget is asked of tiny networks; on tasks it is trained for longer, as they say.
+ON_TASKS = (
+    *(check for check in ON_EVERY_NET if check is not learning.check_learns),
+    by_heart.check_noise,
+    by_heart.check_from_training,
+    by_heart.check_other_data,
+)
 
 
 @dataclass(frozen=True)
@@ -67,9 +79,10 @@ class RuleCheck:
     Attributes:
         rule: the rule, or the spec that loads it (when the check is called, not before).
         function: the check.
-        net: name of the tiny network; ``None`` for a check that does not go through all of them.
+        net: name of the network; ``None`` for a check that does not go through all of them.
         spec: what a plugin says about the rule, where ``rule`` is not the spec itself.
         seed: of the sizes, names and data of the drawn networks.
+        on: the network of a task, where it is none of the tiny ones.
     """
 
     rule: LearningRule | RuleSpec
@@ -77,6 +90,7 @@ class RuleCheck:
     net: str | None
     spec: RuleSpec | None = None
     seed: int = 0
+    on: TaskNet | None = None
 
     @property
     def name(self) -> str:
@@ -91,9 +105,7 @@ class RuleCheck:
     @property
     def id(self) -> str:
         """``nmnc:vmap:cnn``; a rule without a spec goes by the name of its class."""
-        spec = self._spec()
-        rule = type(self.rule).__name__ if spec is None else spec.name
-        return ":".join(filter(None, (rule, self.name, self.net)))
+        return ":".join(filter(None, (_called(self.rule, self.spec), self.name, self.net)))
 
     def _spec(self) -> RuleSpec | None:
         return self.rule if isinstance(self.rule, RuleSpec) else self.spec
@@ -102,12 +114,35 @@ class RuleCheck:
         """Run it; returns what was measured."""
         with purity.undisturbed():
             rule = self.rule.load()() if isinstance(self.rule, RuleSpec) else self.rule
-            tiny = cached_net(self.net or KINDS[0])
+            tiny = self._network()
             reason = rule.skip(tiny.net, tiny.task) if self.net else None
             if reason is not None:
                 expect_sentence(reason)
                 raise NotApplicable(f"the rule skips this network: {reason}")
+            if self.name == "weight_transport" and tiny.net.depth > 1:
+                raise NotApplicable(
+                    f"this network has blocks of {tiny.net.depth} layers in series, in which the errors of every rule travel "
+                    "through forward weights; a comparison measures how far they do"
+                )
             return self.function(Case(rule, self._spec(), tiny, self.seed))
+
+    def _network(self) -> Network:
+        if self.on is None:
+            return cached_net(self.net or KINDS[0])
+        try:
+            _ = self.on.net
+        except NotExamined as reason:  # which the check that it is examined tells, once
+            raise NotApplicable(str(reason)) from reason
+        return self.on
+
+
+def _itself(on: TaskNet) -> TaskNet:
+    return on
+
+
+def _called(rule: LearningRule | RuleSpec, spec: RuleSpec | None) -> str:
+    known = rule if isinstance(rule, RuleSpec) else spec
+    return type(rule).__name__ if known is None else known.name
 
 
 def rule_checks(
@@ -116,10 +151,17 @@ def rule_checks(
     *,
     spec: RuleSpec | None = None,
     seed: int = 0,
-) -> Iterator[RuleCheck]:
-    """Every check of a rule, on the tiny networks ``nets``; nothing is loaded or run before a check is called."""
+    on: Sequence[TaskNet] = (),
+) -> Iterator[RuleCheck | Examined]:
+    """Every check of a rule, on the tiny networks ``nets`` and those of tasks; each is run when it is called."""
+    called = _called(rule, spec)
     yield from (RuleCheck(rule, function, None, spec, seed) for function in ONCE)
+    if not on:
+        yield Examined(rule, called, {net: partial(cached_net, net) for net in nets})
     yield from (RuleCheck(rule, function, net, spec, seed) for net in nets for function in ON_EVERY_NET)
+    for task in on:
+        yield Examined(rule, called, {task.name: partial(_itself, task)}, task.name)
+        yield from (RuleCheck(rule, function, task.name, spec, seed, task) for function in ON_TASKS)
 
 
 def check_rule(
@@ -127,8 +169,10 @@ def check_rule(
     *,
     spec: RuleSpec | None = None,
     nets: Collection[str] = KINDS,
+    on: Sequence[TaskNet] = (),
     expected_failures: Mapping[str, str] | None = None,
     seed: int = 0,
+    report: Callable[[int, int, str], None] = lambda done, total, check: None,
 ) -> list[CheckResult]:
     """Run the conformance suite on a rule.
 
@@ -141,23 +185,32 @@ def check_rule(
         rule: a spec, or a rule made with options of your choice.
         spec: of a rule that was made with options: what its plugin says about it.
         nets: the tiny networks to check it on.
+        on: networks of tasks to check it on, too, with their data; see `task_net`.
         expected_failures: pattern of `Check.id` (``"my-rule:vmap:*"``) → the reason why it cannot hold. A check that
             passes although it was declared to fail is reported as failed.
         seed: of the sizes, names and data of networks that are drawn for some checks.
+        report: called before each check with the number of those done, that of all, and the check's `Check.id`.
+
+    Returns:
+        what came of each check. Where the rule skips every network, or the network of a task in ``on``, the check
+        ``examined`` says so, and its outcome is ``"not examined"``.
 
     Raises:
         ValueError: if an expected failure matches no check.
     """
-    return outcomes(rule_checks(rule, nets, spec=spec, seed=seed), expected_failures)
+    return outcomes(rule_checks(rule, nets, spec=spec, seed=seed, on=on), expected_failures, report)
 
 
 def parametrize_rule_checks(
     rules: Iterable[LearningRule | RuleSpec],
     *,
     nets: Collection[str] = KINDS,
+    on: Sequence[TaskNet] = (),
     expected_failures: Mapping[str, str] | None = None,
 ) -> pytest.MarkDecorator:
     """A decorator that makes one pytest test for each check of each rule.
+
+    A rule that skips every network fails the test ``examined``.
 
     ::
 
@@ -168,9 +221,11 @@ def parametrize_rule_checks(
     Args:
         rules: specs, or rules made with options of your choice.
         nets: the tiny networks to check them on.
+        on: networks of tasks to check them on, too, with their data; see `task_net`.
         expected_failures: as for `check_rule`; they become strict xfails.
 
     Raises:
         ValueError: if an expected failure matches no check.
     """
-    return parametrized((check for rule in rules for check in rule_checks(rule, nets)), expected_failures)
+    checks = (check for rule in rules for check in rule_checks(rule, nets, on=on))
+    return parametrized(checks, expected_failures)

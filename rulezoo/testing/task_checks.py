@@ -6,10 +6,9 @@ The first line of a check's docstring is the promise to which it holds a task, a
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,14 +16,16 @@ from torch import Tensor
 
 from rulezoo import credit
 from rulezoo.comparison import contract
+from rulezoo.comparison.examination import Examination, examine
 from rulezoo.datasets.inputs import Inputs, prepared
 from rulezoo.net import Net, Tensors
 from rulezoo.rule import Batch
 from rulezoo.source import Source
 from rulezoo.specs import TaskSpec
-from rulezoo.task import Data, DataMissing, Split, Task
+from rulezoo.task import Data, Task
 from rulezoo.testing.expect import (
     NotApplicable,
+    NotExamined,
     expect,
     expect_close,
     expect_finite,
@@ -51,11 +52,13 @@ class TaskCase:
         task: the task.
         spec: what its plugin says about it, or ``None`` for a bare task.
         root: the folder of data sets.
+        given: what a guarded process found of it, if that is known; else it is examined here.
     """
 
     task: Task
     spec: TaskSpec | None
     root: Path | None
+    given: Examination | None = None
 
     @property
     def subject(self) -> Task:
@@ -63,14 +66,18 @@ class TaskCase:
         return self.task
 
     @cached_property
+    def found(self) -> Examination:
+        """What the check before a comparison finds."""
+        return examine(self.task, self.root) if self.given is None else self.given
+
+    @cached_property
     def data(self) -> Data[Tensor | Source]:
-        """The data, as they are stored; a task whose data are not here cannot be checked on them."""
-        try:
-            return self.task.data(self.root)
-        except DataMissing as missing:
-            embedded = self.spec is not None and self.spec.embedded
-            expect(not embedded, f"the spec declares embedded=True, yet data are missing: {missing}")
-            raise NotApplicable(f"the data are not here: {missing}") from None
+        """The data; a task that cannot be trained on, or whose data are not here, cannot be checked on them."""
+        if self.found.missing is not None:
+            raise NotApplicable(f"the data are not here: {self.found.missing}")
+        if self.found.problems:
+            raise NotApplicable("the task cannot be trained on; see trainable")
+        return self.task.data(self.root)
 
     @cached_property
     def inputs(self) -> Data[Tensor | Inputs]:
@@ -107,71 +114,47 @@ def check_task_spec(case: TaskCase) -> None:
 def check_budget(case: TaskCase) -> str:
     """The budget, the name of the score and its value by chance are given."""
     task = case.task
-    for name, kind in (("budget", object), ("metric", str), ("chance", int | float)):
-        expect(hasattr(task, name), f"{type(task).__name__} must have a class attribute {name!r}")
-        value = getattr(task, name)
-        expect(isinstance(value, kind), f"{name} must be a {kind}, got {value!r}")
+    problem = contract.declaration_problem(task)
+    expect(problem is None, problem or "")
     budget = task.budget
-    _expect_none([contract.budget_problem(budget)])
     return f"{budget.epochs} epochs of batches of {budget.batch}; {task.metric}, {task.chance:.3g} by chance"
 
 
-def check_data(case: TaskCase) -> str:
-    """Data are three parts of inputs and targets: dense tensors on the CPU, finite, and alike in shape and type."""
-    _expect_none(contract.data_problems(case.data))
-    _expect_none(contract.prepare_problems(case.task, case.data))
-    sizes = " / ".join(f"{len(part.y):,}" for part in case.data)
-    return f"{sizes} examples of {tuple(case.inputs.train.x[:1].shape[1:])}"
-
-
-def check_targets(case: TaskCase) -> str:
-    """Targets are what the task declares: labels below its number of classes, or numbers of the output's shape."""
-    _expect_none([contract.targets_problem(case.task)])
-    kind = case.task.targets
-    if kind == "labels":
-        for name, part in case.data._asdict().items():
-            _expect_labels(name, part.y, case.task.classes or 0)
-        return f"labels of {case.task.classes} classes"
-    if kind == "numbers":
-        for name, part in case.data._asdict().items():
-            _expect_numbers(name, part.y, case.net.output_shape)
-        return "numbers of the output's shape"
-    raise NotApplicable("the task does not declare its targets: rules that have to know them skip it")
-
-
-def _expect_labels(name: str, y: Tensor, classes: int) -> None:
-    expect(not y.is_floating_point(), f"targets are 'labels', and those of {name} are {y.dtype}, no integers")
-    low, high = int(y.min()), int(y.max())
-    within = f"the task declares {classes} classes, so labels lie from 0 to {classes - 1}"
-    expect(low >= 0 and high < classes, f"{within}; those of {name} lie from {low} to {high}")
-
-
-def _expect_numbers(name: str, y: Tensor, shape: tuple[int, ...]) -> None:
-    expect(y.is_floating_point(), f"targets are 'numbers', and those of {name} are {y.dtype}")
-    found = tuple(y.shape[1:])
-    expect(
-        found == shape,
-        f"targets are 'numbers', and those of {name} have shape {found} where outputs have {shape}",
+def check_trainable(case: TaskCase) -> str:
+    """Data, network, loss and score pass the check that comes before every comparison."""
+    found = case.found
+    if found.missing is not None:
+        embedded = case.spec is not None and case.spec.embedded
+        expect(not embedded, f"the spec declares embedded=True, yet data are missing: {found.missing}")
+        raise NotExamined(f"the data are not here: {found.missing}")
+    expect(not found.problems, f"the task cannot be trained on: {'; '.join(found.problems)}")
+    sizes = " / ".join(f"{size:,}" for size in found.sizes.values())
+    deep = (
+        f"; errors of rules without a backward pass travel within blocks of {found.depth}"
+        if found.depth > 1
+        else ""
     )
+    outputs = f"outputs of shape {tuple(found.output_shape)}, {_targets(case.task)}"
+    return f"{sizes} examples, {found.parameters:,} parameters, {outputs}{deep}"
+
+
+def _targets(task: Task) -> str:
+    if task.targets == "labels":
+        return f"labels of {task.classes} classes"
+    if task.targets == "numbers":
+        return "targets of the output's shape"
+    return "targets that are not declared, so that rules that have to know them skip the task"
 
 
 def check_data_deterministic(case: TaskCase) -> None:
-    """Data are the same at every call, and neither read nor move a global generator."""
-    first, before = case.data, torch.get_rng_state()
-    torch.manual_seed(12345)
+    """Making the data leaves torch's global generator alone."""
+    _, before = case.data, torch.get_rng_state()
+    torch.manual_seed(12345)  # to which no task sets it
     set_to = torch.get_rng_state()
-    again = case.task.data(case.root)
+    case.task.data(case.root)
     moved = not torch.equal(torch.get_rng_state(), set_to)
     torch.set_rng_state(before)
-    for name, part in again._asdict().items():
-        expect_same(f"{name}, asked for again,", _digested(part), _digested(getattr(first, name)))
     expect(not moved, "data() draws from torch's global generator; make a torch.Generator with a fixed seed")
-
-
-def _digested(part: Split[Tensor | Source]) -> dict[str, Tensor]:
-    """Inputs and targets; of a source its digest."""
-    x = part.x if isinstance(part.x, Tensor) else torch.tensor(list(part.x.digest().encode()))
-    return {"x": x, "y": part.y}
 
 
 def check_disjoint(case: TaskCase) -> str:
@@ -225,7 +208,7 @@ def check_no_leak(case: TaskCase) -> str:
 
 
 def check_network(case: TaskCase) -> str:
-    """The network is a pure function with 'post' sites in front of a read-out, drawn from torch's global generator."""
+    """The network has 'post' sites in front of a read-out, and is drawn from torch's global generator alone."""
     net, (one, other) = case.built(0, 1)
     _, (again,) = case.built(0)
     expect_same("the network, made again with the same seed,", again, one)
@@ -235,13 +218,7 @@ def check_network(case: TaskCase) -> str:
     expect(bool(net.readout), "no parameter lies behind the last site; leave the read-out without one")
     hidden = [name for name in net.shapes if name not in net.readout]
     expect(bool(hidden), "no parameter lies in front of a site: there is nothing hidden to be taught")
-    count = sum(math.prod(shape) for shape in net.shapes.values())
-    within = (
-        f"; errors of rules without a backward pass travel within blocks of {net.depth}"
-        if net.depth > 1
-        else ""
-    )
-    return f"{count:,} parameters; {len(net.keys('post'))} visits of 'post' sites{within}"
+    return f"{len(net.keys('post'))} visits of 'post' sites"
 
 
 def check_seeds_together(case: TaskCase) -> None:
@@ -263,9 +240,6 @@ def check_loss(case: TaskCase) -> str:
     """The loss is one finite number for each example, told by that example alone, and has a gradient."""
     x, y = case.batch()
     leaf = _output(case, x).requires_grad_()
-    for part, split in case.inputs._asdict().items():
-        _expect_none([contract.label_problem(part, case.task, partial(_output, case), split)])
-    _expect_none(contract.loss_problems(case.task, leaf, y))
     losses = case.task.loss(leaf, y)
     expect_finite("of a batch", {"loss": losses.detach()})
     alone = case.task.loss(leaf[:1], y[:1])
@@ -282,7 +256,6 @@ def check_score(case: TaskCase) -> str:
     """The score is one finite number for each example, and the right answer scores higher than chance."""
     x, y = case.batch()
     output = _output(case, x)
-    _expect_none(contract.score_problems(case.task, output, y))
     scores = case.task.score(output, y).double()
     expect_finite("of a batch", {"score": scores})
     alone = case.task.score(output[:1], y[:1]).double()
@@ -296,11 +269,6 @@ def check_score(case: TaskCase) -> str:
         f"right answers score {best:.3g}, no more than chance = {case.task.chance:.3g}",
     )
     return f"right answers score {best:.3g}"
-
-
-def _expect_none(problems: Iterable[str | None]) -> None:
-    for problem in problems:
-        expect(problem is None, problem or "")
 
 
 def _right_answers(output: Tensor, y: Tensor) -> Tensor | None:

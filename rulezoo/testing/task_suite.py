@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rulezoo.comparison.examination import Examination
 from rulezoo.specs import TaskSpec
 from rulezoo.task import Task
 from rulezoo.testing import declarations, purity, task_checks
@@ -21,8 +22,7 @@ CHECKS = (
     declarations.check_options,
     declarations.check_frozen_value,
     task_checks.check_budget,
-    task_checks.check_data,
-    task_checks.check_targets,
+    task_checks.check_trainable,
     task_checks.check_data_deterministic,
     task_checks.check_disjoint,
     task_checks.check_no_leak,
@@ -44,6 +44,7 @@ class TaskCheck:
         function: the check.
         spec: what a plugin says about the task.
         root: the folder of data sets.
+        found: what a guarded process found of the task, if that is known.
         made: what the checks of one task share, so that its data are read once.
     """
 
@@ -51,6 +52,7 @@ class TaskCheck:
     function: Callable[[TaskCase], str | None]
     spec: TaskSpec | None
     root: Path | None
+    found: Examination | None
     made: dict[str, TaskCase] = field(repr=False)
 
     @property
@@ -73,17 +75,21 @@ class TaskCheck:
         with purity.undisturbed():
             if "case" not in self.made:
                 task = self.task.load()() if isinstance(self.task, TaskSpec) else self.task
-                self.made["case"] = TaskCase(task, self.spec, self.root)
+                self.made["case"] = TaskCase(task, self.spec, self.root, self.found)
             return self.function(self.made["case"])
 
 
 def task_checks_of(
-    task: Task | TaskSpec, *, spec: TaskSpec | None = None, root: Path | None = None
+    task: Task | TaskSpec,
+    *,
+    spec: TaskSpec | None = None,
+    root: Path | None = None,
+    found: Examination | None = None,
 ) -> Iterator[TaskCheck]:
     """Every check of a task; nothing is loaded or run before a check is called."""
     known = task if isinstance(task, TaskSpec) else spec
     made: dict[str, TaskCase] = {}
-    yield from (TaskCheck(task, function, known, root, made) for function in CHECKS)
+    yield from (TaskCheck(task, function, known, root, found, made) for function in CHECKS)
 
 
 def check_task(
@@ -91,20 +97,24 @@ def check_task(
     *,
     spec: TaskSpec | None = None,
     root: Path | None = None,
+    found: Examination | None = None,
     expected_failures: Mapping[str, str] | None = None,
+    report: Callable[[int, int, str], None] = lambda done, total, check: None,
 ) -> list[CheckResult]:
     """Run the conformance suite on a task.
 
     Args:
         task: a spec, or a task made with options of your choice.
         spec: of a task that was made with options: what its plugin says about it.
-        root: the folder of data sets; where the data are missing, the checks that need them are skipped.
+        root: the folder of data sets; where the data are missing, the task is not examined.
+        found: what a guarded process found of the task (`rulezoo.comparison.inspection.inspect`); else it is examined here.
         expected_failures: as for `rulezoo.testing.check_rule`.
+        report: likewise.
 
     Raises:
         ValueError: if an expected failure matches no check.
     """
-    return outcomes(task_checks_of(task, spec=spec, root=root), expected_failures)
+    return outcomes(task_checks_of(task, spec=spec, root=root, found=found), expected_failures, report)
 
 
 def parametrize_task_checks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +17,25 @@ from rulezoo.specs import EVERY, RuleSpec
 if TYPE_CHECKING:
     from rulezoo.options import Value
     from rulezoo.specs import Plausibility
-    from rulezoo.testing import CheckResult
+    from rulezoo.testing import CheckResult, TaskNet
 
-_MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "expected failure": "–"}
+PASSED, FAILED, NOT_EXAMINED = 0, 1, 3  #: exit codes; 2 is that of a `rulezoo.errors.UserError`
+_MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "expected failure": "–", "not examined": "!"}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A rule or task to verify: ``kind`` is ``"rule"`` or ``"task"``."""
+    """A rule or task to verify: ``kind`` is ``"rule"`` or ``"task"``; ``file`` is where it is, if it was named by that."""
 
     kind: str
     name: str
     found: Found[Any]
+    file: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The files by which it is found."""
+        return [] if self.file is None else [self.file]
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,20 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed."""
-        return not any(result.outcome == "failed" for result in self.results)
+        """Whether it was examined, and no check failed."""
+        return self.exit_code == PASSED
+
+    @property
+    def examined(self) -> bool:
+        """Whether what was to be checked could be looked at: a rule that skips every network was not."""
+        return not any(result.outcome == "not examined" for result in self.results)
+
+    @property
+    def exit_code(self) -> int:
+        """0 = passed, 1 = a check failed, 3 = not examined, and no check failed."""
+        if any(result.outcome == "failed" for result in self.results):
+            return FAILED
+        return PASSED if self.examined else NOT_EXAMINED
 
     @property
     def counts(self) -> Counter[str]:
@@ -77,7 +96,8 @@ class Report:
                 "promise": result.promise,
                 "outcome": result.outcome,
             }
-            failed = {"next_step": NEXT_STEP.get(result.check)} if result.outcome == "failed" else {}
+            open_ = result.outcome in ("failed", "not examined")
+            failed = {"next_step": NEXT_STEP.get(result.check)} if open_ else {}
             return {**told, "measured": result.measured, "message": result.message, **failed}
 
         head: dict[str, object] = {
@@ -88,7 +108,12 @@ class Report:
         if self.subject.kind == "rule":
             found = {name: msgspec.to_builtins(mark) for name, mark in marks(self).items()}
             head |= {"seed": self.seed, "plausibility": found}
-        return {**head, "ok": self.ok, "checks": [row(result) for result in self.results]}
+        return {
+            **head,
+            "ok": self.ok,
+            "examined": self.examined,
+            "checks": [row(result) for result in self.results],
+        }
 
 
 def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
@@ -131,7 +156,7 @@ def _of_file(path: Path, files: Sequence[Path]) -> list[Subject]:
         raise PluginError(f"{path.name}: {info.reason}")
     every: list[tuple[str, Mapping[str, Found[Any]]]] = [("rule", zoo.rules), ("task", zoo.tasks)]
     mine = [
-        Subject(kind, name, found)
+        Subject(kind, name, found, path)
         for kind, known in every
         for name, found in known.items()
         if (found.distribution, found.version) == (info.distribution, info.version)
@@ -141,8 +166,20 @@ def _of_file(path: Path, files: Sequence[Path]) -> list[Subject]:
     return mine
 
 
+def exit_code(reports: Sequence[Report]) -> int:
+    """The code for several subjects: that of a failure, else that of what was not examined, else 0."""
+    codes = {report.exit_code for report in reports}
+    return next((code for code in (FAILED, NOT_EXAMINED) if code in codes), PASSED)
+
+
 def verify(
-    subject: Subject, options: Mapping[str, str], root: Path | None = None, *, seed: int = 0
+    subject: Subject,
+    options: Mapping[str, str],
+    root: Path | None = None,
+    *,
+    seed: int = 0,
+    on: Sequence[TaskNet] = (),
+    report: Callable[[int, int, str], None] = lambda done, total, check: None,
 ) -> Report:
     """Run the conformance suite.
 
@@ -151,6 +188,8 @@ def verify(
         options: as on the command line; the rest keep their defaults.
         root: the folder of data sets, for a task.
         seed: of the sizes, names and data of networks that are drawn for a rule.
+        on: networks of tasks to check a rule on, too; see `rulezoo.testing.task_net`.
+        report: called before each check with the number of those done, that of all, and the check's ``id``.
 
     Raises:
         OptionError: if an option does not exist or its value is not legal.
@@ -163,9 +202,13 @@ def verify(
         with foreign(f"{subject.kind} {subject.name!r} cannot be made"):
             made = configure(spec.load(), subject.name, options)
     if subject.kind == "task":
-        return Report(subject, tuple(check_task(made or spec, spec=spec, root=root)))
-    results = tuple(check_rule(made or spec, spec=spec, seed=seed))
-    return Report(subject, results, _resolved(subject, made), seed)
+        from rulezoo.comparison.inspection import inspect
+
+        (found,) = inspect([(subject.name, options)], root, files=subject.files)
+        results = check_task(made or spec, spec=spec, root=root, found=found, report=report)
+    else:
+        results = check_rule(made or spec, spec=spec, seed=seed, on=on, report=report)
+    return Report(subject, tuple(results), _resolved(subject, made), seed)
 
 
 def _resolved(subject: Subject, made: Any) -> dict[str, Value]:  # noqa: ANN401  a rule
@@ -189,7 +232,7 @@ def lines(report: Report) -> Iterator[str]:
         first = group[0]
         nets = "" if len(group) == everywhere[first.check] else f" [{', '.join(r.net or '' for r in group)}]"
         yield f"{_MARKS[first.outcome]} {first.check}{nets}: {clean(_told(group))}"
-        if first.outcome == "failed":
+        if first.outcome in ("failed", "not examined"):
             yield f"    why: {clean(first.message)}"
             yield f"    next: {NEXT_STEP.get(first.check, 'see the check in rulezoo.testing')}"
     yield from verification.lines(report)
@@ -201,17 +244,16 @@ def _told(group: Sequence[CheckResult]) -> str:
     if group[0].outcome in ("skipped", "expected failure"):
         return group[0].message
     measured = [result.measured for result in group]
-    if group[0].outcome == "failed" or not any(measured):
+    if group[0].outcome in ("failed", "not examined") or not any(measured):
         return group[0].promise
     return measured[0] if len(set(measured)) == 1 else "; ".join(f"{r.net} {r.measured}" for r in group)
 
 
 def _alike(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
-    """Results of one check that say the same on several networks, together; failures each on their own."""
+    """Results of one check that say the same on several networks, together."""
     groups: dict[tuple[str, ...], list[CheckResult]] = {}
     for result in results:
-        own = result.message if result.outcome == "failed" else ""
-        groups.setdefault((result.check, result.outcome, own), []).append(result)
+        groups.setdefault((result.check, result.outcome, result.message), []).append(result)
     order = list(dict.fromkeys(result.check for result in results))
     return sorted(groups.values(), key=lambda group: order.index(group[0].check))
 
@@ -220,6 +262,6 @@ def _verdict(report: Report) -> str:
     failed = list(dict.fromkeys(r.check for r in report.results if r.outcome == "failed"))
     told = ", ".join(f"{report.counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
     name = report.subject.name
-    return (
-        f"{name} keeps every promise: {told}" if not failed else f"{name} fails {', '.join(failed)}: {told}"
-    )
+    if failed:
+        return f"{name} fails {', '.join(failed)}: {told}"
+    return f"{name} keeps every promise: {told}" if report.examined else f"{name} was not examined: {told}"
