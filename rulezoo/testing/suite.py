@@ -172,7 +172,7 @@ def check_rule(
     on: Sequence[TaskNet] = (),
     expected_failures: Mapping[str, str] | None = None,
     seed: int = 0,
-    report: Callable[[int, int, str], None] = lambda done, total, check: None,
+    report: Callable[[int, int, str], None] | None = None,
 ) -> list[CheckResult]:
     """Run the conformance suite on a rule.
 

@@ -99,7 +99,7 @@ def check_task(
     root: Path | None = None,
     found: Examination | None = None,
     expected_failures: Mapping[str, str] | None = None,
-    report: Callable[[int, int, str], None] = lambda done, total, check: None,
+    report: Callable[[int, int, str], None] | None = None,
 ) -> list[CheckResult]:
     """Run the conformance suite on a task.
 
