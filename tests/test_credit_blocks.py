@@ -344,11 +344,17 @@ def test_a_block_moves_no_statistics_and_normalises_over_the_activity_it_is_give
 def test_sites_in_the_wrong_order_are_one_error():
     net, params, _, _ = case("mlp")
 
-    for a, b in [("post2", "post1"), ("post1", "post1")]:
-        with pytest.raises(
-            NetError, match=rf"'{a}' and '{b}' in the wrong order: .*give the earlier one first"
-        ):
-            credit.between(net, params, a, b, draw(5, *net.visits[a].shape))
+    with pytest.raises(
+        NetError, match=r"'post2' and 'post1' in the wrong order: .*give the earlier one first"
+    ):
+        credit.between(net, params, "post2", "post1", draw(5, 7))
+
+
+def test_one_site_given_twice_is_one_error():
+    net, params, _, _ = case("mlp")
+
+    with pytest.raises(NetError, match="the site 'post1' twice, and nothing lies between; give a later site"):
+        credit.between(net, params, "post1", "post1", draw(5, 8))
 
 
 @pytest.mark.parametrize("call", ["a", "b", "given"])
@@ -371,6 +377,29 @@ def test_activity_of_another_shape_is_refused():
         credit.between(net, params, "post1", "post2", draw(5, 7))
     with pytest.raises(NetError, match=r"at site 'post1' has shape \(5,\); expected \(batch, 8\)"):
         credit.blocks(net, params, x, {"post1": draw(5)})
+    with pytest.raises(NetError, match=r"at the input has shape \(5, 8\); expected \(batch, 5\)"):
+        credit.between(net, params, None, "post2", draw(5, 8))
+    with pytest.raises(NetError, match="what was given at site 'post1' is a float; expected a tensor"):
+        credit.blocks(net, params, x, {"post1": 0.0})
+
+
+def test_flattened_activity_is_refused_with_the_way_to_put_it_right():
+    net, params, x, _ = case("cnn")
+
+    with pytest.raises(
+        NetError, match=r"has shape \(5, 36\); expected \(batch, 4, 3, 3\); use activity.view_as\(…\)"
+    ):
+        credit.blocks(net, params, x, {"post1": draw(5, 36)})
+
+
+def test_activity_and_inputs_of_different_examples_are_refused():
+    net, params, x, _ = case("cnn")
+    message = r"at site '{}' has shape \(4, .*, and for the given inputs the network has \(5, .* of the same examples"
+
+    with pytest.raises(NetError, match=message.format("post1")):
+        credit.blocks(net, params, x, {"post1": draw(4, 4, 3, 3)})
+    with pytest.raises(NetError, match=message.format("pre2")):
+        credit.between(net, params, "pre2", "post2", draw(4, 4, 3, 3), x)
 
 
 class ByTokens(nn.Module):

@@ -21,6 +21,7 @@ from rulezoo.net import Net, Tensors, Values
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Split, Task
+from rulezoo.training.rule_output import check_directions, check_rates
 from rulezoo.training.together import MANY, Pooling, channels_last
 
 _GRAPHS = 32  # of all trainers in a process: a rule has one for each kind of step in its schedule
@@ -138,7 +139,6 @@ class Trainer:
         The loss is ``None`` where the rule computes none.
         """
         grads, updates, loss, logs = self.gradients(batch)
-        self._check(grads, updates)
         self._descend(grads)
         self._add(updates)
         self.t += 1
@@ -285,6 +285,8 @@ class Trainer:
         """
         net = self.net.bind(fixed, statistics, masks)
         step = self.rule.step(net, self.loss, params, State(own, buffers), Batch(x, y), noise, t)
+        trained = {**params, **{OWN + name: p for name, p in own.items()}}
+        check_directions(step.grads, step.updates, {name: tuple(p.shape) for name, p in trained.items()})
         kept = {
             name: v.to(buffers[name].dtype) if name in buffers else v
             for name, v in step.state.buffers.items()
@@ -305,24 +307,6 @@ class Trainer:
             own = Batch(batch.x[s], batch.y[s])
             drawn.append(self.rule.noise(self._of(s, masks), state, own, gen, self.t))
         return self._stack(drawn)
-
-    def _check(self, grads: Tensors, updates: Tensors) -> None:
-        for what, given in (("a gradient", grads), ("an update", updates)):
-            if strange := sorted(given.keys() - self.trained.keys()):
-                known = ", ".join(self.trained)
-                raise ValueError(f"{what} of {', '.join(strange)} was given; the parameters are {known}")
-        if both := sorted(grads.keys() & updates.keys()):
-            raise ValueError(
-                f"a gradient and an update of {', '.join(both)} were given; return one of the two for each parameter"
-            )
-
-        for name, update in updates.items():
-            p = self.trained[name]
-            if update.shape != p.shape:
-                got, expected = (tuple(t.shape if self.alone else t.shape[1:]) for t in (update, p))
-                raise ValueError(
-                    f"the update of {name} has shape {got}; expected {expected}, the shape of the parameter"
-                )
 
     def _add(self, updates: Tensors) -> None:
         """Add to parameters what the rule says, as it is."""
@@ -376,11 +360,7 @@ def _optimizer(
     A group has two numbers of ours: ``rate``, the factor, and ``decoupled``, the weight decay that is not the
     optimiser's own.
     """
-    if strange := sorted(rates.keys() - params.keys()):
-        raise ValueError(f"rates() names {', '.join(strange)}; the parameters are {', '.join(params)}")
-    for name, rate in rates.items():
-        if not (math.isfinite(rate) and rate >= 0):
-            raise ValueError(f"rates() gives {name} the factor {rate!r}; expected a finite number, 0 or more")
+    check_rates(rates, params)
     lr, decay = budget.lr, budget.weight_decay
     ours = decay if decoupled and budget.optimizer == "sgd" else 0.0
     # In the order of the parameters: checkpoints number them so.
