@@ -500,3 +500,34 @@ def test_the_gradient_of_a_scalar(vmapped):
 def test_a_gradient_of_anything_but_a_scalar_is_refused(function, got):
     with pytest.raises(ValueError, match=f"differentiates a scalar, and the function returned {got}"):
         credit.grad(function, draw(3))
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_the_derivative_along_a_direction(vmapped):
+    at = {"x": draw(4, 2), "y": draw(4, 2, seed=1), "z": draw(4, 2, seed=2)}
+    along = {"x": draw(4, 2, seed=3), "y": draw(4, 2, seed=4), "z": draw(4, 2, seed=5)}
+    if not vmapped:
+        at, along = {k: v[0] for k, v in at.items()}, {k: v[0] for k, v in along.items()}
+
+    def both(at, along):
+        return credit.value_and_derivative(squares, at, along)
+
+    value, derivative = torch.func.vmap(both)(at, along) if vmapped else both(at, along)
+
+    assert_close((value["a"], value["b"]), (at["x"] ** 2, 3 * at["y"]))
+    assert_close((derivative["a"], derivative["b"]), (2 * at["x"] * along["x"], 3 * along["y"]))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_derivative_along_a_direction_is_that_of_backprop(name):
+    """⟨∇f, v⟩ for the loss of a whole network, which `credit.grad` computes in the other order."""
+    net, params, x, _ = case(name)
+    along = {key: draw(*p.shape, seed=3) for key, p in params.items()}
+
+    def f(p):
+        return net.without_moving().run(p, x).square().sum()
+
+    value, derivative = credit.value_and_derivative(f, params, along)
+
+    gradient = credit.grad(f, params)
+    assert_close((value, derivative), (f(params), sum((gradient[key] * v).sum() for key, v in along.items())))
