@@ -132,6 +132,7 @@ class Trainer:
         self._fast = torch.compile(self._every, fullgraph=True) if compiled else None
         self.trained = {**self.params, **{OWN + name: p for name, p in self.state.params.items()}}
         self.optimizer = _optimizer(budget, self.trained, rule.rates(net), decoupled=rule.decoupled_decay)
+        self._total_lr = budget.lr * sum(_schedule(budget, t, steps) for t in range(steps))
 
     def step(self, batch: Batch) -> tuple[Tensor | None, Tensors]:
         """Train on one batch with an axis of seeds; the mean loss of each seed ``(S,)``, and what the rule logged.
@@ -326,13 +327,14 @@ class Trainer:
         self.optimizer.step()
 
     def _decay(self) -> None:
-        """The weight decay that is not the optimiser's own, see `_optimizer`."""
+        """The weight decay of a rule with ``decoupled_decay``: this step's share of that of the whole training."""
         for group in self.optimizer.param_groups:
-            if shrink := group["lr"] * group["decoupled"]:
+            if group["decoupled"] and group["lr"]:
+                kept = math.exp(-group["decoupled"] * group["lr"] / self._total_lr)
                 with torch.no_grad():
                     for p in group["params"]:
                         if p.grad is not None:
-                            p.mul_(1 - shrink)
+                            p.mul_(kept)
 
     def _stack(self, each: Sequence[Tensors]) -> Tensors:
         if self.alone:
@@ -361,8 +363,8 @@ def _optimizer(
     optimiser's own.
     """
     check_rates(rates, params)
-    lr, decay = budget.lr, budget.weight_decay
-    ours = decay if decoupled and budget.optimizer == "sgd" else 0.0
+    lr = budget.lr
+    ours, decay = (budget.weight_decay, 0.0) if decoupled else (0.0, budget.weight_decay)
     # In the order of the parameters: checkpoints number them so.
     stretches = groupby(params, lambda name: float(rates.get(name, 1.0)))
     groups: list[dict[str, Any]] = [
@@ -371,7 +373,7 @@ def _optimizer(
     ]
     match budget.optimizer:
         case "sgd":
-            return torch.optim.SGD(groups, lr, momentum=0.9, weight_decay=decay - ours, fused=True)
+            return torch.optim.SGD(groups, lr, momentum=0.9, weight_decay=decay, fused=True)
         case "adam":
             return torch.optim.AdamW(groups, lr, weight_decay=decay, fused=True)
     raise ValueError(f"the budget's optimizer must be 'adam' or 'sgd', got {budget.optimizer!r}")
