@@ -51,7 +51,7 @@ class ForwardForward(LearningRule):
         def local(p):
             pairs = (g.view(2, -1) for g in self.goodness(net, p, x).values())
             off = ((self.threshold - true, false - self.threshold) for true, false in pairs)
-            return sum(F.softplus(torch.cat(one)).mean() for one in off)
+            return sum(F.softplus(torch.cat(one)).sum() for one in off) / len(batch.x)
 
         grads = credit.grad(local, params)
         return Step({name: g for name, g in grads.items() if name not in net.readout}, state, None)

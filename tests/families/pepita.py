@@ -9,12 +9,12 @@ from rulezoo import LearningRule, Plausibility, RuleSpec, State, Step, credit, h
 class Pepita(LearningRule):
     """The error is added to the input through fixed weights; a layer learns from what changes in a second pass."""
 
+    lr: float | None = hp(0.005, "learning rate; larger ones are unstable", low=0)
     size: float = hp(0.05, "size of the projection to the input", low=1e-6, search=(0.005, 1), log=True)
 
     def skip(self, net, task):
-        if not net.example.is_floating_point():
-            return "it adds the error to the input, and this network's input is integers"
-        return None if net.keys("post") else "it needs sites of kind 'post', and this network has none"
+        feedforward = net.keys("post") and not net.keys("recurrent") and net.example.is_floating_point()
+        return None if feedforward else "it needs sites of kind 'post', no recurrence, and inputs to add to"
 
     def init(self, net, params, batch, gen):
         inputs = batch.x[0].numel()
