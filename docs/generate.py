@@ -99,10 +99,11 @@ def _tasks(registry: Registry) -> Iterator[str]:
         if found.distribution != "rulezoo":
             continue
         cls = registry.task_class(name)
-        budget = cls.budget
+        task = cls()
+        budget = task.budget
         yield f"## {name}\n\n{found.spec.summary}\n\nData: {found.spec.reference}\n"
         yield (
-            f"{cls.metric}, chance {cls.chance:.3g}; {budget.epochs} epochs of batches of {budget.batch}, "
+            f"{task.metric}, chance {task.chance:.3g}; {budget.epochs} epochs of batches of {budget.batch}, "
             f"{budget.optimizer}, learning rate {budget.lr:g}, {budget.schedule}\n"
         )
         yield from _options(cls)

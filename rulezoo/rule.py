@@ -80,8 +80,9 @@ class LearningRule(Configurable):
     """
 
     vmappable: ClassVar[bool] = True
-    #: Whether weight decay shrinks parameters by the factor 1 - lr * decay under every optimiser, as AdamW does it;
-    #: otherwise it is the optimiser's own: SGD adds it to the gradient, and its momentum accumulates it.
+    #: Whether ``weight_decay`` is that of the whole training, in place of the optimiser's own: a step shrinks the parameters
+    #: that get a gradient by the factor exp(-weight_decay * s / S), where s is its learning rate and S is the sum of those of
+    #: all steps. Training then shrinks them by exp(-weight_decay), whatever the optimiser, learning rate and number of steps.
     decoupled_decay: ClassVar[bool] = False
 
     # Tuning searches it around the task's, see `rulezoo.tuning.space`.

@@ -344,11 +344,17 @@ def test_a_block_moves_no_statistics_and_normalises_over_the_activity_it_is_give
 def test_sites_in_the_wrong_order_are_one_error():
     net, params, _, _ = case("mlp")
 
-    for a, b in [("post2", "post1"), ("post1", "post1")]:
-        with pytest.raises(
-            NetError, match=rf"'{a}' and '{b}' in the wrong order: .*give the earlier one first"
-        ):
-            credit.between(net, params, a, b, draw(5, *net.visits[a].shape))
+    with pytest.raises(
+        NetError, match=r"'post2' and 'post1' in the wrong order: .*give the earlier one first"
+    ):
+        credit.between(net, params, "post2", "post1", draw(5, 7))
+
+
+def test_one_site_given_twice_is_one_error():
+    net, params, _, _ = case("mlp")
+
+    with pytest.raises(NetError, match="the site 'post1' twice, and nothing lies between; give a later site"):
+        credit.between(net, params, "post1", "post1", draw(5, 8))
 
 
 @pytest.mark.parametrize("call", ["a", "b", "given"])
@@ -371,6 +377,29 @@ def test_activity_of_another_shape_is_refused():
         credit.between(net, params, "post1", "post2", draw(5, 7))
     with pytest.raises(NetError, match=r"at site 'post1' has shape \(5,\); expected \(batch, 8\)"):
         credit.blocks(net, params, x, {"post1": draw(5)})
+    with pytest.raises(NetError, match=r"at the input has shape \(5, 8\); expected \(batch, 5\)"):
+        credit.between(net, params, None, "post2", draw(5, 8))
+    with pytest.raises(NetError, match="what was given at site 'post1' is a float; expected a tensor"):
+        credit.blocks(net, params, x, {"post1": 0.0})
+
+
+def test_flattened_activity_is_refused_with_the_way_to_put_it_right():
+    net, params, x, _ = case("cnn")
+
+    with pytest.raises(
+        NetError, match=r"has shape \(5, 36\); expected \(batch, 4, 3, 3\); use activity.view_as\(…\)"
+    ):
+        credit.blocks(net, params, x, {"post1": draw(5, 36)})
+
+
+def test_activity_and_inputs_of_different_examples_are_refused():
+    net, params, x, _ = case("cnn")
+    message = r"at site '{}' has shape \(4, .*, and for the given inputs the network has \(5, .* of the same examples"
+
+    with pytest.raises(NetError, match=message.format("post1")):
+        credit.blocks(net, params, x, {"post1": draw(4, 4, 3, 3)})
+    with pytest.raises(NetError, match=message.format("pre2")):
+        credit.between(net, params, "pre2", "post2", draw(4, 4, 3, 3), x)
 
 
 class ByTokens(nn.Module):
@@ -471,3 +500,34 @@ def test_the_gradient_of_a_scalar(vmapped):
 def test_a_gradient_of_anything_but_a_scalar_is_refused(function, got):
     with pytest.raises(ValueError, match=f"differentiates a scalar, and the function returned {got}"):
         credit.grad(function, draw(3))
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_the_derivative_along_a_direction(vmapped):
+    at = {"x": draw(4, 2), "y": draw(4, 2, seed=1), "z": draw(4, 2, seed=2)}
+    along = {"x": draw(4, 2, seed=3), "y": draw(4, 2, seed=4), "z": draw(4, 2, seed=5)}
+    if not vmapped:
+        at, along = {k: v[0] for k, v in at.items()}, {k: v[0] for k, v in along.items()}
+
+    def both(at, along):
+        return credit.value_and_derivative(squares, at, along)
+
+    value, derivative = torch.func.vmap(both)(at, along) if vmapped else both(at, along)
+
+    assert_close((value["a"], value["b"]), (at["x"] ** 2, 3 * at["y"]))
+    assert_close((derivative["a"], derivative["b"]), (2 * at["x"] * along["x"], 3 * along["y"]))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_derivative_along_a_direction_is_that_of_backprop(name):
+    """⟨∇f, v⟩ for the loss of a whole network, which `credit.grad` computes in the other order."""
+    net, params, x, _ = case(name)
+    along = {key: draw(*p.shape, seed=3) for key, p in params.items()}
+
+    def f(p):
+        return net.without_moving().run(p, x).square().sum()
+
+    value, derivative = credit.value_and_derivative(f, params, along)
+
+    gradient = credit.grad(f, params)
+    assert_close((value, derivative), (f(params), sum((gradient[key] * v).sum() for key, v in along.items())))

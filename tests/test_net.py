@@ -124,6 +124,25 @@ def test_a_network_may_be_looked_at_without_moving_the_global_generator(mlp):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normal_numbers_are_those_of_torch_in_the_type_of_a_rule_s_memory(dtype):
+    net = Net(
+        nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 2)).to(dtype), torch.ones(2, 3).long()
+    )
+
+    drawn = net.normal((50, 4), torch.Generator().manual_seed(3))
+
+    assert torch.equal(drawn, torch.randn(50, 4, generator=torch.Generator().manual_seed(3), dtype=dtype))
+    assert drawn.dtype == net.memory_dtype() == dtype
+    assert net.normal((), torch.Generator()).shape == ()
+
+
+def test_the_width_of_the_output_counts_the_units_of_one_example(mlp):
+    assert mlp.net.output_width == 3
+    assert Net(nn.Sequential(nn.Linear(5, 6), nn.Unflatten(1, (3, 2))), X).output_width == 6
+    assert Net(nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)), X).output_width == 1
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # What is refused
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from dataclasses import replace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from rulezoo.cli import cli
@@ -14,6 +16,7 @@ from rulezoo.discovery.plugins import FILES
 from rulezoo.testing import TaskNet, TinyTask, rule_checks, suite, verify
 from rulezoo.testing.advice import NEXT_STEP
 from rulezoo.testing.task_suite import CHECKS
+from rulezoo.training.runner import run as run_rule
 
 # Direct feedback alignment in a few lines. Each broken rule is this with one thing wrong: the text on the left, replaced.
 HONEST = '''
@@ -125,6 +128,115 @@ def test_a_broken_rule_is_named_in_the_report_with_its_reason_and_the_next_step(
     assert lines[place + 2] == f"    next: {NEXT_STEP[check]}"
     assert check in lines[-1]
     assert lines[-1].startswith("mine fails ")
+
+
+MISTAKES = {
+    "shape of an update": (
+        "Step(grads, state, mean)",
+        "Step({}, state, mean, updates={'fc1.weight': grads['fc1.bias']})",
+        "an update of 'fc1.weight' of shape (8,); expected shape (8, 5), that of the parameter: return one entry for",
+    ),
+    "shape of a gradient": (
+        "Step(grads,",
+        "Step({'fc1.weight': grads['fc1.bias'][:, None]},",
+        "a gradient of 'fc1.weight' of shape (8, 1); expected shape (8, 5), that of the parameter: return one entry for",
+    ),
+    "an update and a gradient": (
+        "Step(grads, state, mean)",
+        "Step(grads, state, mean, updates={'fc1.bias': -grads['fc1.bias']})",
+        "both a gradient and an update of 'fc1.bias'; return one of the two for each parameter",
+    ),
+    "gradient of nothing": (
+        "Step(grads,",
+        "Step({'fc1.weigth': grads['fc1.weight']},",
+        "a gradient of 'fc1.weigth', which is no parameter; use the names of parameters: 'fc1.weight', ",
+    ),
+    "rate of nothing": (
+        "    def predict(",
+        "    def rates(self, net):\n        return {'rule.b': 0.1}\n\n    def predict(",
+        "a factor for 'rule.b', which is no parameter; use the names of parameters: 'fc1.weight', ",
+    ),
+    "negative rate": (
+        "    def predict(",
+        "    def rates(self, net):\n        return {'fc1.bias': -0.5}\n\n    def predict(",
+        "the factor -0.5 for 'fc1.bias'; expected a finite number, 0 or more",
+    ),
+    "rate that is not a number": (
+        "    def predict(",
+        "    def rates(self, net):\n        return {'fc1.bias': float('nan')}\n\n    def predict(",
+        "the factor nan for 'fc1.bias'; expected a finite number, 0 or more",
+    ),
+    "between in the wrong order": (
+        "feedback = state.buffers",
+        "feedback = state.buffers; credit.between(net, params, *reversed(net.keys('post')), cut.sites['post2'])",
+        "'post2' and 'post1' in the wrong order: 'post1' does not come after 'post2' in the forward pass; give",
+    ),
+    "between an unknown site": (
+        "feedback = state.buffers",
+        "feedback = state.buffers; credit.between(net, params, 'post1', 'post3', cut.sites['post1'])",
+        "the network has no site 'post3'; its sites are 'pre1', 'post1', 'pre2', 'post2'",
+    ),
+    "between one site": (
+        "feedback = state.buffers",
+        "feedback = state.buffers; credit.between(net, params, 'post1', 'post1', cut.sites['post1'])",
+        "the site 'post1' twice, and nothing lies between; give a later site, or None for the output",
+    ),
+    "between, from another shape": (
+        "feedback = state.buffers",
+        "feedback = state.buffers; credit.between(net, params, 'post1', 'post2', cut.sites['post2'])",
+        "at site 'post1' has shape (12, 7); expected (batch, 8)",
+    ),
+    "blocks on an unknown site": (
+        "feedback = state.buffers",
+        "feedback = state.buffers; credit.blocks(net, params, batch.x, {'post3': batch.x})",
+        "the network has no site 'post3'; its sites are 'pre1', 'post1', 'pre2', 'post2'",
+    ),
+    "blocks on another shape": (
+        "feedback = state.buffers",
+        "feedback = state.buffers; credit.blocks(net, params, batch.x, {'post2': cut.sites['post1']})",
+        "at site 'post2' has shape (12, 8); expected (batch, 7)",
+    ),
+    "blocks on other examples": (
+        "feedback = state.buffers",
+        "feedback = state.buffers; credit.blocks(net, params, batch.x, {'post1': cut.sites['post1'][:3]})",
+        "at site 'post1' has shape (3, 8), and for the given inputs the network has (12, 8) there; give activity and",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_what_was_expected_and_the_next_step(mistake, small, tmp_path):
+    """By the check of gradients, in the words in which the trainer refuses it."""
+    old, new, message = MISTAKES[mistake]
+    assert HONEST.count(old) == 1
+    path = tmp_path / "mine.py"
+    path.write_text(HONEST.replace(old, new), encoding="utf-8")
+
+    report, lines = report_of(path)
+
+    assert not report.ok
+    (place,) = [i for i, line in enumerate(lines) if line.startswith("✗ gradients")]
+    assert message in lines[place + 1], lines[place + 1]
+    assert lines[place + 2] == f"    next: {NEXT_STEP['gradients']}"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_so_it_is_by_the_trainer(mistake, tmp_path):
+    """Seeds that are trained together, and the record says the same."""
+    old, new, message = MISTAKES[mistake]
+    path = tmp_path / "mine.py"
+    path.write_text(HONEST.replace(old, new), encoding="utf-8")
+    (subject,) = verify.subjects(str(path))
+
+    task = TinyTask()
+    budget = replace(task.budget, batch=12)
+    rule = subject.found.spec.load()()
+    outcomes = [
+        outcome for _, outcome in run_rule(rule, task, [0, 1], budget, task.data(), torch.device("cpu"))
+    ]
+
+    assert [outcome.status for outcome in outcomes] == ["error", "error"]
+    assert all(message in outcome.reason for outcome in outcomes), outcomes[0].reason
 
 
 def test_an_honest_rule_keeps_every_promise(small, tmp_path):

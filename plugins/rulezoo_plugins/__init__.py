@@ -130,6 +130,7 @@ def _feedback_weights() -> list[RuleSpec]:
         ),
         RuleSpec(
             name="kolen-pollack",
+            version=2,
             target="rulezoo_plugins.kolen_pollack:KolenPollack",
             family="feedback weights",
             summary="Feedback weights get the increments of the forward weights; decay makes the two agree.",

@@ -7,13 +7,11 @@ Kolen & Pollack 1994, doi:10.1109/ICNN.1994.374486; with convolutions, Akrout et
 so W − B shrinks by the factor 1 − λ at every step, whatever the increments are: no weight is copied, each synapse
 computes its increment from δ and x, which are present at both.
 
-Here B is a parameter of the rule, trained by the same optimiser with the same gradients as W, and λ is lr · weight_decay.
-The difference is blind to the gradients under any optimiser that acts element by element: W and B see the same gradients,
-hence the same moments or momentum. The decay is decoupled from the gradient, under Adam and under SGD, so W − B shrinks
-by exactly 1 − lr · weight_decay per step. (Coupled, as SGD usually has it, momentum 0.9 would multiply the decay by 10.)
-
-The default decay suits Adam, whose steps are of size lr whatever the gradient is. SGD's steps are smaller by the size of
-the gradient, and need a smaller decay, or weights shrink faster than they learn: on digits-cnn, lr 0.1 and 0.05.
+Here B is a parameter of the rule, trained by the same optimiser with the same gradients as W, so both get the same
+increments under any optimiser that acts element by element. As in the papers, λ does not depend on the optimiser or its
+learning rate η, only on the schedule: with s the schedule's factor at a step and S the sum of these factors over the
+training, 1 − λ = exp(−weight_decay · s / S). Over the whole training W − B shrinks by exp(−weight_decay), whatever the
+optimiser, its learning rate and the number of steps: weight_decay is the length of the training in time constants.
 
 Without decay W − B stays what it was, and only the growth of W aligns the two. Deviations: the decay reaches biases and
 layers without feedback weights, too, as in any training with weight decay; a layer that is fed by the network's input
@@ -40,9 +38,9 @@ class KolenPollack(LearningRule):
 
     decoupled_decay: ClassVar[bool] = True
 
-    weight_decay: float | None = hp(
-        1.5, "weight decay of the optimiser, per unit of learning rate: what makes feedback and forward weights agree",
-        low=0, search=(0.1, 10), log=True,
+    weight_decay: float = hp(
+        2.0, "weight decay of the whole training: forward and feedback weights approach each other by exp(-weight_decay)",
+        low=0, search=(0.5, 5), log=True,
     )  # fmt: skip
     scale: float = hp(
         1.0, "size of the initial feedback weights relative to the initial forward weights", low=1e-6

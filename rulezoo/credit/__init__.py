@@ -10,14 +10,15 @@ With the true site gradients as signals, `cut` gives backprop; with the forward 
 gives backprop. Both are tested to be exact in float64 on a multilayer perceptron, a convolutional network with pooling
 and a skip connection, and a recurrent network.
 
-- `derivatives`: the value of a function and its pull-back, inside and outside of torch's transforms.
+- `derivatives`: the value of a function with its pull-back, or its derivative along a direction, inside and outside of torch's
+  transforms.
 - `passes`: backprop, the cut, the error at the output.
 - `blocks`: blocks of a network on given activity.
 - `feedback`: backward passes through feedback weights.
 """
 
 from rulezoo.credit.blocks import Blocks, between, blocks
-from rulezoo.credit.derivatives import Pull, grad, value_and_pull
+from rulezoo.credit.derivatives import Pull, grad, value_and_derivative, value_and_pull
 from rulezoo.credit.feedback import (
     backward_layers,
     feedback_layers,
@@ -45,5 +46,6 @@ __all__ = [
     "site_gradients",
     "through_feedback",
     "true_weights",
+    "value_and_derivative",
     "value_and_pull",
 ]

@@ -6,7 +6,7 @@ learn inverses (target propagation) evaluate blocks on activity that the rule gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -46,7 +46,8 @@ def blocks(net: Net, params: Tensors, x: Tensor, given: Mapping[str, Tensor]) ->
         given: key → activity ``(batch, *shape)``.
 
     Raises:
-        NetError: if a key is not a site's, or an activity does not have the site's shape.
+        NetError: if a key is not a site's, or an activity does not have the site's shape or is not of as many examples as
+            ``x``.
     """
     for key, activity in given.items():
         _check_activity(net, key, activity)
@@ -54,7 +55,7 @@ def blocks(net: Net, params: Tensors, x: Tensor, given: Mapping[str, Tensor]) ->
 
     def tap(key: str, activity: Tensor) -> Tensor:
         sites[key] = activity
-        return given.get(key, activity)
+        return _replaced(key, activity, given)
 
     output = net.run(params, x, tap)
     return Blocks(sites, output)
@@ -86,12 +87,13 @@ def between(
             network, which reads its input at every step, or where a skip connection passes by. Otherwise ignored.
 
     Raises:
-        NetError: if a site is unknown, the sites are in the wrong order, ``h`` does not have the shape of ``a``, or
-            ``x`` is needed and not given.
+        NetError: if a site is unknown, the sites are the same or in the wrong order, ``h`` does not have the shape of
+            ``a``, or ``x`` is needed and not given, or not of as many examples as ``h``.
     """
     _check_order(net, a, b)
     net = net.without_moving()
     if a is None:
+        _check_shape("the input", h, tuple(net.example.shape[1:]))
         return _stopped(net, params, h, b, {})
     _check_activity(net, a, h)
     front = _front_of(net, a, b)
@@ -105,7 +107,7 @@ def between(
                 "there does not determine it; give credit.between the inputs, too: x=batch.x"
             )
         inputs = x
-    return _stopped(net, params, inputs, b, {a: h})
+    return _stopped(net, params, inputs, b, {a: h}, replaced=_replaced if front.kind == "input" else _by_key)
 
 
 def _named(site: str | None) -> str:
@@ -117,7 +119,12 @@ def _check_order(net: Net, a: str | None, b: str | None) -> None:
         if key is not None:
             _check_known(net, key)
     keys = list(net.visits)
-    if a is not None and b is not None and keys.index(b) <= keys.index(a):
+    if a is not None and a == b:
+        raise NetError(
+            f"credit.between was given the site {a!r} twice, and nothing lies between; give a later site, or None for the "
+            "output, as the second"
+        )
+    if a is not None and b is not None and keys.index(b) < keys.index(a):
         raise NetError(
             f"credit.between was given the sites {a!r} and {b!r} in the wrong order: {b!r} does not come after {a!r} in "
             "the forward pass; give the earlier one first"
@@ -135,20 +142,45 @@ def _check_known(net: Net, key: str) -> None:
 
 def _check_activity(net: Net, key: str, activity: Tensor) -> None:
     _check_known(net, key)
-    shape = net.visits[key].shape
+    _check_shape(f"site {key!r}", activity, net.visits[key].shape)
+
+
+def _check_shape(where: str, activity: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(activity, Tensor):
+        raise NetError(f"what was given at {where} is a {type(activity).__name__}; expected a tensor")
     if activity.ndim != 1 + len(shape) or tuple(activity.shape[1:]) != shape:
         expected = ", ".join(("batch", *map(str, shape)))
+        hint = "; use activity.view_as(…) where it was flattened" if activity.ndim < 1 + len(shape) else ""
         raise NetError(
-            f"the activity given at site {key!r} has shape {tuple(activity.shape)}; expected ({expected})"
+            f"the activity given at {where} has shape {tuple(activity.shape)}; expected ({expected}){hint}"
         )
+
+
+def _replaced(key: str, activity: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """The activity that is given at a site, where one is, which must be of as many examples as the input."""
+    if key in given and given[key].shape != activity.shape:
+        raise NetError(
+            f"the activity given at site {key!r} has shape {tuple(given[key].shape)}, and for the given inputs the network "
+            f"has {tuple(activity.shape)} there; give activity and inputs of the same examples"
+        )
+    return given.get(key, activity)
 
 
 class _Reached(Exception):
     """Raised in the forward pass at the site behind which nothing is needed."""
 
 
+def _by_key(key: str, activity: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    return given.get(key, activity)
+
+
 def _stopped(
-    net: Net, params: Mapping[str, Tensor], x: Tensor, b: str | None, given: Mapping[str, Tensor]
+    net: Net,
+    params: Mapping[str, Tensor],
+    x: Tensor,
+    b: str | None,
+    given: Mapping[str, Tensor],
+    replaced: Callable[[str, Tensor, Mapping[str, Tensor]], Tensor] = _by_key,
 ) -> Tensor:
     """The activity at ``b`` in a pass that goes no further."""
     reached: list[Tensor] = []
@@ -157,7 +189,7 @@ def _stopped(
         if key == b:
             reached.append(activity)
             raise _Reached
-        return given.get(key, activity)
+        return replaced(key, activity, given)
 
     try:
         return net.run(params, x, tap)

@@ -1,7 +1,8 @@
-"""The value of a function and its pull-back, which free the graph, inside and outside of torch's transforms."""
+"""The value of a function with its pull-back or its derivative along a direction, inside and outside of torch's transforms."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -58,6 +59,27 @@ def grad(function: Callable[[Any], Tensor], at: Any) -> Any:  # noqa: ANN401
             "or use credit.value_and_pull"
         )
     return pull(torch.ones_like(value))
+
+
+def value_and_derivative(function: Callable[[Any], Any], at: Any, direction: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """The value of a function at a point, and its derivative along a direction, in one pass of forward-mode differentiation.
+
+    Nothing is stored for a backward pass, and it works under vmap.
+
+    Args:
+        function: takes what ``at`` is, and returns a tensor or a structure of tensors.
+        at: a tensor, or a dictionary, list or tuple of tensors.
+        direction: of the structure and shapes of ``at``.
+
+    Returns:
+        The value; and the Jacobian times the direction, of the value's structure and shapes.
+    """
+    with (
+        warnings.catch_warnings()
+    ):  # torch loads its forward-mode formulas through a deprecated part of itself
+        warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+        value, derivative = torch.func.jvp(function, (at,), (direction,))[:2]
+    return value, derivative
 
 
 def _transformed() -> bool:

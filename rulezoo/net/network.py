@@ -11,8 +11,9 @@ One rule for statistics: **the first pass of a step moves them, and no other pas
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -174,6 +175,16 @@ class Net:
         visit = self.visits[key]
         return torch.zeros(rows, *visit.shape, dtype=visit.dtype, device=self.example.device)
 
+    def normal(self, shape: Sequence[int], gen: torch.Generator) -> Tensor:
+        """Standard normal numbers of that shape, for a rule's memory or noise: of `memory_dtype`, on the network's device.
+
+        Args:
+            shape: the whole shape.
+            gen: draws them on its own device, so the numbers of a CPU generator are the same for every device.
+        """
+        drawn = torch.randn(tuple(shape), generator=gen, dtype=self.memory_dtype(), device=gen.device)
+        return drawn.to(self.example.device)
+
     def memory_dtype(self, *keys: str) -> torch.dtype:
         """The type in which a rule should remember what is about activity at these visits and the output's error.
 
@@ -183,6 +194,11 @@ class Net:
         for key in keys or self.visits:
             dtype = torch.promote_types(dtype, self.visits[key].dtype)
         return dtype
+
+    @property
+    def output_width(self) -> int:
+        """Number of units of the output of one example."""
+        return math.prod(self.output_shape)
 
     @property
     def depth(self) -> int:

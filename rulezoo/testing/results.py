@@ -5,29 +5,39 @@ The first line of a check's docstring is the promise to which it holds a rule, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rulezoo.testing.case import Case, flat_step, walk
-from rulezoo.testing.expect import expect, expect_close, expect_finite, expect_like, listed
+from rulezoo.testing.expect import CheckFailed, expect, expect_close, expect_finite, expect_like
+from rulezoo.training.rule_output import check_directions, check_rates
 
 ROUNDING = 1e-7  # of a tensor's norm, in float64
 
 
 def check_gradients(case: Case) -> None:
-    """Gradients and updates have the names, shapes and dtypes of parameters, are finite, and carry no graph."""
+    """Gradients, updates and rates belong to parameters; tensors have their shapes and dtypes, are finite, carry no graph."""
     for moment in walk(case):
         known = moment.params | {f"rule.{n}": p for n, p in moment.state.params.items()}
         step = moment.step
+        with _as_failure():
+            check_rates(case.rule.rates(case.tiny.net), known)
+            check_directions(step.grads, step.updates, {name: tuple(p.shape) for name, p in known.items()})
         for kind, tensors in (("grads", step.grads), ("updates", step.updates)):
             for name, tensor in tensors.items():
-                expect(name in known, f"{kind}[{name!r}] belongs to no parameter; there are {listed(known)}")
                 expect_like(f"{kind}[{name!r}] of step {moment.t}", tensor, known[name])
-        both = sorted(step.grads.keys() & step.updates.keys())
-        expect(
-            not both,
-            f"step {moment.t} returns a gradient and an update of {listed(both)}; return one of the two",
-        )
         expect_finite(f"of step {moment.t}", flat_step(moment.step))
         for name, tensor in flat_step(moment.step).items():
             expect(not tensor.requires_grad, f"{name} of step {moment.t} still carries a graph; detach it")
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """What the trainer refuses, in its words."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckFailed(str(error)) from error
 
 
 def check_loss(case: Case) -> None:

@@ -8,7 +8,6 @@ right in neither way is refused.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rulezoo.task import SHORT_OPTIMIZERS, Budget
+from rulezoo.training.rule_output import check_rates
 from rulezoo.training.torch_classes import call, near, options_problem, subclasses
 
 ELEMENTWISE = frozenset(
@@ -31,9 +31,6 @@ REFUSED = {
 }  #: name → why it cannot train
 _SHORT = {"adam": ("AdamW", {}), "sgd": ("SGD", {"momentum": 0.9})}
 _FUSED = frozenset({"Adam", "AdamW", "SGD"})
-_DECOUPLED = frozenset(
-    {"AdamW", "Adafactor"}
-)  # their own weight decay multiplies parameters by 1 - lr * decay
 _HOW = "rulezoo chooses how torch computes"
 _EXCLUDED = {
     "lr": "give it as the budget's lr",
@@ -89,27 +86,23 @@ def make(
 ) -> torch.optim.Optimizer:
     """The budget's optimiser, with a group of parameters for each stretch of them that has one factor on its rate.
 
-    A group has two numbers of ours: ``rate``, the factor, and ``decoupled``, the weight decay that is not the
-    optimiser's own.
+    A group has two numbers of ours: ``rate``, the factor, and ``decoupled``, the weight decay that the trainer carries
+    out in place of the optimiser.
 
     Args:
         budget: one without a `problem`.
         params: what is trained, each in its `parts`.
         rates: factors on the learning rate by name.
-        decoupled: whether weight decay shrinks parameters by 1 - lr * decay under every optimiser.
+        decoupled: whether the weight decay is that of the rule, `rulezoo.LearningRule.decoupled_decay`.
     """
-    if strange := sorted(rates.keys() - params.keys()):
-        raise ValueError(f"rates() names {', '.join(strange)}; the parameters are {', '.join(params)}")
-    for name, rate in rates.items():
-        if not (math.isfinite(rate) and rate >= 0):
-            raise ValueError(f"rates() gives {name} the factor {rate!r}; expected a finite number, 0 or more")
+    check_rates(rates, params)
     cls, _ = _class(budget)
     if cls is torch.optim.Rprop and any(rate != 1 for rate in rates.values()):
         raise ValueError(
             "Rprop finds its own step sizes, on which the rule's factors on the learning rate would have no effect; use "
             "another optimiser"
         )
-    ours = budget.weight_decay if decoupled and cls.__name__ not in _DECOUPLED else 0.0
+    ours = budget.weight_decay if decoupled else 0.0
     # In the order of the parameters: checkpoints number them so.
     stretches = groupby(params, lambda name: float(rates.get(name, 1.0)))
     groups: list[dict[str, Any]] = [

@@ -7,6 +7,7 @@ over stacked tensors is S optimisers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -20,6 +21,7 @@ from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.seeding import generator, number
 from rulezoo.task import Budget, Task
 from rulezoo.training import optimizers, schedules
+from rulezoo.training.rule_output import check_directions
 from rulezoo.training.together import MANY, Pooling, channels_last
 
 _GRAPHS = 32  # of all trainers in a process: a rule has one for each kind of step in its schedule
@@ -103,6 +105,7 @@ class Trainer:
         self.schedule = schedules.Schedule(budget, steps)
         self._parts = {name: optimizers.parts(budget, p, len(seeds)) for name, p in self.trained.items()}
         self.optimizer = optimizers.make(budget, self._parts, rule.rates(net), decoupled=decoupled)
+        self._total_lr = sum(schedules.Schedule(budget, steps).at(t)["lr"] for t in range(steps * decoupled))
 
     def step(self, batch: Batch) -> tuple[Tensor | None, Tensors]:
         """Train on one batch with an axis of seeds; the mean loss of each seed ``(S,)``, and what the rule logged.
@@ -110,7 +113,6 @@ class Trainer:
         The loss is ``None`` where the rule computes none.
         """
         grads, updates, loss, logs = self.gradients(batch)
-        self._check(grads, updates)
         self._descend(grads)
         self._add(updates)
         self.t += 1
@@ -261,6 +263,8 @@ class Trainer:
         """
         net = self.net.bind(fixed, statistics, masks)
         step = self.rule.step(net, self.loss, params, State(own, buffers), Batch(x, y), noise, t)
+        trained = {**params, **{OWN + name: p for name, p in own.items()}}
+        check_directions(step.grads, step.updates, {name: tuple(p.shape) for name, p in trained.items()})
         kept = {
             name: v.to(buffers[name].dtype) if name in buffers else v
             for name, v in step.state.buffers.items()
@@ -281,24 +285,6 @@ class Trainer:
             own = Batch(batch.x[s], batch.y[s])
             drawn.append(self.rule.noise(self._of(s, masks), state, own, gen, self.t))
         return self._stack(drawn)
-
-    def _check(self, grads: Tensors, updates: Tensors) -> None:
-        for what, given in (("a gradient", grads), ("an update", updates)):
-            if strange := sorted(given.keys() - self.trained.keys()):
-                known = ", ".join(self.trained)
-                raise ValueError(f"{what} of {', '.join(strange)} was given; the parameters are {known}")
-        if both := sorted(grads.keys() & updates.keys()):
-            raise ValueError(
-                f"a gradient and an update of {', '.join(both)} were given; return one of the two for each parameter"
-            )
-
-        for name, update in updates.items():
-            p = self.trained[name]
-            if update.shape != p.shape:
-                got, expected = (tuple(t.shape if self.alone else t.shape[1:]) for t in (update, p))
-                raise ValueError(
-                    f"the update of {name} has shape {got}; expected {expected}, the shape of the parameter"
-                )
 
     def _add(self, updates: Tensors) -> None:
         """Add to parameters what the rule says, as it is."""
@@ -324,13 +310,14 @@ class Trainer:
         self.optimizer.step()
 
     def _decay(self) -> None:
-        """The weight decay that is not the optimiser's own, see `optimizers.make`."""
+        """The weight decay of a rule with ``decoupled_decay``: this step's share of that of the whole training."""
         for group in self.optimizer.param_groups:
-            if shrink := group["lr"] * group["decoupled"]:
+            if group["decoupled"] and group["lr"]:
+                kept = math.exp(-group["decoupled"] * group["lr"] / self._total_lr)
                 with torch.no_grad():
                     for p in group["params"]:
                         if p.grad is not None:
-                            p.mul_(1 - shrink)
+                            p.mul_(kept)
 
     def _stack(self, each: Sequence[Tensors]) -> Tensors:
         if self.alone:

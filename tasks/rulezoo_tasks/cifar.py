@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from rulezoo import Budget, Data, Split, add_sites, hp
+from rulezoo import Budget, Data, Split, add_sites, datasets, hp
 from rulezoo_tasks.architectures import ResNet20, lenet
 from rulezoo_tasks.classification import Classification
 from rulezoo_tasks.images import CIFAR10, Source
-
-if TYPE_CHECKING:
-    from rulezoo.datasets import Draw
 
 CIFAR100 = Source("CIFAR100", "cifar-100-python", ("train", "test", "meta"))
 
@@ -58,10 +55,8 @@ class _CIFAR(Classification):
             test=Split(test.x.contiguous(), test.y),
         )
 
-    def prepare(self, x: Tensor, draw: Draw | None) -> Tensor:
+    def prepare(self, x: Tensor, draw: datasets.Draw | None) -> Tensor:
         """Crop, mirror and standardise; only standardise for evaluation."""
-        from rulezoo import datasets
-
         if draw is not None and self.augment:
             x = datasets.flip(datasets.crop(x, draw, padding=_PADDING), draw)
         return datasets.standardise(x.float() / 255, self.mean, self.sd)

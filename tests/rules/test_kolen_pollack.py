@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,13 @@ from torch import nn
 
 from rulezoo import Batch, Budget, Net, State, credit
 from rulezoo.net import Values
+from rulezoo.options import OptionError
 from rulezoo.testing import tiny_net
-from rulezoo.training.trainer import Trainer
+from rulezoo.training.batches import Batches
+from rulezoo.training.trainer import Trainer, build
 from rulezoo_plugins.kolen_pollack import KolenPollack
+from rulezoo_tasks.digits import DigitsCNN, DigitsRNN
+from rulezoo_tasks.networks import MLP
 
 FIRST = {"fc1.weight", "conv1.weight", "w_in.weight"}  # fed by the input alone: no error passes them
 RULE = KolenPollack()
@@ -79,10 +84,10 @@ def test_initial_feedback_is_random_and_of_the_size_of_the_weights_times_scale()
 # Decay, under the optimisers that rules are trained with
 
 
-def trained(optimizer, steps, weight_decay=DECAY, schedule="constant"):
+def trained(optimizer, steps, weight_decay=DECAY, schedule="constant", lr=LR):
     """W - B of every layer before training and after each step; how far each W went, relative to its size."""
     tiny = tiny_net("mlp")
-    budget = Budget(1, 8, LR, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule)
+    budget = Budget(1, 8, lr, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule)
     batches = [tiny.batch(8, seed=t) for t in range(steps)]
     first = Batch(batches[0].x[None], batches[0].y[None])
     trainer = Trainer(
@@ -100,26 +105,52 @@ def trained(optimizer, steps, weight_decay=DECAY, schedule="constant"):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_the_difference_shrinks_by_one_minus_lr_times_decay_in_every_step(optimizer):
-    seen, moved = trained(optimizer, steps=40)
+@pytest.mark.parametrize("lr", [LR, 0.1])
+@pytest.mark.parametrize("steps", [20, 40])
+def test_training_shrinks_the_difference_by_exp_minus_decay_in_equal_steps(optimizer, lr, steps):
+    """Whatever the optimiser, its learning rate and the number of steps."""
+    seen, moved = trained(optimizer, steps, lr=lr)
 
     assert len(seen) == 2
     for name, distances in seen.items():
+        assert len(distances) == steps + 1
         for t, distance in enumerate(distances):
-            expect_close(distance, distances[0] * (1 - LR * DECAY) ** t)
-        assert moved[name] > 0.3  # and all the while the weights learn
+            expect_close(distance, distances[0] * math.exp(-DECAY * t / steps))
+        assert moved[name] > 0.2  # and all the while the weights learn
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_under_a_schedule_the_difference_shrinks_with_the_learning_rate_of_the_step(optimizer):
+def test_under_a_schedule_each_step_has_its_share_of_the_decay(optimizer):
     steps = 12
     seen, _ = trained(optimizer, steps, schedule="cosine")
 
-    shrink = 1.0
-    for t in range(steps):
-        shrink *= 1 - DECAY * LR * (1 + math.cos(math.pi * t / steps)) / 2
+    factors = [(1 + math.cos(math.pi * t / steps)) / 2 for t in range(steps)]
     for distances in seen.values():
-        expect_close(distances[-1], distances[0] * shrink)
+        for t, distance in enumerate(distances):
+            expect_close(distance, distances[0] * math.exp(-DECAY * sum(factors[:t]) / sum(factors)))
+
+
+def test_the_decay_is_that_of_the_papers():
+    """ΔW = -η m - λ W under SGD with momentum m, by hand, with λ = 1 - exp(-decay / steps) and no learning rate in it."""
+    tiny, steps = tiny_net("mlp"), 5
+    batches = [tiny.batch(8, seed=t) for t in range(steps)]
+    first = Batch(batches[0].x[None], batches[0].y[None])
+    budget = Budget(1, 8, LR, optimizer="sgd", weight_decay=DECAY)
+    values = [Values(tiny.params(), {}, {})]
+    trainer = Trainer(RULE, tiny.net, tiny.task.loss, values, first, [0], budget, steps)
+    tensors = {name: p.clone() for name, p in trainer.trained.items()}
+    momentum = {name: torch.zeros_like(p) for name, p in tensors.items()}
+
+    for x, y in batches:
+        own = {n.removeprefix("rule."): p for n, p in tensors.items() if n.startswith("rule.")}
+        params = {n: p for n, p in tensors.items() if not n.startswith("rule.")}
+        step = RULE.step(tiny.net, tiny.task.loss, params, State(own), Batch(x, y), {}, 0)
+        momentum = {n: 0.9 * m + step.grads[n] for n, m in momentum.items()}
+        tensors = {n: p - LR * momentum[n] - (1 - math.exp(-DECAY / steps)) * p for n, p in tensors.items()}
+        trainer.step(Batch(x[None], y[None]))
+
+    for name, p in trainer.trained.items():
+        expect_close(p, tensors[name])
 
 
 def test_without_decay_the_difference_stays():
@@ -131,6 +162,8 @@ def test_without_decay_the_difference_stays():
 
 def test_the_rule_asks_for_decay_by_default():
     assert KolenPollack().weight_decay > 0
+    with pytest.raises(OptionError, match="weight_decay must be a number in"):
+        KolenPollack(weight_decay=None)  # a task's has another unit
 
 
 def test_weights_that_no_linear_or_convolution_layer_uses_are_refused():
@@ -139,3 +172,45 @@ def test_weights_that_no_linear_or_convolution_layer_uses_are_refused():
 
     assert "'1.weight'" in RULE.skip(net, None)
     assert RULE.skip(tiny_net("rnn").net, None) is None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# One default for both optimisers
+
+
+class DigitsMLP(DigitsRNN):
+    """The digits by two dense layers of 128 units."""
+
+    def network(self):
+        return MLP((64, 128, 128, 10))
+
+
+TASKS = {"mlp": DigitsMLP(), "cnn": DigitsCNN(width=0.5), "rnn": DigitsRNN()}
+LEARNING_RATES = {"adam": 0.01, "sgd": 0.1}  # the best of a few on validation data, over all three tasks
+POINTS = (
+    0.03  # of accuracy; with five seeds and tuned rates 0.006 (mlp), 0.012 (cnn) and 0.005 (rnn) were seen
+)
+
+
+def accuracy(task, optimizer, seeds=(0, 1, 2)):
+    """On test data, after the task's number of epochs with the rule's defaults; the mean over the seeds."""
+    lr = LEARNING_RATES[optimizer]
+    budget = replace(task.budget, optimizer=optimizer, lr=lr, weight_decay=RULE.weight_decay)
+    data = task.data(None)
+    net, values = build(task, seeds, data.train.x[:2], torch.device("cpu"))
+    batches = Batches(data.train, budget.batch, seeds)
+    order = [which for epoch in range(budget.epochs) for which in batches.epoch(epoch).unbind(1)]
+    trainer = Trainer(RULE, net, task.loss, values, batches.take(order[0]), seeds, budget, len(order))
+    for which in order:
+        trainer.step(batches.take(which))
+    scores = [task.score(y, data.test.y).mean() for y in trainer.predict(data.test.x)]
+    return float(torch.stack(scores).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TASKS)
+def test_sgd_comes_as_far_as_adam(kind):
+    adam, sgd = (accuracy(TASKS[kind], optimizer) for optimizer in ("adam", "sgd"))
+
+    assert min(adam, sgd) > 0.85
+    assert abs(adam - sgd) < POINTS, (adam, sgd)
