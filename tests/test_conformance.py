@@ -66,7 +66,7 @@ ANGLES = {
     "rflo-noise-correlation": 12,  # 17.9
     "usf": 10,  # 15.5
     "e-prop": 2,  # 3.6
-    "weight-mirror-manifold": 2,  # 2.9
+    "nmnc-layerwise": 2,  # 2.9
     "weight-mirror": 2,  # 2.7
 }
 ANY_OTHER = 1  # a rule that is not in the table yet

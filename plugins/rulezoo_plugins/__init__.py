@@ -10,8 +10,19 @@ _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
 _SIGNS = "Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao et al. 2019, arXiv:1811.03567"
 
+_MIRRORED = Plausibility(
+    weight_transport=False,
+    backward_pass=True,
+    update_locking=True,
+    signal="local",
+    perturbation=True,
+    phases=2,
+)
 _DERIVATIVE = "response=derivative"  # a finite difference also sees how the network bends
 _FULL_RANK = Limit(("rank=4096", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,))
+_FULL_RANK_IN_SUBSPACE = Limit(
+    ("rank=4096", "feedback=subspace", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,)
+)
 
 
 @hookimpl
@@ -78,14 +89,6 @@ def _feedback_weights() -> list[RuleSpec]:
         perturbation=False,
         phases=1,
     )
-    mirror = Plausibility(
-        weight_transport=False,
-        backward_pass=True,
-        update_locking=True,
-        signal="local",
-        perturbation=True,
-        phases=2,
-    )
     return [
         RuleSpec(
             name="feedback-alignment",
@@ -134,16 +137,7 @@ def _feedback_weights() -> list[RuleSpec]:
             family="feedback weights",
             summary="Every layer learns its feedback weight by correlating noise at its input with its own response.",
             reference=_MIRROR,
-            plausibility=mirror,
-        ),
-        RuleSpec(
-            name="weight-mirror-manifold",
-            target="rulezoo_plugins.weight_mirror:ManifoldWeightMirror",
-            family="feedback weights",
-            summary="Weight mirror with noise restricted to the manifold on which the layer's input lives.",
-            reference=f"{_MIRROR}; the manifold as in {_NMNC}",
-            plausibility=mirror,
-            limits=(Limit(("rank=4096",), "weight-mirror"),),
+            plausibility=_MIRRORED,
         ),
         RuleSpec(
             name="direct-feedback-alignment",
@@ -190,7 +184,25 @@ def _noise_correlation() -> list[RuleSpec]:
             summary="Noise correlation with perturbations restricted to the manifold on which activity lives.",
             reference=_NMNC,
             plausibility=noisy,
-            limits=(_FULL_RANK,),
+            limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
+        ),
+        RuleSpec(
+            name="nmnc-layerwise",
+            version=2,
+            tags=("cnn",),
+            target="rulezoo_plugins.weight_mirror:LayerwiseManifoldNoiseCorrelation",
+            family="noise correlation",
+            summary="NMNC layer by layer, the form for deep convolutional networks: a weight mirror with noise "
+            "restricted to the manifold on which the layer's input lives.",
+            reference=f"{_NMNC}; {_MIRROR}",
+            plausibility=_MIRRORED,
+            limits=(
+                Limit(("rank=4096",), "weight-mirror"),
+                Limit(
+                    ("rank=4096", "estimator=least-squares"), "weight-mirror", ("estimator=least-squares",)
+                ),
+            ),
+            former_names=("weight-mirror-manifold",),
         ),
         RuleSpec(
             name="nmnc-random",
@@ -198,7 +210,7 @@ def _noise_correlation() -> list[RuleSpec]:
             family="noise correlation",
             summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
             plausibility=noisy,
-            limits=(_FULL_RANK,),
+            limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
         ),
     ]
 

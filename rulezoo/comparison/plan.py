@@ -95,6 +95,8 @@ def plan(
         UserError: an unknown name or option, an illegal value, an option of what is not compared, or a task with a
             budget that nothing can be trained with.
     """
+    rules = list(dict.fromkeys(map(registry.current, rules)))
+    options = {registry.current(name): given for name, given in options.items()}
     rules = rules or [name for name, found in registry.rules.items() if DEFAULT in found.spec.tags]
     tasks = tasks or [name for name, found in registry.tasks.items() if DEFAULT in found.spec.tags]
     if not (rules and tasks):

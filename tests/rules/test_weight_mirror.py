@@ -15,11 +15,11 @@ from torch import nn
 from rulezoo import Batch, Net, State, credit
 from rulezoo.measures import theory
 from rulezoo.testing import tiny_net
-from rulezoo_plugins.weight_mirror import ManifoldWeightMirror, WeightMirror
+from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation, WeightMirror
 
 EXACT = 1e-10  # of the largest entry, in float64
 ISOTROPIC = WeightMirror()
-MANIFOLD = ManifoldWeightMirror(rank=5, samples=40)
+MANIFOLD = LayerwiseManifoldNoiseCorrelation(rank=5, samples=40)
 
 FIRST = {"fc1.weight", "conv1.weight", "w_in.weight"}  # fed by the input alone: no error passes them
 
@@ -244,7 +244,7 @@ def test_between_updates_nothing_is_drawn_and_the_feedback_rests(mlp):
 def test_the_manifold_of_a_layer_is_that_of_what_it_is_fed_with():
     """After a refresh: the basis spans the inputs of the steps before it."""
     tiny = tiny_net("mlp")
-    rule = ManifoldWeightMirror(rank=3, samples=24, refresh=4, centred=False)
+    rule = LayerwiseManifoldNoiseCorrelation(rank=3, samples=24, refresh=4, centred=False)
     params, batch, state = begin(rule, tiny)
     seen = []
     for t in range(5):
