@@ -15,7 +15,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -42,8 +42,7 @@ NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {  # label → classe
         lambda: alexnet(1000, stride=1, before_pooling=True),
     ),
 }
-RULES: list[tuple[str, dict[str, str]]] = [
-    BACKPROP,
+CHOSEN: list[tuple[str, dict[str, str]]] = [
     ("noise-correlation", {}),
     ("noise-correlation", {"patch": "2"}),
     ("nmnc", {}),
@@ -52,6 +51,13 @@ RULES: list[tuple[str, dict[str, str]]] = [
     ("weight-mirror", {}),
     ("nmnc-layerwise", {}),
 ]
+
+
+def label_of(name: str, options: dict[str, str]) -> str:
+    return ", ".join([name, *(f"{key}={value}" for key, value in options.items())])
+
+
+RULES = {label_of(*one): one for one in CHOSEN}
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
@@ -87,13 +93,14 @@ def in_a_process(network: str, name: str, options: dict[str, str], size: int) ->
     return found
 
 
-def table(network: str, size: int) -> str:
+def table(network: str, size: int, labels: Sequence[str]) -> str:
     lines = [f"### {network}, batch {size}", "", "| rule | GB above backprop | target |", "|---|---|---|"]
     base = in_a_process(network, *BACKPROP, size)
     if isinstance(base, str):
         raise TypeError(base)
-    for name, options in RULES[1:]:
-        label = ", ".join([name, *(f"{key}={value}" for key, value in options.items())])
+    for label, (name, options) in RULES.items():
+        if label not in labels:
+            continue
         found = in_a_process(network, name, options, size)
         if isinstance(found, str):
             lines.append(f"| {label} | skipped: {found} | |")
@@ -110,6 +117,7 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--rules", nargs="*", default=list(RULES), choices=list(RULES))
     parser.add_argument("--markdown", help="write the tables to this file, too")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -122,7 +130,7 @@ def main() -> None:
         f"# Memory of rules at scale\n\n{versions}; peak of resident memory, each rule in a process of its own."
     ]
     for network in chosen.networks:
-        parts.append(table(network, chosen.batch))
+        parts.append(table(network, chosen.batch, chosen.rules))
         print(parts[-1], flush=True)
     if chosen.markdown:
         Path(chosen.markdown).write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -96,7 +96,9 @@ def plan(
             budget that nothing can be trained with.
     """
     rules = list(dict.fromkeys(map(registry.current, rules)))
-    options = {registry.current(name): given for name, given in options.items()}
+    given, options = options, {}
+    for name, texts in given.items():
+        options = {**options, registry.current(name): {**options.get(registry.current(name), {}), **texts}}
     rules = rules or [name for name, found in registry.rules.items() if DEFAULT in found.spec.tags]
     tasks = tasks or [name for name, found in registry.tasks.items() if DEFAULT in found.spec.tags]
     if not (rules and tasks):
