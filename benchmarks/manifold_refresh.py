@@ -105,7 +105,7 @@ def activity(units: int) -> Tensor:
 def explained(recent: Tensor, basis: Tensor) -> float:
     """Share of the variance that a subspace holds."""
     rows = recent - recent.mean(0)
-    return float((rows @ basis).square().sum() / rows.square().sum())
+    return float((rows @ basis.to(rows.dtype)).square().sum() / rows.square().sum())
 
 
 def find(units: int, samples: int, methods: dict[str, Callable[[Tensor], Tensor]]) -> dict[str, list[float]]:
