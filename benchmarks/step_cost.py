@@ -1,5 +1,8 @@
 """Time of a training step of every rule, as a ratio to plain autograd backprop.
 
+Small networks are measured with batches of random images of 32 px, and rules on schedules; AlexNet at 64 px and ResNet-20
+with the rules as they are by default.
+
 All variants are sampled in turn (A B C … A B C …) in one process, so that a change of the machine's speed meets all of
 them alike; the ratio of medians is what is reported. A sample is one cycle of the rule's schedule, so that a rule
 that updates its feedback every tenth step is charged a tenth of it. A step is the rule's noise and gradient; the
@@ -24,11 +27,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from networks import alexnet, resnet20
 from torch import Tensor, nn
 
 from rulezoo import Batch, Budget, LearningRule, Net
@@ -40,12 +45,8 @@ from rulezoo_tasks.networks import MLP, ConvNet
 BATCH = 128
 BUDGET = Budget(epochs=1, batch=BATCH, lr=1e-3)
 PLAIN = "plain autograd"
-CYCLE = 10  # steps in a sample: the longest schedule among the variants
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "conv32-64-128 + fc256": lambda: ConvNet((3, 32, 32), (32, 64, 128), (True, True, True), 256, 10),
-    "MLP 3072-512-256-10": lambda: MLP((3072, 512, 256, 10)),
-}
-VARIANTS: dict[str, tuple[str, dict[str, str], float | None]] = {  # label → rule, options, target
+Variants = Mapping[str, tuple[str, dict[str, str], float | None]]  # label → rule, options, target
+SMALL: Variants = {
     "backprop": ("backprop", {}, 1.05),
     "frozen": ("frozen", {}, None),
     "feedback-alignment": ("feedback-alignment", {}, 1.15),
@@ -64,6 +65,51 @@ VARIANTS: dict[str, tuple[str, dict[str, str], float | None]] = {  # label → r
     "noise-correlation, every step, antithetic": ("noise-correlation", {}, None),
     "nmnc, every step, antithetic": ("nmnc", {}, None),
 }
+LARGE: Variants = {
+    "backprop": ("backprop", {}, 1.05),
+    "feedback-alignment": ("feedback-alignment", {}, 1.10),
+    "usf": ("usf", {}, 1.10),
+    "brsf": ("brsf", {}, 1.10),
+    "frsf": ("frsf", {}, 1.10),
+    "direct-feedback-alignment": ("direct-feedback-alignment", {}, 0.90),
+    "weight-mirror": ("weight-mirror", {}, None),
+    "nmnc-layerwise": ("nmnc-layerwise", {}, None),
+    "noise-correlation": ("noise-correlation", {}, None),
+    "nmnc": ("nmnc", {}, None),
+    "nmnc, one-sided": ("nmnc", {"antithetic": "false"}, None),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured on one network.
+
+    Attributes:
+        make: the network.
+        size: height and width of an image.
+        classes: outputs.
+        variants: rules and options.
+        cycle: steps in a sample, at least the longest schedule among the variants.
+        first: number of the first step. Rules in the manifold keep activity in their first steps, at the price of a
+            forward pass for layerwise ones, and then not before the next refresh.
+    """
+
+    make: Callable[[], nn.Module]
+    size: int = 32
+    classes: int = 10
+    variants: Variants = field(default_factory=lambda: SMALL)
+    cycle: int = 10
+    first: int = 0
+
+
+NETWORKS: dict[str, Setting] = {
+    "conv32-64-128 + fc256": Setting(
+        lambda: ConvNet((3, 32, 32), (32, 64, 128), (True, True, True), 256, 10)
+    ),
+    "MLP 3072-512-256-10": Setting(lambda: MLP((3072, 512, 256, 10))),
+    "AlexNet, 64 px, 100 classes": Setting(alexnet, 64, 100, LARGE, cycle=1, first=20),
+    "ResNet-20, 32 px": Setting(resnet20, variants=LARGE, cycle=2, first=20),
+}
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
@@ -71,54 +117,63 @@ def loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 class Stepper:
-    """One rule in training on random data, without an optimiser; `cycle` takes the next `CYCLE` steps."""
+    """One rule in training on random data, without an optimiser; `cycle` takes the next steps."""
 
     def __init__(
-        self, rule: LearningRule, net: Net, batch: Batch, seeds: int = 1, compiled: bool = False
+        self,
+        rule: LearningRule,
+        net: Net,
+        batch: Batch,
+        setting: Setting,
+        seeds: int = 1,
+        compiled: bool = False,
     ) -> None:
+        self.steps = setting.cycle
         batches = Batch(*(part.expand(seeds, *part.shape).clone() for part in batch))
         values = [net.values_of(net.module) for _ in range(seeds)]
         self.trainer = Trainer(
             rule, net, loss, values, batches, range(seeds), BUDGET, 10**6, compiled=compiled
         )
+        self.trainer.t = setting.first
         self.batches = batches
 
     def cycle(self) -> None:
-        for _ in range(CYCLE):
+        for _ in range(self.steps):
             # The gradients are let go at once, as plain autograd lets go of its own before the next step.
             self.trainer.gradients(self.batches)
             self.trainer.t += 1
 
 
-def plain(module: nn.Module, batch: Batch) -> Callable[[], None]:
+def plain(module: nn.Module, batch: Batch, steps: int) -> Callable[[], None]:
     """The unit: an ordinary module, an ordinary loss, ``backward()``."""
 
     def cycle() -> None:
-        for _ in range(CYCLE):
+        for _ in range(steps):
             F.cross_entropy(module(batch.x), batch.y).backward()
             module.zero_grad()  # nobody holds gradients between two steps
 
     return cycle
 
 
-def setting(make: Callable[[], nn.Module], device: torch.device) -> tuple[nn.Module, Net, Batch]:
+def begun(setting: Setting, device: torch.device) -> tuple[nn.Module, Net, Batch]:
     torch.manual_seed(0)
-    batch = Batch(torch.randn(BATCH, 3, 32, 32, device=device), torch.randint(10, (BATCH,), device=device))
-    return make().to(device), Net(make().to(device), batch.x), batch
+    x = torch.randn(BATCH, 3, setting.size, setting.size, device=device)
+    batch = Batch(x, torch.randint(setting.classes, (BATCH,), device=device))
+    return setting.make().to(device), Net(setting.make().to(device), batch.x), batch
 
 
-def stepper(label: str, net: Net, batch: Batch, seeds: int, compiled: bool) -> Stepper:
-    name, options, _ = VARIANTS[label]
-    return Stepper(discover().make_rule(name, options), net, batch, seeds, compiled)
+def stepper(setting: Setting, label: str, net: Net, batch: Batch, seeds: int, compiled: bool) -> Stepper:
+    name, options, _ = setting.variants[label]
+    return Stepper(discover().make_rule(name, options), net, batch, setting, seeds, compiled)
 
 
 def measure(
-    make: Callable[[], nn.Module], samples: int, device: torch.device, seeds: int, compiled: bool
+    setting: Setting, samples: int, device: torch.device, seeds: int, compiled: bool
 ) -> dict[str, float]:
     """Median seconds of a step of one seed: ``plain autograd`` and every variant; NaN if it was to be compiled in vain."""
-    module, net, batch = setting(make, device)
-    cycles = {PLAIN: plain(module, batch)}
-    steppers = {label: stepper(label, net, batch, seeds, compiled) for label in VARIANTS}
+    module, net, batch = begun(setting, device)
+    cycles = {PLAIN: plain(module, batch, setting.cycle)}
+    steppers = {label: stepper(setting, label, net, batch, seeds, compiled) for label in setting.variants}
     cycles |= {label: one.cycle for label, one in steppers.items()}
     taken: dict[str, list[float]] = {label: [] for label in cycles}
     clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
@@ -129,7 +184,7 @@ def measure(
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if sample:  # the first is a warm-up
-                taken[label].append((clock() - started) / CYCLE / (1 if label == PLAIN else seeds))
+                taken[label].append((clock() - started) / setting.cycle / (1 if label == PLAIN else seeds))
     found = {label: statistics.median(times) for label, times in taken.items()}
     if compiled:
         found |= {label: math.nan for label, one in steppers.items() if not one.trainer.compiled}
@@ -138,8 +193,12 @@ def measure(
 
 def memory(network: str, label: str, device: torch.device, seeds: int) -> float:
     """MB above what is held between two steps, at the worst moment of one cycle in this process."""
-    module, net, batch = setting(NETWORKS[network], device)
-    cycle = plain(module, batch) if label == PLAIN else stepper(label, net, batch, seeds, False).cycle
+    setting = NETWORKS[network]
+    module, net, batch = begun(setting, device)
+    if label == PLAIN:
+        cycle = plain(module, batch, setting.cycle)
+    else:
+        cycle = stepper(setting, label, net, batch, seeds, False).cycle
     cycle()  # a warm-up: libraries are loaded, kernels are made
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -168,7 +227,8 @@ def memory_in_a_process(network: str, label: str, device: torch.device, seeds: i
 
 
 def memories(network: str, device: torch.device, seeds: int) -> dict[str, float]:
-    return {label: memory_in_a_process(network, label, device, seeds) for label in (PLAIN, *VARIANTS)}
+    labels = (PLAIN, *NETWORKS[network].variants)
+    return {label: memory_in_a_process(network, label, device, seeds) for label in labels}
 
 
 def table(network: str, found: dict[str, float], seeds: int, what: str) -> str:
@@ -182,7 +242,8 @@ def table(network: str, found: dict[str, float], seeds: int, what: str) -> str:
         f"|---|{'' if timed else '---|'}---|---|",
     ]
     for label, value in found.items():
-        target = VARIANTS[label][2] if label in VARIANTS and timed and seeds == 1 else None
+        targets = {name: target for name, (_, _, target) in NETWORKS[network].variants.items()}
+        target = targets.get(label) if timed and seeds == 1 else None
         mark = "" if target is None else f"≤ {target:.2f} {'met' if value / unit <= target else 'MISSED'}"
         ratio = "not compiled" if math.isnan(value) else f"{value / unit:.2f}"
         lines.append(f"| {label} | {'' if timed else f'{value:.0f} | '}{ratio} | {mark} |")
@@ -217,7 +278,7 @@ def main() -> None:
     device = torch.device(chosen.device)
     head = f"torch {torch.__version__}, Python {platform.python_version()}, {device.type}, {chosen.threads} threads"
     compiled = ", compiled where torch.compile can" if chosen.compile else ""
-    parts = [f"# Step cost\n\n{head}{compiled}; median of {chosen.samples} samples of {CYCLE} steps, sampled in turn."]  # fmt: skip
+    parts = [f"# Step cost\n\n{head}{compiled}; median of {chosen.samples} samples, sampled in turn."]  # fmt: skip
     for network in chosen.networks:
         if chosen.memory:
             found = memories(network, device, chosen.seeds)

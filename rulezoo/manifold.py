@@ -15,15 +15,23 @@ Conventions and deviations:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 
-def principal_basis(activity: Tensor, rank: int, *, variance: float = 1.0, centred: bool = True) -> Tensor:
+def principal_basis(
+    activity: Tensor | Sequence[Tensor], rank: int, *, variance: float = 1.0, centred: bool = True
+) -> Tensor:
     """Orthonormal basis of the leading principal directions of recent activity.
 
+    A site of more than some ten thousand units is passed through in chunks of units, so that no second copy of its
+    activity is made.
+
     Args:
-        activity: ``(N, n)``, one row per example (and visit).
+        activity: ``(N, n)``, one row per example (and visit); or several such, whose rows are taken together.
         rank: d, the number of columns, at most ``n``.
         variance: keep only as many directions as explain this fraction of the variance.
         centred: subtract the mean activity first; else the mean direction counts as variance.
@@ -34,33 +42,81 @@ def principal_basis(activity: Tensor, rank: int, *, variance: float = 1.0, centr
     Raises:
         ValueError: if ``rank`` is not between 1 and n, or ``variance`` not in (0, 1].
     """
-    samples, units = activity.shape
-    if not 1 <= rank <= units:
-        raise ValueError(f"rank must lie between 1 and the {units} units of the site, got {rank}")
+    recent = _Recent([activity] if isinstance(activity, Tensor) else list(activity), centred)
+    if not 1 <= rank <= recent.units:
+        raise ValueError(f"rank must lie between 1 and the {recent.units} units of the site, got {rank}")
     if not 0 < variance <= 1:
         raise ValueError(f"variance must lie in (0, 1], got {variance}")
-    rows = activity - activity.mean(0) if centred else activity
-    values, directions = _gram_pca(rows, rank) if samples < units else _covariance_pca(rows, rank)
+    pca = _gram_pca if recent.samples < recent.units else _covariance_pca
+    values, directions = pca(recent, rank)
     basis = _orthonormal(directions)
-    return _fixed_signs(basis) * _kept(values, _rounding(values, activity), variance)[:rank].to(basis.dtype)
+    return _fixed_signs(basis) * _kept(values, _rounding(values, recent), variance)[:rank].to(basis.dtype)
 
 
-def _gram_pca(rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class _Recent:
+    """Recent activities of a site, ``(N, n)`` in several parts, read in chunks of units."""
+
+    parts: Sequence[Tensor]
+    centred: bool
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return sum(map(len, self.parts))
+
+    @property
+    def units(self) -> int:
+        """N."""
+        return self.parts[0].shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the activity."""
+        return self.parts[0].dtype
+
+    def raw(self) -> Iterator[Tensor]:
+        """Activity as it is, ``(N, units of a chunk)``."""
+        width = max(1, _CHUNK // self.samples)
+        for first in range(0, self.units, width):
+            yield torch.cat([part[:, first : first + width] for part in self.parts])
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Activity without its mean, if it is to be centred, ``(N, units of a chunk)``."""
+        for chunk in self.raw():
+            yield chunk - chunk.mean(0) if self.centred else chunk
+
+    def energy(self) -> Tensor:
+        """Sum of squares of the activity as it is, a scalar."""
+        return _total(chunk.square().sum() for chunk in self.raw())
+
+
+def _total(terms: Iterator[Tensor]) -> Tensor:
+    """The sum, one term after the other."""
+    total = next(terms)
+    for term in terms:
+        total = total + term
+    return total
+
+
+def _gram_pca(recent: _Recent, rank: int) -> tuple[Tensor, Tensor]:
     """All eigenvalues in decreasing order, and the first directions, ``(n, rank)``; for N < n."""
-    values, vectors = torch.linalg.eigh((rows @ rows.mT).double())  # (N,), (N, N), increasing
+    gram = _total(rows @ rows.mT for rows in recent.chunks())
+    values, vectors = torch.linalg.eigh(gram.double())  # (N,), (N, N), increasing
     values = values.flip(-1).clamp_min(0)
-    leading = vectors.flip(-1)[:, :rank].to(rows.dtype)
-    directions = rows.mT @ leading  # (n, min(rank, N)), of length sqrt(value)
+    leading = vectors.flip(-1)[:, :rank].to(recent.dtype)
+    directions = torch.cat([rows.mT @ leading for rows in recent.chunks()])  # (n, min(rank, N)), √value long
     missing = rank - directions.shape[1]
     if missing > 0:  # more columns than activities: no direction is left to fill them
         directions = torch.nn.functional.pad(directions, (0, missing))
         values = torch.nn.functional.pad(values, (0, missing))
-    lengths = values[:rank].sqrt().to(rows.dtype)
-    return values, directions / lengths.clamp_min(torch.finfo(rows.dtype).tiny)
+    lengths = values[:rank].sqrt().to(recent.dtype)
+    return values, directions / lengths.clamp_min(torch.finfo(recent.dtype).tiny)
 
 
-def _covariance_pca(rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def _covariance_pca(recent: _Recent, rank: int) -> tuple[Tensor, Tensor]:
     """The same from the n × n covariance; for n ≤ N."""
+    rows = torch.cat(list(recent.chunks()), 1)
     values, vectors = torch.linalg.eigh((rows.mT @ rows).double())
     return values.flip(-1).clamp_min(0), vectors.flip(-1)[:, :rank].to(rows.dtype)
 
@@ -76,10 +132,10 @@ def _fixed_signs(basis: Tensor) -> Tensor:
     return basis * torch.where(largest < 0, -1.0, 1.0).to(basis.dtype)
 
 
-def _rounding(values: Tensor, activity: Tensor) -> Tensor:
+def _rounding(values: Tensor, recent: _Recent) -> Tensor:
     """The eigenvalue below which there is no variance: that of rounding in the product, or in the mean."""
-    eps = torch.finfo(activity.dtype).eps
-    return torch.maximum(values[:1] * len(activity) * eps, activity.square().sum() * (4 * eps) ** 2)
+    eps = torch.finfo(recent.dtype).eps
+    return torch.maximum(values[:1] * recent.samples * eps, recent.energy() * (4 * eps) ** 2)
 
 
 def _kept(values: Tensor, floor: Tensor, variance: float) -> Tensor:
@@ -115,4 +171,5 @@ def noise_scale(activity: Tensor, sigma: float, basis: Tensor | None = None) -> 
     return (noise_energy(activity, sigma) / perturbed).sqrt()
 
 
+_CHUNK = 2**23  # activities in a chunk: 32 MB in float32
 _SILENT = 1e-3  # RMS activity, below which a site counts as silent

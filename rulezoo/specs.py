@@ -223,15 +223,19 @@ class RuleSpec(_Spec):
         plausibility: `Plausibility`, shown on the board.
         limits: in which it equals other rules; see `Limit`.
         variants: options that change its plausibility; see `Variant`. Where several hold, later ones win.
+        former_names: names under which it was known; they still work where a rule is asked for.
     """
 
     family: str = "other"
     plausibility: Plausibility | None = None
     limits: tuple[Limit, ...] = ()
     variants: tuple[Variant, ...] = ()
+    former_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        former = isinstance(self.former_names, tuple) and all(isinstance(n, str) for n in self.former_names)
+        self._expect("former_names", "a tuple of names, like ('my-rule',)", former)
         self._expect("family", "a text", isinstance(self.family, str))
         self._expect("plausibility", "a Plausibility", isinstance(self.plausibility, Plausibility | None))
         limits = isinstance(self.limits, tuple) and all(isinstance(limit, Limit) for limit in self.limits)

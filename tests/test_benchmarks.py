@@ -30,6 +30,8 @@ def test_measured_angles_are_those_of_the_theory():
 
 
 def script(name):
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.insert(0, str(BENCHMARKS))  # scripts import the modules in their folder
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and named tuples look there for their module
@@ -163,3 +165,69 @@ def test_the_exponent_of_a_linear_command_is_one_whatever_its_start_takes():
     assert scale.exponent(used, 0.4) == pytest.approx(1)
     cubic = {n: scale.Used(0.0, 0.4 + 1e-12 * n**3, 0.0) for n in (1_000, 10_000)}
     assert scale.exponent(cubic, 0.4) == pytest.approx(3)
+
+
+@beside
+def test_all_ways_to_find_a_manifold_find_the_same_one():
+    refresh = script("manifold_refresh")
+    found = refresh.find(600, 1, refresh.METHODS)
+    assert list(found) == list(refresh.METHODS)
+    assert all(seconds > 0 for seconds, _ in found.values())
+    assert all(0.98 < held < 1.01 for _, held in found.values()), found
+    assert found[refresh.FINDS][1] == 1
+
+
+@beside
+def test_the_share_of_the_refresh_counts_every_manifold(monkeypatch):
+    refresh = script("manifold_refresh")
+    small = refresh.Setting(lambda: refresh.resnet20(), 8, 10)
+    net = refresh.Net(small.make(), torch.randn(2, 3, 8, 8))
+    assert len(refresh.widths(net, "nmnc")) == len(net.keys("post")) == 19
+    layerwise = refresh.widths(net, "nmnc-layerwise")
+    assert sorted(set(layerwise)) == [
+        64,
+        144,
+        288,
+        576,
+    ]  # the read-out, and patches of 16, 32 and 64 channels
+    assert len(layerwise) == 19
+    monkeypatch.setattr(refresh, "find", lambda units, samples, methods: {refresh.FINDS: [2.0, 1.0]})
+    monkeypatch.setattr(refresh, "step_time", lambda *args: 4.0)
+    nmnc, _ = refresh.share("small", small, 1)
+    assert "| 38.00 s | 4.00 s | 9.5% | ≤ 10% met |" in nmnc
+
+
+@beside
+def test_the_networks_of_the_field_have_their_size():
+    networks = script("networks")
+
+    def numbers(module):
+        return sum(p.numel() for p in module.parameters())
+
+    assert numbers(networks.resnet20()) == 269_722  # He et al. 2016: 0.27 million
+    alexnet = networks.alexnet(100)
+    assert alexnet(torch.zeros(2, 3, 64, 64)).shape == (2, 100)
+    convolutions = [m.weight[0].numel() for m in alexnet.features if isinstance(m, torch.nn.Conv2d)]
+    assert convolutions == [75, 1600, 1728, 3456, 2304]  # torchvision's but for the first
+
+
+@pytest.mark.slow
+@beside
+def test_nmnc_fits_into_two_gigabytes_beside_alexnet():
+    memory = script("rule_memory")
+    network = "AlexNet, 100 classes"
+    base = memory.in_a_process(network, *memory.BACKPROP, 16)
+    for name in ("nmnc", "nmnc-layerwise"):
+        assert memory.in_a_process(network, name, {}, 16) - base <= memory.TARGET
+
+
+@beside
+def test_a_rule_that_does_not_fit_is_reported_as_skipped(monkeypatch):
+    memory = script("rule_memory")
+    network = next(iter(memory.NETWORKS))
+    answers = {"backprop": 1.0, "nmnc": 2.5, "noise-correlation": "it takes 9 GB", "weight-mirror": 3.5}
+    monkeypatch.setattr(memory, "in_a_process", lambda network, name, options, size: answers[name])
+    text = memory.table(network, 16, ["nmnc", "noise-correlation", "weight-mirror"])
+    assert "| nmnc | 1.50 | ≤ 2 met |" in text
+    assert "| weight-mirror | 2.50 | ≤ 2 MISSED |" in text
+    assert "| noise-correlation | skipped: it takes 9 GB | |" in text

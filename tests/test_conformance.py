@@ -16,7 +16,12 @@ from rulezoo.discovery.registry import discover
 from rulezoo.testing import CheckFailed, check_rule, parametrize_rule_checks, rule_checks, tiny_nets
 from rulezoo.testing.expect import NotApplicable
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
+from rulezoo_plugins.noise_correlation import (
+    ManifoldNoiseCorrelation,
+    NoiseCorrelation,
+    RandomSubspaceNoiseCorrelation,
+)
+from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation
 
 BUILT_IN = {name: found.spec for name, found in discover().rules.items() if found.distribution == "rulezoo"}
 
@@ -40,6 +45,22 @@ VARIANTS = [
 
 @parametrize_rule_checks(VARIANTS, nets=("mlp", "rnn"))
 def test_so_do_rules_with_other_options(check):
+    check()
+
+
+ON_MAPS = [
+    NoiseCorrelation(patch=2),
+    ManifoldNoiseCorrelation(refresh=2, samples=20, rank=3, feedback="subspace", patch=2),
+    RandomSubspaceNoiseCorrelation(rank=3, feedback="subspace", patch=64),
+    LayerwiseManifoldNoiseCorrelation(refresh=2, samples=20, rank=3, antithetic=False),
+    LayerwiseManifoldNoiseCorrelation(
+        refresh=3, every=2, rank=0.9, perturbations=5, estimator="least-squares"
+    ),
+]
+
+
+@parametrize_rule_checks(ON_MAPS, nets=("cnn",))
+def test_so_do_the_forms_for_large_maps(check):
     check()
 
 
@@ -67,7 +88,7 @@ ANGLES = {
     "rflo-noise-correlation": 12,  # 17.9
     "usf": 10,  # 15.5
     "e-prop": 2,  # 3.6
-    "weight-mirror-manifold": 2,  # 2.9
+    "nmnc-layerwise": 2,  # 2.9
     "weight-mirror": 2,  # 2.7
 }
 ANY_OTHER = 1  # a rule that is not in the table yet

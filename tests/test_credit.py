@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rulezoo import Net, Site, credit
 
@@ -594,6 +596,62 @@ def test_what_layers_are_fed_with_under_vmap_is_the_same(tiny):
         assert_equal(
             {n: rows[i] for n, rows in together.items()}, credit.layer_inputs(tiny.net, params, x, names)
         )
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_chosen_rows_are_those_of_all_rows_in_every_geometry(convolution):
+    net, x = convolution
+    params, names = net.init_params(), ["first.weight", "second.weight"]
+
+    def choose(rows):
+        return torch.arange(7) * 5 % rows
+
+    chosen = credit.layer_inputs(net, params, x, names, choose)
+    for name, rows in credit.layer_inputs(net, params, x, names).items():
+        assert torch.equal(chosen[name], rows[choose(len(rows))])
+
+
+def test_chosen_rows_of_all_visits_under_vmap_too(tiny):
+    params, x, _ = start(tiny)
+    names = sorted(credit.feedback_layers(tiny.net, params))
+
+    def choose(rows):
+        return torch.tensor([rows - 1, 0, rows // 2])
+
+    every = credit.layer_inputs(tiny.net, params, x, names)
+    chosen = credit.layer_inputs(tiny.net, params, x, names, choose)
+    together = torch.func.vmap(lambda x: credit.layer_inputs(tiny.net, params, x, names, choose))(x[None])
+    for name, rows in every.items():
+        assert torch.equal(chosen[name], rows[choose(len(rows))])
+        torch.testing.assert_close(together[name][0], chosen[name], rtol=RTOL, atol=1e-12)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor with memory of its own that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.numbers = max(self.numbers, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return result
+
+
+def test_patches_that_are_not_chosen_are_not_copied():
+    """8 images of 4 × 12 × 12 have 1,152 patches of 4 × 3 × 3; ten are asked for."""
+    torch.manual_seed(0)
+    x = torch.randn(8, 4, 12, 12)
+    net = Net(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 2, 3, padding=1)), x)
+    params = net.init_params()
+    with Largest() as every:
+        credit.layer_inputs(net, params, x, ["2.weight"])
+    with Largest() as few:
+        credit.layer_inputs(net, params, x, ["2.weight"], lambda rows: torch.arange(10))
+
+    assert every.numbers >= 8 * 144 * 36
+    assert few.numbers <= 8 * 4 * 14 * 14  # the padded input
 
 
 def test_no_error_passes_a_layer_that_is_fed_by_the_input_alone(tiny):

@@ -194,6 +194,30 @@ def test_a_wide_site_never_meets_a_square_matrix_of_its_width():
     assert basis.shape == (units, 8)
 
 
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_site_that_is_read_in_chunks_and_parts_has_the_same_basis(monkeypatch, shape, centred):
+    rows = activity(*shape)
+    whole = manifold.principal_basis(rows, 5, centred=centred)
+    parts = manifold.principal_basis([rows[:2], rows[2:7], rows[7:]], 5, centred=centred)
+    monkeypatch.setattr(manifold, "_CHUNK", 3 * len(rows))  # three units at a time
+
+    chunks = manifold.principal_basis([rows[:4], rows[4:]], 5, centred=centred)
+
+    assert torch.equal(parts, whole)
+    torch.testing.assert_close(chunks, whole, rtol=0, atol=1e-9)
+
+
+def test_no_second_copy_is_made_of_the_activity_of_a_very_wide_site(monkeypatch):
+    samples, units, chunk = 32, 16_384, 2**16
+    monkeypatch.setattr(manifold, "_CHUNK", chunk)
+    gen = torch.Generator().manual_seed(0)
+    parts = [torch.randn(samples // 2, units, generator=gen) for _ in range(2)]
+
+    with AtMost(max(chunk, units * 3)):  # a chunk, or the basis; the activity has 2**19 entries
+        manifold.principal_basis(parts, 3)
+
+
 @pytest.mark.parametrize(("rank", "variance"), [(0, 1.0), (13, 1.0), (3, 0.0), (3, 1.5)])
 def test_impossible_requests_are_refused(rank, variance):
     with pytest.raises(ValueError, match=r"rank must lie between 1 and the 12 units|variance must lie in"):

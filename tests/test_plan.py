@@ -94,6 +94,19 @@ def test_the_identity_says_everything_that_was_asked(registry):
     assert (made.rule.gain, made.task.kind, made.budget.lr) == (2, "rnn", 0.5)
 
 
+def test_a_former_name_is_planned_under_the_name_of_today(registry):
+    name, found = spec(RuleSpec, "first", First, former_names=("once",))
+    renamed = replace(registry, rules={**registry.rules, name: found})
+
+    cells = plan(
+        renamed, ["once", "first"], ["tiny"], [0], "cpu", {"once": {"gain": "2"}, "first": {"sign": "true"}}
+    )
+
+    assert [(one.rule_name, one.asked[0].rule) for one in cells] == [("first", "first")]
+    wanted = plan(renamed, ["first"], ["tiny"], [0], "cpu", {"first": {"gain": "2", "sign": "true"}})
+    assert cells == wanted
+
+
 def test_the_order_and_the_spelling_of_options_do_not_matter(registry):
     words = {"gain": "2.50", "sign": "true", "lr": "1e-2"}
     keys = {

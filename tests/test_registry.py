@@ -204,6 +204,17 @@ def test_unknown_names_are_told_the_near_ones():
     assert str(caught.value) == "unknown task '\\x1b[31mzzzz' (rulezoo list tasks)"
 
 
+def test_a_former_name_of_a_rule_is_the_rule():
+    found = discover()
+    assert found.rule("weight-mirror-manifold") is found.rules["nmnc-layerwise"]
+    assert found.make_rule("weight-mirror-manifold", {"rank": "7"}) == found.make_rule(
+        "nmnc-layerwise", {"rank": "7"}
+    )
+    assert found.current("nmnc") == "nmnc"
+    assert found.current("nobody") == "nobody"
+    assert "weight-mirror-manifold" not in found.rules  # so listings and 'all' have it once
+
+
 def test_a_rule_is_made_from_the_words_of_the_command_line(file):
     registry = discover([file(GOOD.format(name="nice"))])
     assert registry.make_rule("nice", {"gain": "2"}).gain == 2.0

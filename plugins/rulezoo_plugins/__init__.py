@@ -10,10 +10,22 @@ _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
 _SIGNS = "Liao, Leibo, Poggio 2016, arXiv:1510.05067; Xiao et al. 2019, arXiv:1811.03567"
 
+_MIRRORED = Plausibility(
+    weight_transport=False,
+    backward_pass=True,
+    update_locking=True,
+    signal="neuron-specific",
+    perturbation=True,
+    phases=2,
+    past_storage=True,
+)
 _DERIVATIVE = "response=derivative"  # a finite difference also sees how the network bends
 # Antithetic perturbations take two passes; one-sided ones and the derivative along the noise take one.
 _ONE_PASS = (Variant(("antithetic=false",), {"phases": 1}), Variant((_DERIVATIVE,), {"phases": 1}))
 _FULL_RANK = Limit(("rank=4096", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,))
+_FULL_RANK_IN_SUBSPACE = Limit(
+    ("rank=4096", "feedback=subspace", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,)
+)
 
 
 @hookimpl
@@ -85,15 +97,6 @@ def _feedback_weights() -> list[RuleSpec]:
         phases=1,
         past_storage=True,
     )
-    mirror = Plausibility(
-        weight_transport=False,
-        backward_pass=True,
-        update_locking=True,
-        signal="neuron-specific",
-        perturbation=True,
-        phases=2,
-        past_storage=True,
-    )
     return [
         RuleSpec(
             name="feedback-alignment",
@@ -143,16 +146,7 @@ def _feedback_weights() -> list[RuleSpec]:
             family="feedback weights",
             summary="Every layer learns its feedback weight by correlating noise at its input with its own response.",
             reference=_MIRROR,
-            plausibility=mirror,
-        ),
-        RuleSpec(
-            name="weight-mirror-manifold",
-            target="rulezoo_plugins.weight_mirror:ManifoldWeightMirror",
-            family="feedback weights",
-            summary="Weight mirror with noise restricted to the manifold on which the layer's input lives.",
-            reference=f"{_MIRROR}; the manifold as in {_NMNC}",
-            plausibility=mirror,
-            limits=(Limit(("rank=4096",), "weight-mirror"),),
+            plausibility=_MIRRORED,
         ),
         RuleSpec(
             name="direct-feedback-alignment",
@@ -203,7 +197,25 @@ def _noise_correlation() -> list[RuleSpec]:
             reference=_NMNC,
             plausibility=noisy,
             variants=_ONE_PASS,
-            limits=(_FULL_RANK,),
+            limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
+        ),
+        RuleSpec(
+            name="nmnc-layerwise",
+            version=2,
+            tags=("cnn",),
+            target="rulezoo_plugins.weight_mirror:LayerwiseManifoldNoiseCorrelation",
+            family="noise correlation",
+            summary="NMNC layer by layer, the form for deep convolutional networks: a weight mirror with noise "
+            "restricted to the manifold on which the layer's input lives.",
+            reference=f"{_NMNC}; {_MIRROR}",
+            plausibility=_MIRRORED,
+            limits=(
+                Limit(("rank=4096",), "weight-mirror"),
+                Limit(
+                    ("rank=4096", "estimator=least-squares"), "weight-mirror", ("estimator=least-squares",)
+                ),
+            ),
+            former_names=("weight-mirror-manifold",),
         ),
         RuleSpec(
             name="nmnc-random",
@@ -212,7 +224,7 @@ def _noise_correlation() -> list[RuleSpec]:
             summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
             plausibility=noisy,
             variants=_ONE_PASS,
-            limits=(_FULL_RANK,),
+            limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
         ),
     ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, credit, hp, manifold
+from rulezoo_plugins.state_size import GB
 
 Tensors = dict[str, Tensor]
 
@@ -67,9 +68,8 @@ class InManifold(LearningRule):
 
     def found(self, name: str, recent: list[Tensor]) -> Tensors:
         """The buffers that tell of a manifold, from recent activities, a list of ``(rows, n)``."""
-        rows = torch.cat(recent)
-        columns, variance = self.columns(rows.shape[1])
-        basis = manifold.principal_basis(rows, columns, variance=variance, centred=self.centred)
+        columns, variance = self.columns(recent[0].shape[1])
+        basis = manifold.principal_basis(recent, columns, variance=variance, centred=self.centred)
         return {f"basis.{name}": basis}
 
     def followed_manifold(self, buffers: Tensors, t: int, look: Callable[[], Tensors]) -> Tensors:
@@ -97,6 +97,13 @@ class InManifold(LearningRule):
         slot = t % self.refresh - (self.refresh - slots)
         return slot if slot >= 0 else None
 
+    def manifold_size(self, widths: Mapping[str, tuple[int, torch.dtype]]) -> float:
+        """GB of the bases and recent activities of manifolds, by name their units and the type of their activity."""
+        numbers = (
+            (units * (self.columns(units)[0] + self.samples), dtype) for units, dtype in widths.values()
+        )
+        return sum(n * torch.empty((), dtype=dtype).element_size() for n, dtype in numbers) / GB
+
     def columns(self, units: int) -> tuple[int, float]:
         """Columns of the basis of a manifold in ``units`` dimensions, and the share of variance they must explain."""
         if self.rank < 1:
@@ -104,10 +111,18 @@ class InManifold(LearningRule):
         return min(int(self.rank), units), 1.0
 
 
-def _thinned(rows: Tensor, most: int) -> Tensor:
-    """At most ``most`` rows, spread over all by the golden ratio: an even stride would meet one column of an image."""
-    if len(rows) <= most:
-        return rows
+def spread_rows(rows: int, most: int) -> Tensor:
+    """Numbers of at most ``most`` of some rows, spread over all by the golden ratio.
+
+    An even stride would meet one column of an image.
+    """
+    if rows <= most:
+        return torch.arange(rows)
     golden = (5**0.5 - 1) / 2
-    spread = torch.arange(most, dtype=torch.float64, device=rows.device) * golden % 1
-    return rows[(spread * len(rows)).long()]
+    spread = torch.arange(most, dtype=torch.float64) * golden % 1
+    return (spread * rows).long()
+
+
+def _thinned(rows: Tensor, most: int) -> Tensor:
+    """At most ``most`` rows."""
+    return rows if len(rows) <= most else rows[spread_rows(len(rows), most).to(rows.device)]

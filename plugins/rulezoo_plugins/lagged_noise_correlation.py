@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rulezoo import Batch, Net, State, Step, Task, credit, hp, manifold
+from rulezoo import Batch, Net, State, Step, credit, hp, manifold
 from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
 from rulezoo_plugins.subspaces import Subspace
 from rulezoo_plugins.unrolled import Course, course, why_no_course
@@ -46,6 +46,7 @@ class KickedNoiseCorrelation(NoiseCorrelation):
 
     # A kick is alone in its example, so there is nothing to share among sites, and no option for it.
     together: ClassVar[bool] = False  # type: ignore[misc]  # an option of the base becomes a constant
+    patch: ClassVar[int] = 1  # type: ignore[misc]  # likewise: a state is a vector of units
 
     def lags(self, steps: int) -> int:
         """L: how many lags are learnt, on trials of ``steps`` steps."""
@@ -55,19 +56,16 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         """What each visit of the state is taught, ``(b, n)``, by the error ``(b, *net.output_shape)``."""
         raise NotImplementedError(f"{type(self).__name__} must define signals()")
 
-    def skip(self, net: Net, task: Task) -> str | None:
+    def why_unsuited(self, net: Net) -> str | None:
         """Needs a state that is visited at every time step."""
-        return super().skip(net, task) or why_no_course(net)
+        return super().why_unsuited(net) or why_no_course(net)
 
-    def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
-        """Feedback of zeros, ``feedback.<site>`` of shape ``(L, o, n)``."""
+    def first_feedback(self, net: Net, device: torch.device | str) -> Tensors:
+        """Zeros ``feedback.<site>`` of shape ``(L, o, n)``."""
         trial = course(net)
         shape = self.lags(trial.steps), trial.outputs, net.visits[trial.visits[0]].width
         dtype = net.memory_dtype(*trial.visits)
-        zeros = torch.zeros(shape, dtype=dtype, device=batch.x.device)
-        whole = super().init(net, params, batch, gen).buffers  # with a feedback for each visit
-        buffers = {n: b for n, b in whole.items() if n not in {f"feedback.{key}" for key in trial.visits}}
-        return State(buffers={f"feedback.{trial.site}": zeros, **buffers})
+        return {f"feedback.{trial.site}": torch.zeros(shape, dtype=dtype, device=device)}
 
     def noise(self, net: Net, state: State, batch: Batch, gen: torch.Generator, t: int) -> Tensors:
         """``kick``, standard normal coordinates ``(K, d)``, and ``when``, uniform in [0, 1) ``(K,)``."""
@@ -101,7 +99,7 @@ class KickedNoiseCorrelation(NoiseCorrelation):
         when = self._steps_of(noise["when"], trial)
         space = self.subspace(net, state, visit, len(z), t)
         energy = manifold.noise_energy(torch.cat([cut.sites[key] for key in trial.visits]), self.sigma)
-        kick = {visit: space.perturbation(z, energy)}
+        kick = {visit: self.seen(net, visit).expand(space.perturbation(z, energy))}
         change = self._responses(AtOneStep(net, when), params, x, cut.output, kick)[visit]
         answers = trial.in_time(change.view(-1, *net.output_shape))  # (K, T, o)
 
@@ -167,6 +165,7 @@ class KickedInManifold(ManifoldNoiseCorrelation):
         32, "dimensions of the manifold, or (below 1) the fraction of variance it explains",
         low=1e-6, search=(8, 16, 32, 64),
     )  # fmt: skip
+    feedback: ClassVar[str] = "units"  # type: ignore[misc]  # an option of the base becomes a constant
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ Choices:
 - The size of the noise is set by its energy, E‖ξ‖² = σ² n RMS(x)², whatever the subspace: VNC and NMNC with the same σ
   are matched, and rank = width gives VNC. Inside the subspace the noise is isotropic, of variance v = E‖ξ‖²/d.
 - x is the activity behind a site of kind "post", what the next layer sees; a convolution's map is one vector.
+- Where outputs × units do not fit into memory there are two smaller forms: ``patch`` sees a map in patches of positions
+  that share a coordinate (`rulezoo_plugins.patches`; one patch per channel is a channel form, ``patch=1`` the full one),
+  and ``feedback=subspace`` keeps B U in place of B, ``(o, d)`` in place of ``(o, n)``. In a subspace that stays as it is
+  the two are the same. When a manifold is found anew, the feedback is carried over, B U_old (U_oldᵀ U_new): what lies
+  outside of the new manifold is forgotten at once, where the full form forgets it at ``rate``.
 - Responses are finite differences (antithetic by default), as a brain could take them; ``response="derivative"``
   takes the limit σ → 0.
 - By default every example of a batch is perturbed at one site only, so that one noisy pass serves all sites without
@@ -34,11 +39,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, Task, credit, hp, manifold
 from rulezoo_plugins.in_manifold import InManifold
+from rulezoo_plugins.patches import Patches, patches_of
+from rulezoo_plugins.state_size import gigabytes, why_too_large
 from rulezoo_plugins.subspaces import (
     Everywhere,
     Explorers,
@@ -76,21 +82,46 @@ class NoiseCorrelation(LearningRule):
                         choices=("correlation", "least-squares"))  # fmt: skip
     response: str = hp("difference", "finite difference, or the derivative along the noise",
                        choices=("difference", "derivative"))  # fmt: skip
+    patch: int = hp(
+        1, "side of the square of positions of a convolutional map that share one feedback, which saves its square in "
+        "memory; 1 = every unit has its own, the side of the map or more = every channel has its own", low=1,
+    )  # fmt: skip
+    memory: float = hp(2.0, "most memory that feedback, bases and recent activity may take, in GB", low=0)
+
+    in_subspace: ClassVar[bool] = False  # whether the feedback is kept in the coordinates of a subspace
 
     # Below this fraction of the activity a finite difference drowns in rounding: it is of size sigma, its error of
     # size eps, and 100 leaves an error of a percent.
     _ROUNDING_MARGIN: ClassVar[float] = 100.0
 
     def skip(self, net: Net, task: Task) -> str | None:
-        """Needs somewhere to perturb."""
-        return (
-            None
-            if net.keys("post")
-            else "noise correlation needs sites of kind 'post', and this network has none"
+        """Needs somewhere to perturb, and memory for the feedback."""
+        return self.why_unsuited(net) or self._why_too_large(net)
+
+    def why_unsuited(self, net: Net) -> str | None:
+        """A sentence if the network has not what the rule needs."""
+        if net.keys("post"):
+            return None
+        return "noise correlation needs sites of kind 'post', and this network has none"
+
+    def _why_too_large(self, net: Net) -> str | None:
+        widest = max(net.keys("post"), key=lambda key: net.visits[key].width)
+        what = (
+            f"{torch.Size(net.output_shape).numel()} outputs × {sum(net.visits[k].width for k in net.keys('post'))} "
+            f"units, {net.visits[widest].width} of them at site {widest!r}"
         )
+        return why_too_large(self, self.memory, lambda rule: rule.state_size(net), self.smaller_forms(), what)
+
+    def smaller_forms(self) -> list[dict[str, object]]:
+        """Options that make the state smaller, those that cost least first."""
+        return [{"patch": side * self.patch} for side in (2, 4, 8)]
+
+    def state_size(self, net: Net) -> float:
+        """GB of what the rule keeps between two steps."""
+        return gigabytes(self.first_feedback(net, "meta"))
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
-        """Feedback of zeros, ``feedback.<visit>`` of shape ``(o, n)``."""
+        """Feedback of zeros, see `first_feedback`."""
         coarsest = coarsest_dtype(net)
         smallest = self._ROUNDING_MARGIN * torch.finfo(coarsest).eps
         if self.response == "difference" and self.sigma < smallest:
@@ -98,15 +129,25 @@ class NoiseCorrelation(LearningRule):
                 f"sigma={self.sigma:g} drowns in the rounding of {coarsest}; use at least {smallest:.1g}, or "
                 "response=derivative"
             )
+        return State(buffers=self.first_feedback(net, batch.x.device))
+
+    def first_feedback(self, net: Net, device: torch.device | str) -> Tensors:
+        """Zeros ``feedback.<visit>`` of shape ``(o, n)``; ``(o, d)`` where it is kept in a subspace."""
         outputs = torch.Size(net.output_shape).numel()
-        return State(
-            buffers={
-                f"feedback.{key}": torch.zeros(
-                    outputs, net.visits[key].width, dtype=net.memory_dtype(key), device=batch.x.device
-                )
-                for key in net.keys("post")
-            }
-        )
+        return {
+            f"feedback.{key}": torch.zeros(
+                outputs, self.feedback_width(net, key), dtype=net.memory_dtype(key), device=device
+            )
+            for key in net.keys("post")
+        }
+
+    def feedback_width(self, net: Net, key: str) -> int:
+        """How many numbers the feedback of one output to a visit has."""
+        return self.seen(net, key).units
+
+    def seen(self, net: Net, key: str) -> Patches:
+        """The coordinates in which a visit of a site is perturbed and taught."""
+        return patches_of(net, key, self.patch)
 
     def basis(self, net: Net, state: State, key: str) -> Tensor | None:
         """The basis ``(n, d)`` of the subspace that is perturbed at a visit; ``None`` = all of it."""
@@ -115,7 +156,7 @@ class NoiseCorrelation(LearningRule):
     def subspace(self, net: Net, state: State, key: str, rows: int, t: int) -> Subspace:
         """Where a visit of a site is perturbed in ``rows`` examples at step ``t``."""
         basis = self.basis(net, state, key)
-        return Everywhere(net.visits[key].width) if basis is None else Span(basis)
+        return Everywhere(self.seen(net, key).units) if basis is None else Span(basis)
 
     def remember(self, net: Net, state: State, sites: Tensors, t: int) -> State:
         """Take notice of the activity of step ``t``, before the feedback is updated."""
@@ -151,22 +192,30 @@ class NoiseCorrelation(LearningRule):
         state = self.remember(net, state, cut.sites, t)
         if t % self.every == 0:
             state = self._learn_feedback(net, params, batch.x, cut, state, noise, t)
-        signals = {
-            key: (credit.rows(error) @ state.buffers[f"feedback.{key}"]).view_as(activity)
-            for key, activity in cut.sites.items()
-        }
+        signals = {key: self._signal(net, state, key, error) for key in cut.sites}
         return Step(cut.pull(error, signals), state, mean)
+
+    def _signal(self, net: Net, state: State, key: str, error: Tensor) -> Tensor:
+        """What a visit of a site is taught, ``(b, *shape)``."""
+        signal = credit.rows(error) @ state.buffers[f"feedback.{key}"]
+        basis = self.basis(net, state, key) if self.in_subspace else None
+        return self.seen(net, key).expand(signal if basis is None else signal @ basis.mT)
 
     def _learn_feedback(
         self, net: Net, params: Tensors, x: Tensor, cut: credit.Cut, state: State, noise: Tensors, t: int
     ) -> State:
         spaces = {key: self.subspace(net, state, key, len(z), t) for key, z in noise.items()}
         energies = {key: manifold.noise_energy(cut.sites[key], self.sigma) for key in noise}
-        xi = {key: spaces[key].perturbation(z, energies[key]) for key, z in noise.items()}
+        xi = {
+            key: self.seen(net, key).expand(spaces[key].perturbation(z, energies[key]))
+            for key, z in noise.items()
+        }
         changes = self._responses(net, params, x, cut.output, xi)
         buffers = dict(state.buffers)
         for key, z in noise.items():
-            estimate = spaces[key].jacobian(z, changes[key], energies[key], self.estimator)
+            space = spaces[key]
+            jacobian = space.coefficients if self.in_subspace and isinstance(space, Span) else space.jacobian
+            estimate = jacobian(z, changes[key], energies[key], self.estimator)
             feedback = buffers[f"feedback.{key}"]
             buffers[f"feedback.{key}"] = feedback + self.rate * spaces[key].told * (estimate - feedback)
         return self.reckon(net, State(state.params, buffers), spaces, energies, changes)
@@ -183,19 +232,21 @@ class NoiseCorrelation(LearningRule):
         return state
 
     def _responses(self, net: Net, params: Tensors, x: Tensor, clean: Tensor, xi: Tensors) -> Tensors:
-        """Change of the output for the noise at every visit: visit → ``(K, o)``."""
+        """Change of the output for the noise ``(K, *shape)`` at every visit: visit → ``(K, o)``."""
         examples = len(next(iter(xi.values())))
         keys = list(xi)
         blocks = 1 if self.together else len(keys)  # one block of rows for each site that is perturbed alone
         rows = blocks * examples
         which = torch.arange(rows, device=x.device) % len(x)
-        shift = xi if self.together else {k: _block(xi[k], i, rows) for i, k in enumerate(keys)}
+        first = {k: 0 if self.together else i * examples for i, k in enumerate(keys)}
 
         def output(sign: float | Tensor) -> Tensor:
             def tap(key: str, activity: Tensor) -> Tensor:
-                if key not in shift:
+                if key not in xi:
                     return activity
-                return (activity + sign * shift[key].view_as(activity)).to(activity.dtype)
+                before, rest = activity[: first[key]], activity[first[key] :]
+                noisy = rest[:examples] + sign * xi[key]
+                return torch.cat([before, noisy.to(activity.dtype), rest[examples:]])
 
             return net.run(params, x if rows == len(x) else x[which], tap)
 
@@ -221,19 +272,49 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         low=1e-6, choices=("auto",), search=(8, 16, 32, 64, 128, "auto"),
     )  # fmt: skip
 
+    feedback: str = hp("units", "what the feedback is kept for: every unit, or every dimension of the manifold, which "
+                       "takes outputs × rank numbers for a site instead of outputs × units",
+                       choices=("units", "subspace"))  # fmt: skip
+
     def __post_init__(self) -> None:
-        """An automatic rank listens to one site at a time."""
+        """An automatic rank listens to one site at a time, and may leave the manifold."""
         super().__post_init__()
+        if self.rank == "auto" and self.in_subspace:
+            raise OptionError(
+                "feedback must be 'units' with rank=auto, which may perturb all units, got 'subspace'"
+            )
         if self.rank == "auto" and self.together:
             raise OptionError(
                 "together must be false with rank=auto: it needs to know whose response it hears, got True"
             )
 
+    @property
+    def in_subspace(self) -> bool:  # type: ignore[override]  # a constant of the base
+        """Whether the feedback is kept in the coordinates of the manifold."""
+        return self.feedback == "subspace"
+
+    def feedback_width(self, net: Net, key: str) -> int:
+        """See `NoiseCorrelation.feedback_width`."""
+        units = super().feedback_width(net, key)
+        return self.columns(units)[0] if self.in_subspace else units
+
+    def smaller_forms(self) -> list[dict[str, object]]:
+        """See `NoiseCorrelation.smaller_forms`."""
+        samples: dict[str, object] = {"samples": max(self.samples // 4, 2)}
+        subspace: dict[str, object] = {"feedback": "subspace"}
+        return [subspace, samples, *super().smaller_forms(), {**subspace, **samples, "patch": 2 * self.patch}]
+
+    def state_size(self, net: Net) -> float:
+        """See `NoiseCorrelation.state_size`; adds bases and recent activity."""
+        keys = {net.visits[key].site: key for key in net.keys("post")}
+        widths = {site: (self.seen(net, key).units, net.memory_dtype(key)) for site, key in keys.items()}
+        return super().state_size(net) + self.manifold_size(widths)
+
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Adds the manifold of every site, shared by its visits, and for an automatic rank ``energy.<site>``."""
         state = super().init(net, params, batch, gen)
         sites = credit.cut(net, params, batch.x, net.keys("post")).sites
-        buffers = {**state.buffers, **self.first_manifold(_by_site(net, sites))}
+        buffers = {**state.buffers, **self.first_manifold(self._by_site(net, sites))}
         if self.rank == "auto":
             for site in _sites(net):
                 buffers[f"energy.{site}"] = unknown(buffers[f"basis.{site}"])
@@ -259,12 +340,24 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         """See `InManifold`; for an automatic rank also ``varying.<site>``, 1 for the units that vary, ``(n,)``."""
         found = super().found(name, recent)
         if self.rank == "auto":
-            found[f"varying.{name}"] = varying(torch.cat(recent))
+            found[f"varying.{name}"] = varying(_extremes(recent))
         return found
 
     def remember(self, net: Net, state: State, sites: Tensors, t: int) -> State:
-        """Follow the manifold."""
-        return State(state.params, self.followed_manifold(state.buffers, t, lambda: _by_site(net, sites)))
+        """Follow the manifold; feedback in its coordinates is carried over to a new one."""
+        buffers = self.followed_manifold(state.buffers, t, lambda: self._by_site(net, sites))
+        for key in net.keys("post") if self.in_subspace else ():
+            name = f"basis.{net.visits[key].site}"
+            if (before := state.buffers[name]) is not buffers[name]:
+                buffers[f"feedback.{key}"] = buffers[f"feedback.{key}"] @ (before.mT @ buffers[name])
+        return State(state.params, buffers)
+
+    def _by_site(self, net: Net, sites: Tensors) -> Tensors:
+        """Activity pooled over the visits of each site: site → ``(rows, n)``."""
+        pooled: dict[str, list[Tensor]] = {site: [] for site in _sites(net)}
+        for key, activity in sites.items():
+            pooled[net.visits[key].site].append(self.seen(net, key).reduce(activity))
+        return {site: visits[0] if len(visits) == 1 else torch.cat(visits) for site, visits in pooled.items()}
 
     def basis(self, net: Net, state: State, key: str) -> Tensor:
         """The site's basis, shared by its visits."""
@@ -324,13 +417,39 @@ class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
     """The control of NMNC: perturbations in a random subspace of the same dimension, drawn once."""
 
     rank: int = hp(32, "dimensions of the subspace", low=1, search=(8, 16, 32, 64, 128))
+    feedback: str = hp("units", "what the feedback is kept for: every unit, or every dimension of the subspace",
+                       choices=("units", "subspace"))  # fmt: skip
+
+    @property
+    def in_subspace(self) -> bool:  # type: ignore[override]  # a constant of the base
+        """Whether the feedback is kept in the coordinates of the subspace."""
+        return self.feedback == "subspace"
+
+    def feedback_width(self, net: Net, key: str) -> int:
+        """See `NoiseCorrelation.feedback_width`."""
+        units = super().feedback_width(net, key)
+        return min(self.rank, units) if self.in_subspace else units
+
+    def smaller_forms(self) -> list[dict[str, object]]:
+        """See `NoiseCorrelation.smaller_forms`."""
+        return [{"feedback": "subspace"}, *super().smaller_forms()]
+
+    def state_size(self, net: Net) -> float:
+        """See `NoiseCorrelation.state_size`; adds bases."""
+        bases = {
+            net.visits[k].site: torch.empty(
+                self.seen(net, k).units, self.rank, dtype=net.memory_dtype(k), device="meta"
+            )
+            for k in net.keys("post")
+        }
+        return super().state_size(net) + gigabytes(bases)
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
         """Adds ``basis.<site>``, orthonormal ``(n, d)``."""
         state = super().init(net, params, batch, gen)
         buffers = dict(state.buffers)
         for key in net.keys("post"):
-            site, units = net.visits[key].site, net.visits[key].width
+            site, units = net.visits[key].site, self.seen(net, key).units
             if f"basis.{site}" not in buffers:
                 drawn = torch.randn(
                     units,
@@ -367,20 +486,11 @@ def coarsest_dtype(net: Net) -> torch.dtype:
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
 
 
-def _block(xi: Tensor, number: int, rows: int) -> Tensor:
-    """The noise of one site on its own block of the rows, zero on the others': ``(rows, n)``."""
-    before = number * len(xi)
-    return F.pad(xi, (0, 0, before, rows - before - len(xi)))
-
-
 def _sites(net: Net) -> list[str]:
     """Names of the sites that are perturbed, without their visits."""
     return list(dict.fromkeys(net.visits[key].site for key in net.keys("post")))
 
 
-def _by_site(net: Net, sites: Tensors) -> Tensors:
-    """Activity pooled over the visits of each site: site → ``(rows, n)``."""
-    pooled: dict[str, list[Tensor]] = {site: [] for site in _sites(net)}
-    for key, activity in sites.items():
-        pooled[net.visits[key].site].append(credit.rows(activity))
-    return {site: visits[0] if len(visits) == 1 else torch.cat(visits) for site, visits in pooled.items()}
+def _extremes(parts: list[Tensor]) -> Tensor:
+    """Activities ``(2 · parts, n)`` between which the same units vary as between all rows of some parts."""
+    return torch.stack([extreme for part in parts for extreme in (part.amin(0), part.amax(0))])

@@ -97,8 +97,12 @@ class Span:
 
     def jacobian(self, z: Tensor, change: Tensor, energy: Tensor, estimator: str) -> Tensor:
         """See `Subspace`."""
+        return self.coefficients(z, change, energy, estimator) @ self.basis.mT
+
+    def coefficients(self, z: Tensor, change: Tensor, energy: Tensor, estimator: str) -> Tensor:
+        """The same in the coordinates of the basis, ``(o, d)``."""
         felt = z * self.basis.square().sum(0)  # what is not perturbed explains no response
-        return related(change, felt, estimator) / self._scale(energy) @ self.basis.mT
+        return related(change, felt, estimator) / self._scale(energy)
 
     def _scale(self, energy: Tensor) -> Tensor:
         return (energy / manifold.dimensions(self.basis).clamp_min(1)).sqrt()

@@ -22,6 +22,7 @@ def show(name: str) -> None:
     zoo = registry()
     rules = {known for kind, known in zoo.clashes if kind == "rule"} | {*zoo.rules}
     tasks = {known for kind, known in zoo.clashes if kind == "task"} | {*zoo.tasks}
+    name = name if name in rules | tasks else zoo.current(name)
     if name not in rules | tasks:
         raise zoo.unknown("rule or task", name, [*zoo.rules, *zoo.tasks], "rulezoo list")
     if name in rules:

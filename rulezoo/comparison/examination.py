@@ -150,7 +150,9 @@ def _named(registry: Registry, kind: str, wanted: Sequence[str]) -> list[str]:
     known: Mapping[str, Found[Any]] = registry.rules if kind == "rule" else registry.tasks
     if not wanted:
         return [name for name, found in known.items() if DEFAULT in found.spec.tags]
-    return list(known) if list(wanted) == ["all"] else [name for name in wanted if name in known]
+    return (
+        list(known) if list(wanted) == ["all"] else [n for n in map(registry.current, wanted) if n in known]
+    )
 
 
 def _data(task: Task, root: Path | None, download: bool, report: Report) -> tuple[Data[Tensor | Source], str]:

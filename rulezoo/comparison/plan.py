@@ -100,6 +100,10 @@ def plan(
         UserError: an unknown name or option, an illegal value, an option of what is not compared, or a budget that
             nothing can be trained with.
     """
+    rules = list(dict.fromkeys(map(registry.current, rules)))
+    given, options = options, {}
+    for name, texts in given.items():
+        options = {**options, registry.current(name): {**options.get(registry.current(name), {}), **texts}}
     rules = rules or [name for name, found in registry.rules.items() if DEFAULT in found.spec.tags]
     tasks = tasks or [name for name, found in registry.tasks.items() if DEFAULT in found.spec.tags]
     if not (rules and tasks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,13 @@ def _replaceable(net: Net, params: Tensors, layer: Layer) -> bool:
     return mode.replaced == len(layer.uses)
 
 
-def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -> Tensors:
+def layer_inputs(
+    net: Net,
+    params: Tensors,
+    x: Tensor,
+    names: Collection[str],
+    choose: Callable[[int], Tensor] | None = None,
+) -> Tensors:
     """What the rows of a layer's weight are multiplied with, for every example, position and visit.
 
     Args:
@@ -94,6 +101,8 @@ def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -
         params: its parameters.
         x: inputs, ``(batch, ...)``.
         names: names of weights, from `feedback_layers`, of layers that are `rulezoo.net.Layer.plain`.
+        choose: the numbers of the rows to return, for the number of all rows; ``None`` = all. A convolution has as many
+            rows as its input has patches in the whole batch: only those that are chosen are copied.
 
     Returns:
         Name of a weight → ``(rows, weight[0].numel())``: the inputs of a linear layer, the patches of a convolution
@@ -101,16 +110,78 @@ def layer_inputs(net: Net, params: Tensors, x: Tensor, names: Collection[str]) -
     """
     every = net.tensors(params)
     wanted = {id(every[name]): name for name in names}
-    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    seen: dict[str, list[Rows]] = {name: [] for name in names}
 
     def note(inputs: Tensor, weight: Tensor, geometry: _Geometry | None) -> None:
         if id(weight) in wanted:
-            seen = inputs.flatten(0, -2) if geometry is None else patches(inputs, weight.shape[2:], geometry)
-            rows[wanted[id(weight)]].append(seen)
+            seen[wanted[id(weight)]].append(Rows(inputs, weight.shape[2:], geometry))
 
     with _Feedback({}, every, note):
         net.run(params, x)
-    return {name: torch.cat(visits) for name, visits in rows.items()}
+    return {name: _chosen(visits, choose) for name, visits in seen.items()}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that one call of a layer multiplies its weight with; none is copied before it is asked for."""
+
+    inputs: Tensor
+    kernel: tuple[int, ...]
+    geometry: _Geometry | None
+
+    def all(self) -> Tensor:
+        """All of them, ``(rows, n)``."""
+        if self.geometry is None:
+            return self.inputs.flatten(0, -2)
+        dims = len(self.kernel)
+        return self._patches().flatten(2 + dims).flatten(0, 1 + dims)
+
+    def some(self, numbers: Tensor) -> Tensor:
+        """Those with some numbers, ``(len(numbers), n)``."""
+        rows = self._patches() if self.geometry is not None else self.inputs
+        where = torch.unravel_index(numbers, self._axes())
+        return rows[where].flatten(1)
+
+    def __len__(self) -> int:
+        return math.prod(self._axes())
+
+    def _axes(self) -> tuple[int, ...]:
+        """The axes that the rows are counted along."""
+        if self.geometry is None:
+            return tuple(self.inputs.shape[:-1])
+        g = self.geometry
+        sizes = zip(self.inputs.shape[2:], self.kernel, g.stride, g.padding, g.dilation, strict=True)
+        positions = [
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation in sizes
+        ]
+        return (len(self.inputs), g.groups, *positions)
+
+    def _patches(self) -> Tensor:
+        """A view ``(batch, groups, *positions, channels / groups, *kernel)`` of the padded input."""
+        if self.geometry is None:
+            raise TypeError("a linear layer has no patches")
+        g = self.geometry
+        ends = [
+            size for size in reversed(g.padding) for _ in range(2)
+        ]  # F.pad counts from the last dimension
+        x = F.pad(self.inputs, ends)
+        for dim, (size, stride, dilation) in enumerate(
+            zip(self.kernel, g.stride, g.dilation, strict=True), start=2
+        ):
+            x = x.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        # Now (batch, channels, *positions, *kernel).
+        return torch.unflatten(x, 1, (g.groups, -1)).movedim(2, 2 + len(self.kernel))
+
+
+def _chosen(visits: list[Rows], choose: Callable[[int], Tensor] | None) -> Tensor:
+    """The chosen rows of all visits, counted from the first visit on."""
+    if choose is None:
+        return torch.cat([visit.all() for visit in visits])
+    numbers = choose(sum(map(len, visits))).to(visits[0].inputs.device)
+    if len(visits) == 1:
+        return visits[0].some(numbers)
+    return torch.cat([visit.all() for visit in visits])[numbers]
 
 
 class _Feedback(TorchFunctionMode):
@@ -274,21 +345,6 @@ def _padded_same(x: Tensor, total: list[int]) -> tuple[Tensor, tuple[int, ...]]:
     """The input, with one more row of zeros at its end where the padding is odd; and the padding of both ends."""
     odd = [end for t in reversed(total) for end in (0, t % 2)]  # F.pad counts from the last dimension
     return F.pad(x, odd) if any(odd) else x, tuple(t // 2 for t in total)
-
-
-def patches(x: Tensor, kernel: tuple[int, ...], geometry: _Geometry) -> Tensor:
-    """The patches ``(batch * groups * positions, channels / groups * kernel)`` that a convolution reads."""
-    ends = [
-        size for size in reversed(geometry.padding) for _ in range(2)
-    ]  # F.pad counts from the last dimension
-    x = F.pad(x, ends)
-    for dim, (size, stride, dilation) in enumerate(
-        zip(kernel, geometry.stride, geometry.dilation, strict=True), start=2
-    ):
-        x = x.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
-    dims = len(kernel)  # now (batch, channels, *positions, *kernel)
-    x = torch.unflatten(x, 1, (geometry.groups, -1)).movedim(2, 2 + dims)
-    return x.flatten(2 + dims).flatten(0, 1 + dims)
 
 
 class _Linear(torch.autograd.Function):

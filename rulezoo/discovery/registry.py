@@ -87,7 +87,14 @@ class Registry:
             UnknownName: if there is none; the message gives the near names.
             AmbiguousName: if several plugins claim the name.
         """
-        return self._pick("rule", name, self.rules)
+        return self._pick("rule", self.current(name), self.rules)
+
+    def current(self, name: str) -> str:
+        """The name of the rule that was once called ``name``; ``name`` itself if no rule was."""
+        if name in self.rules or name in self.tasks:
+            return name
+        renamed = (new for new, found in self.rules.items() if name in found.spec.former_names)
+        return next(renamed, name)
 
     def task(self, name: str) -> Found[TaskSpec]:
         """The task of that name; raises like `rule`."""

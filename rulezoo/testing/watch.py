@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from rulezoo.credit.feedback import convolution_arguments, patches
+from rulezoo.credit.feedback import Rows, convolution_arguments
 from rulezoo.net import Net, Tap, Tensors
 from rulezoo.net.calls import CONVOLUTIONS, LINEAR, PRODUCTS
 
@@ -121,7 +121,7 @@ def products(
         yield _first(args, kwargs, "input", 0), unwrapped(_first(args, kwargs, "weight", 1))
     elif func in CONVOLUTIONS:
         x, weight, _, geometry = convolution_arguments(CONVOLUTIONS[func], args, dict(kwargs))
-        yield patches(x, tuple(weight.shape[2:]), geometry), unwrapped(weight).flatten(1)
+        yield Rows(x, tuple(weight.shape[2:]), geometry).all(), unwrapped(weight).flatten(1)
     elif func is torch.convolution and len(args) == 9 and not args[6]:  # not transposed; groups come last
         yield from products(_CONVOLUTION[args[1].ndim - 2], (*args[:6], args[8]), {})
     elif func in (torch.addmm, Tensor.addmm) and len(args) >= 3:

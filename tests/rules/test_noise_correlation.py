@@ -7,6 +7,7 @@ offset at the site.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,12 @@ from torch import nn
 
 from rulezoo import Batch, Net, OptionError, Site, State, credit, manifold
 from rulezoo.measures import theory
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
+from rulezoo_plugins.noise_correlation import (
+    ManifoldNoiseCorrelation,
+    NoiseCorrelation,
+    RandomSubspaceNoiseCorrelation,
+)
+from rulezoo_plugins.state_size import gigabytes
 
 EXACT = 1e-10  # of the largest entry, in float64
 DERIVATIVE = {"rate": 1.0, "response": "derivative"}
@@ -612,3 +618,219 @@ def test_a_network_without_post_sites_is_skipped_with_a_reason(mlp):
     for kind in (NoiseCorrelation, ManifoldNoiseCorrelation):
         assert "needs sites of kind 'post'" in kind().skip(net, mlp.task)
         assert kind().skip(mlp.net, mlp.task) is None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Smaller forms: patches of a map, and feedback in the coordinates of the manifold
+
+
+class Pixels(nn.Module):
+    """A convolution to a map of 3 × 4 × 4 (or of 1 × 1) behind a site, and a read-out that bends."""
+
+    def __init__(self, size=4):
+        super().__init__()
+        self.conv, self.site = (
+            nn.Conv2d(2, 3, size if size == 1 else 3, padding=0 if size == 1 else 1),
+            Site(),
+        )
+        self.readout = nn.Linear(3 * size * size, 5)
+
+    def forward(self, x):
+        return torch.tanh(self.readout(self.site(torch.tanh(self.conv(x))).flatten(1)))
+
+
+def squared(output, y):
+    return output.square().sum(1)
+
+
+def pixels(rule, size=4, rows=6):
+    torch.manual_seed(0)
+    batch = Batch(randn(rows, 2, size, size, seed=3), torch.zeros(rows, dtype=torch.long))
+    net = Net(Pixels(size).double(), batch.x)
+    params = net.init_params()
+    return net, params, batch, rule.init(net, params, batch, seeded(0))
+
+
+def embedding(patches):
+    """E, ``(n, m)``, by its action on every coordinate."""
+    return patches.expand(torch.eye(patches.units, dtype=torch.float64)).flatten(1).T
+
+
+def test_in_patches_white_noise_gives_the_jacobian_on_the_patches_exactly():
+    rule = NoiseCorrelation(**DERIVATIVE, patch=2)
+    net, params, batch, state = pixels(rule)
+    m = 3 * 2 * 2
+    noise = {"site": m**0.5 * torch.eye(m, dtype=torch.float64).repeat_interleave(len(batch.x), 0)}
+
+    step = rule.step(net, squared, params, state, batch, noise, 0)
+
+    e = embedding(rule.seen(net, "site"))
+    mean = jacobians(net, params, batch.x, "site").mean(0)
+    assert_equal(step.state.buffers["feedback.site"], mean @ e)
+
+    # The update is that of the full rule whose feedback is the Jacobian projected on the patches.
+    full = NoiseCorrelation(**DERIVATIVE, every=10)
+    wanted = full.step(
+        net, squared, params, State(buffers={"feedback.site": mean @ e @ e.T}), batch, {}, 1
+    ).grads
+    for name, grad in wanted.items():
+        assert_equal(step.grads[name], grad)
+
+
+def test_the_energy_of_noise_in_patches_is_that_of_the_activity():
+    rule = NoiseCorrelation(sigma=0.3, patch=3, antithetic=False)
+    net, params, batch, _ = pixels(rule)
+    site = credit.cut(net, params, batch.x, ["site"]).sites["site"]
+    space = rule.subspace(net, State(), "site", 12, 0)
+    z = 12**0.5 * torch.eye(12, dtype=torch.float64)
+
+    xi = rule.seen(net, "site").expand(space.perturbation(z, manifold.noise_energy(site, 0.3)))
+
+    torch.testing.assert_close(xi.square().flatten(1).sum(1).mean(), 0.3**2 * site.square().mean() * 48)
+
+
+@pytest.mark.parametrize("rule", [NoiseCorrelation(), ManifoldNoiseCorrelation(rank=2)], ids=["nc", "nmnc"])
+def test_patches_of_one_position_are_the_full_form(rule):
+    """Whatever the side: the map has one position."""
+    results = []
+    for side in (1, 4):
+        one = replace(rule, patch=side)
+        net, params, batch, state = pixels(one, size=1)
+        noise = one.noise(net, state, batch, seeded(1), 0)
+        results.append(one.step(net, squared, params, state, batch, noise, 0))
+    for name, tensor in results[0].state.buffers.items():
+        assert torch.equal(results[1].state.buffers[name], tensor)
+    for name, grad in results[0].grads.items():
+        assert torch.equal(results[1].grads[name], grad)
+
+
+def test_the_manifold_of_a_map_in_patches_is_that_of_its_coordinates():
+    rule = ManifoldNoiseCorrelation(rank=3, patch=2, samples=8, refresh=2)
+    net, params, batch, state = pixels(rule)
+    e = embedding(rule.seen(net, "site"))
+    activity = credit.cut(net, params, batch.x, ["site"]).sites["site"]
+
+    wanted = manifold.principal_basis(activity.flatten(1) @ e, 3)
+
+    assert_equal(state.buffers["basis.site"], wanted)
+    step = rule.step(net, squared, params, state, batch, rule.noise(net, state, batch, seeded(1), 0), 0)
+    assert step.state.buffers["feedback.site"].shape == (5, 12)
+    assert step.state.buffers["recent.site.0"].shape[1] == 12
+
+
+@pytest.mark.parametrize("estimator", ["correlation", "least-squares"])
+def test_feedback_in_the_coordinates_of_a_manifold_is_the_full_form_while_the_manifold_stays(tiny, estimator):
+    full = ManifoldNoiseCorrelation(rank=3, samples=4, refresh=1000, estimator=estimator)
+    small = replace(full, feedback="subspace")
+    params, batch = tiny.params(), tiny.batch(4)
+    states = {rule: rule.init(tiny.net, params, batch, seeded(0)) for rule in (full, small)}
+    for t in range(5, 8):
+        noise = full.noise(tiny.net, states[full], batch, seeded(t), t)
+        steps = {
+            rule: rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, t)
+            for rule, state in states.items()
+        }
+        states = {rule: step.state for rule, step in steps.items()}
+
+    for key in tiny.net.keys("post"):
+        coordinates = states[small].buffers[f"feedback.{key}"]
+        assert coordinates.shape[1] == 3
+        assert_equal(
+            coordinates @ basis_of(tiny, states[small], key).T, states[full].buffers[f"feedback.{key}"]
+        )
+    for name, grad in steps[full].grads.items():
+        assert_equal(steps[small].grads[name], grad)
+
+
+def test_at_full_rank_feedback_in_coordinates_follows_the_full_form_through_a_refresh(mlp):
+    """The basis turns, and nothing is lost: both hold the same feedback to every unit."""
+    full = ManifoldNoiseCorrelation(rank=100, samples=40, refresh=2)
+    histories = [walk(rule, mlp, 5, size=40) for rule in (full, replace(full, feedback="subspace"))]
+    (wanted, *_), (got, *_) = (history[-1] for history in histories)
+    first, last = (histories[1][i][0].buffers["basis.post1"] for i in (0, -1))
+
+    assert not torch.allclose(first, last)
+    for key in ("post1", "post2"):
+        assert_equal(got.buffers[f"feedback.{key}"] @ got.buffers[f"basis.{key}"].T, wanted.buffers[f"feedback.{key}"],
+                     1e-9)  # fmt: skip
+
+
+def test_what_lies_outside_of_a_new_manifold_is_forgotten(mlp):
+    """B ← B U_old (U_oldᵀ U_new), written out."""
+    rule = ManifoldNoiseCorrelation(rank=2, samples=8, refresh=3, every=3, feedback="subspace")
+    history = walk(rule, mlp, 6, size=8)
+    (before, *_), (after, *_) = history[5], history[6]  # no manifold is new at step 5
+    assert torch.equal(before.buffers["basis.post1"], after.buffers["basis.post1"])
+    params, batch = mlp.params(5), mlp.batch(8)
+    later = rule.step(mlp.net, mlp.task.loss, params, after, batch, {"post1": torch.zeros(4, 2, dtype=torch.float64),
+                      "post2": torch.zeros(4, 2, dtype=torch.float64)}, 6).state  # fmt: skip
+
+    old, new = after.buffers["basis.post1"], later.buffers["basis.post1"]
+    assert not torch.allclose(old, new)
+    carried = after.buffers["feedback.post1"] @ old.T @ new
+    assert_equal(
+        later.buffers["feedback.post1"], 0.9 * carried
+    )  # the running average, of an estimate of zero
+
+
+def test_feedback_in_coordinates_and_an_automatic_rank_exclude_each_other():
+    with pytest.raises(OptionError, match=r"feedback must be 'units' with rank=auto"):
+        ManifoldNoiseCorrelation(rank="auto", feedback="subspace")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        NoiseCorrelation(),
+        NoiseCorrelation(patch=2),
+        ManifoldNoiseCorrelation(rank=2, samples=6),
+        ManifoldNoiseCorrelation(rank=2, samples=6, feedback="subspace", patch=2),
+        RandomSubspaceNoiseCorrelation(rank=2),
+        RandomSubspaceNoiseCorrelation(rank=2, feedback="subspace"),
+    ],
+)
+def test_the_size_of_the_state_is_known_before_it_is_made(rule):
+    net, _, _, state = pixels(rule)
+    assert rule.state_size(net) == pytest.approx(gigabytes(state.buffers), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rule", [NoiseCorrelation(), ManifoldNoiseCorrelation(rank=2, samples=6)], ids=["nc", "nmnc"]
+)
+def test_a_network_whose_state_would_not_fit_is_skipped_with_options_that_help(rule):
+    net, _, _, state = pixels(rule)
+    rule = replace(rule, memory=0.6 * gigabytes(state.buffers))
+
+    reason = rule.skip(net, None)
+
+    assert reason.startswith("the rule's state would take ")
+    assert "5 outputs × 48 units, 48 of them at site 'site'" in reason
+    found = re.findall(r"([a-z]+)=(\w+) \(", reason)
+    assert found
+    for name, value in found:
+        helped = replace(rule, **{name: int(value) if value.isdigit() else value})
+        assert helped.skip(net, None) is None
+    assert "raise memory" in replace(rule, memory=1e-12).skip(net, None)
+    assert replace(rule, memory=gigabytes(state.buffers)).skip(net, None) is None
+
+
+def test_noise_meets_the_perturbed_rows_alone():
+    """The others stay as they are to the last bit, also where a network drops units of each."""
+    torch.manual_seed(0)
+    x = randn(6, 4)
+    net = Net(
+        nn.Sequential(nn.Linear(4, 5), Site(), nn.Linear(5, 3), nn.Tanh(), Site(), nn.Linear(3, 2)).double(),
+        x,
+    )
+    params, seen = net.init_params(), []
+    rule = NoiseCorrelation(antithetic=False)
+    batch = Batch(x, torch.zeros(6, dtype=torch.long))
+    state = rule.init(net, params, batch, seeded(0))
+    handle = net.module[1].register_forward_hook(
+        lambda module, inputs, output: seen.append((*inputs, output))
+    )
+    rule.step(net, squared, params, state, batch, rule.noise(net, state, batch, seeded(0), 0), 0)
+    handle.remove()
+
+    before, after = seen[-1]
+    assert [torch.equal(b, a) for b, a in zip(before, after, strict=True)] == [False] * 3 + [True] * 3

@@ -15,11 +15,13 @@ from torch import nn
 from rulezoo import Batch, Net, State, credit
 from rulezoo.measures import theory
 from rulezoo.testing import tiny_net
-from rulezoo_plugins.weight_mirror import ManifoldWeightMirror, WeightMirror
+from rulezoo_plugins.in_manifold import spread_rows
+from rulezoo_plugins.state_size import gigabytes
+from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation, WeightMirror
 
 EXACT = 1e-10  # of the largest entry, in float64
 ISOTROPIC = WeightMirror()
-MANIFOLD = ManifoldWeightMirror(rank=5, samples=40)
+MANIFOLD = LayerwiseManifoldNoiseCorrelation(rank=5, samples=40)
 
 FIRST = {"fc1.weight", "conv1.weight", "w_in.weight"}  # fed by the input alone: no error passes them
 
@@ -199,6 +201,97 @@ def test_the_filters_of_a_grouped_strided_convolution_are_mirrored_too(rule):
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# The other options of noise correlation: one-sided noise, and least squares
+
+
+def layer_rows(tiny, params, batch, name, rows):
+    """Inputs of a layer, as many as there are noise vectors."""
+    (every,) = credit.layer_inputs(tiny.net, params, batch.x, [name]).values()
+    return (
+        every[spread_rows(len(every), rows)] if len(every) >= rows else every[torch.arange(rows) % len(every)]
+    )
+
+
+@pytest.mark.parametrize("rule", [ISOTROPIC, MANIFOLD], ids=["isotropic", "manifold"])
+@pytest.mark.parametrize("antithetic", [True, False])
+def test_the_response_to_noise_on_top_of_the_layers_input_written_out(tiny, rule, antithetic):
+    """Row by row through the layer. In the difference of x ± ξ the input cancels, so that any size gives the same."""
+    rule = replace(rule, antithetic=antithetic, sigma=0.7, perturbations=6)
+    params, batch, state = begin(rule, tiny)
+    noise = rule.noise(tiny.net, state, batch, seeded(1), 0)
+
+    feedback = part(after(rule, tiny, params, batch, state, noise).state, "feedback.")
+
+    wanted = {}
+    for name, z in noise.items():
+        weight = params[name].flatten(1)
+        basis = rule.basis(state, name)
+        x = layer_rows(tiny, params, batch, name, 6)
+        d = z.shape[1] if basis is None else int(basis.square().sum().round())
+        size = 0.7 * (x.square().mean() * x.shape[1] / d).sqrt()  # E‖ξ‖² = σ² n RMS(x)²
+        products = []
+        for row, coordinates in zip(x, z, strict=True):
+            xi = size * (coordinates if basis is None else basis @ coordinates)
+            response = weight @ (row + xi)
+            if antithetic:
+                response = (response - weight @ (row - xi)) / 2
+            products.append(torch.outer(response, xi) / size**2)
+        wanted[name] = torch.stack(products).mean(0).view_as(params[name])
+    assert_equal(feedback, wanted, 1e-9)
+
+
+def test_one_sided_noise_has_no_bias_and_an_error_that_falls_with_its_size(mlp):
+    """Budget: 200,000 vectors. Without the input's response the error would be the same for every size."""
+    errors = []
+    for sigma in (0.1, 1.0):
+        rule = replace(ISOTROPIC, antithetic=False, sigma=sigma, perturbations=200_000)
+        params, batch, state = begin(rule, mlp)
+        noise = rule.noise(mlp.net, state, batch, seeded(1), 0)
+        got = after(rule, mlp, params, batch, state, noise).state.buffers["feedback.fc2.weight"]
+        errors.append(float((got - params["fc2.weight"]).norm() / params["fc2.weight"].norm()))
+
+    # The error of K vectors is (n + 1 + r)/K, r = n ‖W x‖² / (σ² ‖x‖² ‖W‖²) of the input on top: some 1/σ².
+    assert errors[0] < 0.15
+    assert 5 < errors[0] / errors[1] < 11
+
+
+def test_least_squares_recovers_the_weight_from_as_many_vectors_as_inputs(tiny):
+    rule = replace(ISOTROPIC, estimator="least-squares", perturbations=80)
+    params, batch, state = begin(rule, tiny)
+    noise = rule.noise(tiny.net, state, batch, seeded(1), 0)
+
+    step = after(rule, tiny, params, batch, state, noise)
+
+    learnt = part(step.state, "feedback.")
+    assert max(params[name][0].numel() for name in learnt) <= 80
+    assert_equal(learnt, {name: params[name] for name in learnt}, 1e-8)
+
+
+def test_least_squares_in_the_manifold_recovers_the_weight_on_it_from_as_many_vectors_as_dimensions(tiny):
+    rule = replace(MANIFOLD, estimator="least-squares", perturbations=5)
+    params, batch, state = begin(rule, tiny)
+    noise = rule.noise(tiny.net, state, batch, seeded(1), 0)
+
+    learnt = part(after(rule, tiny, params, batch, state, noise).state, "feedback.")
+
+    assert_equal(learnt, on_manifold(params, state), 1e-8)
+
+
+def test_a_network_whose_state_would_not_fit_is_skipped_with_what_helps():
+    tiny = tiny_net("cnn")
+    rule = LayerwiseManifoldNoiseCorrelation(rank=2, samples=len(tiny.batch().x))
+    _, _, state = begin(rule, tiny)
+    size = gigabytes(state.buffers)
+
+    assert rule.state_size(tiny.net) == pytest.approx(size, rel=1e-12)
+    assert replace(rule, memory=size).skip(tiny.net, tiny.task) is None
+    reason = replace(rule, memory=0.6 * size).skip(tiny.net, tiny.task)
+    assert f"set samples={rule.samples // 4} (" in reason
+    assert replace(rule, memory=0.6 * size, samples=rule.samples // 4).skip(tiny.net, tiny.task) is None
+    assert WeightMirror(memory=1e-9).skip(tiny.net, tiny.task).endswith("raise memory")
+
+
+# --------------------------------------------------------------------------------------------------------------------
 # The running average
 
 
@@ -244,7 +337,7 @@ def test_between_updates_nothing_is_drawn_and_the_feedback_rests(mlp):
 def test_the_manifold_of_a_layer_is_that_of_what_it_is_fed_with():
     """After a refresh: the basis spans the inputs of the steps before it."""
     tiny = tiny_net("mlp")
-    rule = ManifoldWeightMirror(rank=3, samples=24, refresh=4, centred=False)
+    rule = LayerwiseManifoldNoiseCorrelation(rank=3, samples=24, refresh=4, centred=False)
     params, batch, state = begin(rule, tiny)
     seen = []
     for t in range(5):
