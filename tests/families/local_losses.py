@@ -12,6 +12,10 @@ class LocalLosses(LearningRule):
     size: float = hp(1.0, "size of the initial heads", low=0)
 
     def skip(self, net, task):
+        if net.keys("recurrent") and len(net.output_shape) > 1:
+            return (
+                "no activity of one time step could predict the outputs of all, which its head is asked for"
+            )
         return None if net.keys("post") else "it needs sites of kind 'post', and this network has none"
 
     def init(self, net, params, batch, gen):
