@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -198,18 +198,42 @@ def in_a_process(chosen: argparse.Namespace, *words: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compares(chosen: argparse.Namespace) -> dict[str, float]:
-    """Largest resident MB of the process of `rulezoo compare` itself, without those that it starts."""
-    import tempfile
+SIZE = """
+import json, resource
+lines = (line.split() for line in open("/proc/self/status"))
+own = [int(words[1]) / 1e3 for words in lines if words[0] == "RssAnon:"]
+print(json.dumps([*own, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
+"""
+PARENT = f"""
+from rulezoo.cli import main
+try:
+    main()
+except SystemExit as end:
+    if end.code:
+        raise
+{SIZE}"""
+PLUGIN = """
+from rulezoo import TaskSpec, hookimpl
 
-    from rulezoo.cli import main
+@hookimpl
+def rulezoo_tasks():
+    return [TaskSpec("of-benchmark", "rulezoo_tasks.image_folder:ImageFolder", "Images.")]
+"""
 
+
+def size_of(code: str, *words: str | Path) -> tuple[float, float]:
+    """MB of a Python process of its own at its end: its own memory, and at most with the files of its libraries."""
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    own, most = json.loads(done.stdout.splitlines()[-1])
+    return own, most
+
+
+def parent(chosen: argparse.Namespace) -> tuple[float, float]:
+    """The process of `rulezoo compare` itself, without those that it starts; see `size_of`."""
     with tempfile.TemporaryDirectory() as folder:
         plugin = Path(folder) / "of_benchmark.py"
-        plugin.write_text(
-            "from rulezoo import TaskSpec, hookimpl\n@hookimpl\ndef rulezoo_tasks():\n"
-            "    return [TaskSpec('of-benchmark', 'rulezoo_tasks.image_folder:ImageFolder', 'Images.')]\n"
-        )
+        plugin.write_text(PLUGIN)
         options = {
             "folder": chosen.folder.resolve(),
             "size": chosen.size,
@@ -217,14 +241,9 @@ def compares(chosen: argparse.Namespace) -> dict[str, float]:
             "examples": 20,
         }
         words = [word for name, value in options.items() for word in ("-o", f"of-benchmark.{name}={value}")]
-        sys.argv = ["rulezoo", "--plugin", str(plugin), "compare", "--rules", "backprop", "--tasks", "of-benchmark",
-                    "--seeds", "1", "--epochs", "1", "--device", "cpu", "--out", f"{folder}/out", *words]  # fmt: skip
-        try:
-            main()
-        except SystemExit as end:  # click always ends so
-            if end.code:
-                raise
-    return {"parent": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+        command = ["--plugin", plugin, "compare", "--rules", "backprop", "--tasks",
+                   "of-benchmark", "--seeds", "1", "--epochs", "1", "--device", "cpu", "--out", f"{folder}/out", *words]  # fmt: skip
+        return size_of(PARENT, *command)
 
 
 def remembered(chosen: argparse.Namespace) -> Iterator[str]:
@@ -233,9 +252,11 @@ def remembered(chosen: argparse.Namespace) -> Iterator[str]:
     yield "| images | memory of its own (RssAnon), at most | mapped files (RssFile) at the end |\n|---|---|---|"
     yield from (f"| {p['images']:,} | {p['anonymous']:.0f} MB | {p['mapped']:.0f} MB |" for p in (few, many))
     yield f"\nDifference: {apart:.0f} MB; target: at most 100, {'met' if apart <= 100 else 'MISSED'}."
-    parent = in_a_process(chosen, "--parent")["parent"]
-    verdict = "met" if parent < 500 else "MISSED"
-    yield f"\nThe process of `rulezoo compare`: {parent:.0f} MB at most; target: below 500, {verdict}.\n"
+    own, most = parent(chosen)
+    of_torch, most_of_torch = size_of(f"import torch\n{SIZE}")
+    verdict = "met" if own < 500 else "MISSED"
+    yield f"\nThe process of `rulezoo compare`: {own:.0f} MB of its own, target: below 500, {verdict}."
+    yield f"With the files of its libraries {most:.0f} MB at most. `import torch` alone: {of_torch:.0f} and {most_of_torch:.0f} MB."
 
 
 def main() -> None:
@@ -259,14 +280,11 @@ def main() -> None:
         "--few", type=int, default=50, help="images of each class in the smaller data set, for --memory"
     )
     parser.add_argument("--held", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--parent", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     chosen.classes = sum(path.is_dir() and not path.name.startswith(".") for path in chosen.folder.iterdir())
     torch.set_num_threads(chosen.threads)
     if chosen.held is not None:
         print(json.dumps(held(chosen, chosen.held or None)))
-    elif chosen.parent:
-        print(json.dumps(compares(chosen)))
     elif chosen.memory:
         print("\n".join(remembered(chosen)))
     else:

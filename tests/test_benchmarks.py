@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 CPU = torch.device("cpu")
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -231,3 +233,36 @@ def test_a_rule_that_does_not_fit_is_reported_as_skipped(monkeypatch):
     assert "| nmnc | 1.50 | ≤ 2 met |" in text
     assert "| weight-mirror | 2.50 | ≤ 2 MISSED |" in text
     assert "| noise-correlation | skipped: it takes 9 GB | |" in text
+
+
+@beside
+def test_the_paths_of_data_are_sampled_in_turn_on_any_image_folder(tmp_path):
+    """In a process of its own, for torchvision's workers are forked."""
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(20):
+            picture = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+            picture.save(tmp_path / "images" / label / f"{i}.png")
+    words = [
+        "--size",
+        "16",
+        "--stored",
+        "16",
+        "--batch",
+        "4",
+        "--steps",
+        "2",
+        "--samples",
+        "2",
+        "--networks",
+        "narrow",
+    ]
+    command = [sys.executable, BENCHMARKS / "data_path.py", tmp_path / "images", *words, "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| plain torch \| [\d,]+ \| 1\.00 ", done.stdout, re.MULTILINE)
+    verdicts = re.findall(
+        r"^\| rulezoo, [a-z ]+ \|.*\| ≥ (0\.90|1\.50) (?:met|MISSED) \|$", done.stdout, re.MULTILINE
+    )
+    assert verdicts == ["0.90", "1.50"]

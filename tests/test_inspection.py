@@ -61,6 +61,9 @@ PLUGIN = """
                     time.sleep(600)
                 case "ask":
                     input()
+                case "packs":
+                    from rulezoo.datasets.progress import report
+                    report("packing images: 5 of 10 images")
                 case "missing":
                     raise DataMissing(f"looked in {root}, found nothing")
                 case "unseeded":
@@ -120,6 +123,12 @@ def test_a_task_that_does_not_return_is_ended(which, monkeypatch):
     assert ("the last line it printed: a lot a lot" in sentence) == (which == "talk")
     assert len(sentence) < 1000
     assert time.monotonic() - begin < 60
+
+
+def test_progress_of_a_task_that_packs_its_data_is_reported():
+    sentences = []
+    Inspector(progress=sentences.append).check(cells("packs"))
+    assert sentences == ["packing images: 5 of 10 images"] * 2  # data() is called twice
 
 
 def test_a_task_that_forks_is_examined_once():
