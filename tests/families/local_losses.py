@@ -13,9 +13,7 @@ class LocalLosses(LearningRule):
 
     def skip(self, net, task):
         if net.keys("recurrent") and len(net.output_shape) > 1:
-            return (
-                "no activity of one time step could predict the outputs of all, which its head is asked for"
-            )
+            return "its heads predict all outputs, which the activity of one time step does not determine"
         return None if net.keys("post") else "it needs sites of kind 'post', and this network has none"
 
     def init(self, net, params, batch, gen):

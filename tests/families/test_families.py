@@ -32,7 +32,6 @@ REFUSED = {
     "forward-forward:weight_transport:*": _SECOND_INPUT,
     "pepita:weight_transport:*": _SECOND_INPUT,
     "forward-forward:learns": _BY_LOSS,
-    "pepita:learns": _BY_LOSS,
     "softhebb:hidden_gradients:*": _NO_ERROR,
 }
 
