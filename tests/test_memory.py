@@ -47,6 +47,25 @@ print(memory.resident(os.getpid()) - before)
     assert int(done.stdout) > 0.9 * 200_000_000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell mapped pages apart")
+def test_pages_of_mapped_files_are_not_held(tmp_path):
+    """The system takes them back when it needs memory: data may be larger than it."""
+    child = """
+import mmap, os, sys
+from rulezoo.executors import memory
+with open(sys.argv[1], "wb") as file:
+    file.write(b"x" * 100_000_000)
+before = memory.resident(os.getpid())
+with open(sys.argv[1], "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+touched = sum(mapped[i] for i in range(0, len(mapped), 4096))
+print(memory.resident(os.getpid()) - before)
+"""
+    command = [sys.executable, "-c", child, tmp_path / "file"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 20_000_000
+
+
 def test_a_process_that_is_gone_holds_nothing():
     assert memory.resident(2**22 + 1) == 0  # more than there are processes
 
