@@ -60,7 +60,7 @@ def rulezoo_rules():
         weight_transport=False,
         backward_pass=True,  # targets travel from layer to layer, though no gradient does
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=True,
         phases=2,  # targets down, and the blocks again at noisy activity
     )

@@ -59,8 +59,8 @@ def rulezoo_rules():
         weight_transport=True,
         backward_pass=False,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
-        phases=3,
+        phases=68,  # a pass and its pull-back for each of 32 steps of relaxation and two slopes, and one for the loss
     )
     return [RuleSpec("eqprop", f"{__name__}:EquilibriumPropagation", "Equilibria.", plausibility=tags)]

@@ -63,7 +63,7 @@ def rulezoo_rules():
         weight_transport=False,
         backward_pass=False,
         update_locking=False,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
         phases=1,
     )

@@ -41,7 +41,7 @@ def rulezoo_rules():
         weight_transport=True,  # of a head's weight, by which the layer below it learns
         backward_pass=False,
         update_locking=False,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
     )
     return [RuleSpec("local-losses", f"{__name__}:LocalLosses", "Greedy heads.", plausibility=tags)]

@@ -41,7 +41,7 @@ def rulezoo_rules():
         weight_transport=True,
         backward_pass=False,
         update_locking=True,
-        signal="local",
+        signal="neuron-specific",
         perturbation=False,
         phases=42,  # a pass and its pull-back for each step of relaxation, and for the update
     )

@@ -22,21 +22,8 @@ TOGETHER = 1e-9  # of tensors in float64: batched kernels add up in another orde
 
 pytestmark = pytest.mark.slow
 
-# What the suite still refuses, though the rules are honest.
-_SECOND_INPUT = (
-    "weights are changed orthogonally to the inputs of the plain pass only, and the rule has another pass"
-)
-_BY_LOSS = "learning is measured by a calibrated loss"
-_NO_ERROR = "that no error is received is taken for learning nothing"
-REFUSED = {
-    "forward-forward:weight_transport:*": _SECOND_INPUT,
-    "pepita:weight_transport:*": _SECOND_INPUT,
-    "forward-forward:learns": _BY_LOSS,
-    "softhebb:hidden_gradients:*": _NO_ERROR,
-}
 
-
-@parametrize_rule_checks(RULES.values(), expected_failures=REFUSED)
+@parametrize_rule_checks(RULES.values())
 def test_a_rule_keeps_every_promise(check):
     check()
 
