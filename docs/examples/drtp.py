@@ -34,11 +34,7 @@ class TargetProjection(LearningRule):
 @hookimpl
 def rulezoo_rules():
     tags = Plausibility(
-        weight_transport=False,
-        backward_pass=False,
-        update_locking=False,
-        signal="vector",
-        perturbation=False,
+        weight_transport=False, backward_pass=False, update_locking=False, signal="vector", perturbation=False,
         past_storage=False,
-    )
+    )  # fmt: skip
     return [RuleSpec("drtp", f"{__name__}:TargetProjection", "The target, not the error.", plausibility=tags)]
