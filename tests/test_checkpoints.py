@@ -509,10 +509,10 @@ def test_the_rest_of_a_half_comes_from_the_training_of_the_half(tmp_path):
 
 
 def test_data_that_do_not_fit_on_the_device_are_a_lack_of_its_memory(monkeypatch):
-    def full(order):
+    def full(data, task, device):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("rulezoo.training.run.Order.on_device", full)
+    monkeypatch.setattr("rulezoo.training.runner.prepared", full)
     assert [o.status for o in train("frozen", (0, 1))] == ["oom_gpu"] * 2
 
 

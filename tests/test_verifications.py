@@ -202,7 +202,7 @@ def test_every_rule_is_verified_by_one_word(monkeypatch, tmp_path):
 
     seen = []
 
-    def quick(subject, options, root=None):
+    def quick(subject, options, **how):
         seen.append((subject.kind, subject.name))
         return verify.Report(subject, ())
 

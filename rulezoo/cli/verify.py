@@ -77,7 +77,8 @@ def verify(
     subjects = list(dict.fromkeys(one for target in targets for one in suite.subjects(target)))
     own, others = _sorted(options, tasks)
     if tasks and not any(subject.kind == "rule" for subject in subjects):
-        raise UserError(f"--on is for rules, and {' and '.join(targets)} is none; leave --on out")
+        named = ", ".join(repr(subject.name) for subject in subjects)
+        raise UserError(f"--on is for rules, and {named} is a task; leave --on out")
     files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
     on = _networks(tasks, others, root, files)
     reports = []

@@ -43,7 +43,7 @@ class _TinyImageNet(FolderOfImages):
         if (path / "val" / "val_annotations.txt").is_file() and (path / "val" / "images").is_dir():
             raise DataMissing(
                 f"{path / 'val'} holds all images in one folder; move each into a folder that is called as its class in "
-                "val_annotations.txt (docs/tasks.md has the command), and delete the folder images"
+                "val_annotations.txt (docs/tasks.md has the script), and delete the folder images"
             )
         return super().data(root)
 
