@@ -385,7 +385,11 @@ class SilentWithoutSites(Honest):
 
 
 BROKEN = [
-    (with_grads(lambda name, grad, params: grad.flatten()), "gradients", r"of shape \(40,\); expected shape \(8, 5\)"),
+    (
+        with_grads(lambda name, grad, params: grad.flatten()),
+        "gradients",
+        r"of shape \(40,\); expected shape \(8, 5\)",
+    ),
     (with_grads(lambda name, grad, params: grad / 0), "gradients", "is not finite"),
     (
         with_grads(lambda name, grad, params: grad.float()),
@@ -470,7 +474,10 @@ def result_or_skip(check):
     [
         (lambda grads: {"fc1.bias": grads["fc1.bias"]}, "both a gradient and an update of 'fc1.bias'"),
         (lambda grads: {"fc9.bias": grads["fc1.bias"]}, "an update of 'fc9.bias', which is no parameter"),
-        (lambda grads: {"fc1.bias": grads.pop("fc1.bias")[:2]}, r"an update of 'fc1.bias' of shape \(2,\); expected shape \(8,\)"),
+        (
+            lambda grads: {"fc1.bias": grads.pop("fc1.bias")[:2]},
+            r"an update of 'fc1.bias' of shape \(2,\); expected shape \(8,\)",
+        ),
     ],
     ids=["both", "unknown", "shape"],
 )
@@ -488,17 +495,20 @@ def test_updates_that_cannot_be_are_caught(updates, message):
 def test_every_check_has_a_broken_rule_of_its_own():
     names = {check.name for check in rule_checks(Honest())}
 
-    assert names - {name for _, name, _ in BROKEN} == {
-        "spec",
-        "no_readout",
-        "gpu",
-        "memory",
-        "net_run",
-        "limits",
-        "weight_transport",
-        "backward_pass",
-        "examined",
-    }  # a GPU: not here; what a spec declares: below; the others: test_dishonest_rules.py and test_not_examined.py
+    assert (
+        names - {name for _, name, _ in BROKEN}
+        == {
+            "spec",
+            "no_readout",
+            "gpu",
+            "memory",
+            "net_run",
+            "limits",
+            "weight_transport",
+            "backward_pass",
+            "examined",
+        }
+    )  # a GPU: not here; what a spec declares: below; the others: test_dishonest_rules.py and test_not_examined.py
 
 
 # --------------------------------------------------------------------------------------------------------------------
