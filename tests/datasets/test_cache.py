@@ -2,9 +2,9 @@
 
 import errno
 import json
-import multiprocessing
 import resource
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -177,25 +177,27 @@ def test_a_corrupt_image_leaves_no_cache(folder):
     assert left(folder) == []
 
 
-def _pack_and_note(folder, notes):
-    def noted(*args, pack=cache._write):
-        with notes.open("a") as file:
-            file.write("packed\n")
-        return pack(*args)
+_PACK = """
+import sys
+from pathlib import Path
+from rulezoo import datasets
+from rulezoo.datasets import cache
 
-    cache._write, cache._WAIT = noted, 0.05
-    datasets.packed(images(folder), workers=0)
+def noted(*args, pack=cache._write):
+    with Path(sys.argv[2]).open("a") as file:
+        file.write("packed\\n")
+    return pack(*args)
+
+cache._write, cache._WAIT = noted, 0.05
+datasets.packed(datasets.ImageFolder(sys.argv[1], SIZE), workers=0)
+"""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, for speed")
 def test_several_processes_pack_once(folder, tmp_path):
-    fork, notes = multiprocessing.get_context("fork"), tmp_path / "notes"
-    processes = [fork.Process(target=_pack_and_note, args=(folder, notes)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * 4
+    notes = tmp_path / "notes"
+    code = _PACK.replace("SIZE", str(images(folder).size))
+    processes = [subprocess.Popen([sys.executable, "-c", code, folder, notes]) for _ in range(4)]
+    assert [process.wait(240) for process in processes] == [0] * 4
     assert notes.read_text() == "packed\n"
 
 
