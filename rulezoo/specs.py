@@ -135,9 +135,17 @@ class Variant:
 
 
 def _expect_options(owner: str, options: tuple[str, ...]) -> None:
+    if not isinstance(options, tuple) or not all(isinstance(word, str) for word in options):
+        raise SpecError(
+            f"the options of a {owner} must be a tuple of texts, like ('mode=random',), got {options!r}"
+        )
     for word in options:
-        if "=" not in word:
+        name, _, text = word.partition("=")
+        if not (name and text):
             raise SpecError(f"an option of a {owner} must read 'option=value', got {word!r}")
+    names = [word.partition("=")[0] for word in options]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SpecError(f"a {owner} names the option {', '.join(twice)} more than once: {options!r}")
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,8 @@ class Limit:
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        _expect_options("limit", (*self.options, *self.others))
+        _expect_options("limit", self.options)
+        _expect_options("limit", self.others)
 
 
 @dataclass(frozen=True)

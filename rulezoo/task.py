@@ -67,8 +67,9 @@ class Budget:
         schedule: the learning rate through training: ``"constant"``; ``"cosine"``, which ends at zero; or the name of a
             schedule of `torch.optim.lr_scheduler`, e.g. ``"MultiStepLR"``. It starts from ``lr``, or has its peak there.
         optimizer_options: further options of the optimiser, e.g. ``{"momentum": 0.9, "nesterov": True}``.
-        schedule_options: options of the schedule, e.g. ``{"milestones": [80, 120]}``. ``T_max`` of CosineAnnealingLR and
-            ``total_steps`` of OneCycleLR are the length of the training after warm-up unless they are given.
+        schedule_options: options of the schedule, e.g. ``{"milestones": [80, 120]}``. ``T_max`` of CosineAnnealingLR,
+            ``total_iters`` of PolynomialLR and ``total_steps`` of OneCycleLR are the length of the training after warm-up
+            unless they are given.
         schedule_per: whether the schedule takes a step per training ``"step"`` or per ``"epoch"``, in which its options count.
         warmup_steps: training steps in which the learning rate rises linearly to the schedule's first value; the
             schedule starts, and counts, behind them.

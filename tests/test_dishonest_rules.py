@@ -20,6 +20,9 @@ DIRECT = Plausibility(
 PERTURBING = Plausibility(
     weight_transport=False, backward_pass=False, update_locking=True, signal="scalar", perturbation=True
 )
+SILENT = Plausibility(
+    weight_transport=False, backward_pass=False, update_locking=False, signal="none", perturbation=False
+)
 KEPT: dict[object, dict[str, torch.Tensor]] = {}
 
 
@@ -68,6 +71,42 @@ class UnlessKnownByShape(Sometimes):
 
     def looked_at(self, net, params, batch, t):
         return net.output_shape == (3,) and batch.x[0].numel() == 5
+
+
+class UnlessLargeBatch(Sometimes):
+    """Dishonest: comparisons have larger batches than a check may have."""
+
+    def looked_at(self, net, params, batch, t):
+        return len(batch.x) < 42
+
+
+class TransportUnlessRepeated(DirectFeedbackAlignment):
+    """Dishonest: a batch with an example twice is a check's."""
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        step = super().step(net, loss, params, state, batch, noise, t)
+        rows = batch.x.flatten(1)
+        twice = (rows[:, None] == rows[None]).all(-1).sum() > len(rows)
+        true, _ = credit.backprop(net, loss, params, *batch)
+        grads = {n: torch.where(twice, g, true[n] + 0.1 * g) for n, g in step.grads.items()}
+        return step._replace(grads=grads)
+
+
+class StandsStill(DirectFeedbackAlignment):
+    """Dishonest: gradients of the right size, at a learning rate of nothing."""
+
+    def rates(self, net):
+        return dict.fromkeys(net.shapes.keys() - net.readout, 1e-12)
+
+
+@dataclass(frozen=True)
+class Deaf(LearningRule):
+    """Honest: hidden layers shrink, whatever the targets are."""
+
+    def step(self, net, loss, params, state, batch, noise, t):
+        grads, mean = credit.backprop(net, loss, params, *batch, only=net.readout)
+        hidden = {n: p * 0.01 for n, p in params.items() if n not in net.readout}
+        return Step({**hidden, **grads}, state, mean)
 
 
 class UnlessFloat64(Sometimes):
@@ -403,6 +442,11 @@ CAUGHT = [
     (UnlessKnownByShape, "backprop", "mlp", "on mlp of seed .*another name", Direct, DIRECT),
     (UnlessFloat64, "backprop", "mlp", "on mlp of seed .*another name", Direct, DIRECT),
     (UnlessBatchOf12, "backprop", "mlp", "on mlp of seed .*another name", Direct, DIRECT),
+    (UnlessLargeBatch, "backprop", "mlp", "on mlp of seed .*another name", Direct, DIRECT),
+    (TransportUnlessRepeated, "weight_transport", "mlp", "reads a forward weight", Direct, DIRECT),
+    (StandsStill, "hidden_gradients", "mlp", "no gradient other than zero reached", Direct, DIRECT),
+    (StandsStill, "learns", "mlp", "training the read-out alone", Direct, DIRECT),
+    (Direct, "signal", "mlp", "hidden layers do receive an error signal", Deaf, SILENT),
     (ByDifferences, "backprop", "mlp", "another name", Direct, DIRECT),
     (UnlessMarked, "backward_pass", "mlp", "while gradients are watched", Direct, DIRECT),
     (TransportByNoise, "weight_transport", "mlp", "reads a forward weight", NoisyDirect, DIRECT),

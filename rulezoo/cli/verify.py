@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,8 @@ def verify(
         raise UserError(f"--on is for rules, and {named} is a task; leave --on out")
     files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
     on = _networks(tasks, others, root, files)
+    if out:
+        _expect_writable(out)
     reports = []
     for place, subject in enumerate(subjects):
         with _progress() as progress:
@@ -93,6 +96,21 @@ def verify(
     if form == "json":
         echo(json.dumps([report.as_dict() for report in reports], indent=2))
     ctx.exit(suite.exit_code(reports))
+
+
+def _expect_writable(out: Path) -> None:
+    """See, before anything is checked, that outcomes can be stored."""
+    from rulezoo.results.store import Store
+
+    folder = Store(out).root
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {str(out)!r} ({error.strerror}); give --out a folder that can be written"
+        ) from error
 
 
 def _store(report: Report, out: Path) -> None:

@@ -307,7 +307,9 @@ def remembered(dataset: Indexed, what: str, make: Callable[[], bytes]) -> bytes:
     def known() -> bytes | None:
         for place in source.places():
             try:
-                found = msgspec.json.decode(place.with_suffix(f".{what}.json").read_bytes(), type=_Remembered)
+                found = msgspec.json.decode(
+                    place.with_name(f"{place.name}.{what}.json").read_bytes(), type=_Remembered
+                )
             except (OSError, msgspec.MsgspecError):
                 continue
             if (found.version, found.identity) == (VERSION, source.identity):
@@ -320,7 +322,7 @@ def remembered(dataset: Indexed, what: str, make: Callable[[], bytes]) -> bytes:
     with _locked(place, f"read {source.name}"):
         if (content := known()) is None:
             content = make()
-            path = place.with_suffix(f".{what}.json")
+            path = place.with_name(f"{place.name}.{what}.json")
             new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
             new.write_bytes(msgspec.json.encode(_Remembered(VERSION, source.identity, content)))
             new.replace(path)

@@ -113,7 +113,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         except Exception as error:  # noqa: BLE001  bad images raise a dozen kinds
             raise CorruptImage(
                 f"cannot read the image {self.path / file.path} ({_reason(error)}); repair or delete it, or leave such "
-                "images out with corrupt='skip'"
+                "images out (corrupt='skip'; where a task has the option, skip_corrupt=true)"
             ) from None
 
     def key(self) -> str:
@@ -206,7 +206,15 @@ def _chosen(path: Path, known: list[str], wanted: int | Sequence[str] | None) ->
         return known
     if isinstance(wanted, int):
         if not 1 <= wanted <= len(known):
-            raise UserError(f"{wanted} classes were asked for; {path} has {len(known)} class folders")
+            raise UserError(
+                f"classes is {wanted}, and {path} has {len(known)} class folders; set classes to {len(known)} or fewer"
+            )
+        if wanted < len(known):
+            from rulezoo.datasets.progress import report
+
+            report(
+                f"{path} has {len(known)} class folders, of which the first {wanted} are used ({_names(known[:wanted])})"
+            )
         return known[:wanted]
     if strange := sorted(set(wanted) - set(known)):
         raise UserError(f"{path} has no class folders {_names(strange)}; it has {_names(known)}")

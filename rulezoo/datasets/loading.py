@@ -201,7 +201,10 @@ def _as_it_is(batch: Any) -> Any:  # noqa: ANN401
 
 
 def _raised(iterator: Iterator[Any]) -> Iterator[Any]:
-    for batch in iterator:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    try:
+        for batch in iterator:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+    finally:
+        del iterator  # a traceback would keep it, and with it the worker processes

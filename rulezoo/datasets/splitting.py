@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rulezoo.errors import UserError
 from rulezoo.source import Source
 from rulezoo.task import Split
+
+
+class TooFew(UserError, ValueError):
+    """A part that would be left without examples."""
 
 
 def held_out(split: Split[Source], *shares: float) -> list[Split[Source]]:
@@ -19,9 +24,8 @@ def held_out(split: Split[Source], *shares: float) -> list[Split[Source]]:
     order = torch.randperm(len(split.y), generator=torch.Generator().manual_seed(0))
     sizes = [round(share * len(order)) for share in shares]
     if min(sizes, default=1) < 1 or sum(sizes) >= len(order):
-        raise ValueError(
-            f"shares of {', '.join(map(str, shares))} of {len(order)} examples leave a part without any; hold out less, "
-            "or use more examples"
+        raise TooFew(
+            f"{len(order)} examples are too few to hold out {' and '.join(map(str, shares))} of them; use more examples"
         )
     parts = torch.split(order, [len(order) - sum(sizes), *sizes])
     return [_part(split, part.sort().values) for part in parts]

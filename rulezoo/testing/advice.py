@@ -18,6 +18,7 @@ NEXT_STEP = {
     "gradients": "return grads of the parameters' names, shapes and dtypes, without a graph (credit.cut and its pull do)",
     "hidden_gradients": 'send a teaching signal of a size like the gradient to every site of net.keys("post"), or declare '
     "hidden_learning=False",
+    "signal": "declare the error signal that hidden layers receive, or keep targets out of what they learn",
     "backprop": "look for a path by which autograd reaches the hidden layers: a missing cut or detach",
     "net_run": "pass everything through net.run(params, x, tap), or credit.blocks and credit.between",
     "memory": _PURE,

@@ -32,7 +32,6 @@ from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
 
 STEPS = 200
-BATCH = 32  # examples at most
 SEEN = 10_000  # training inputs from which the size of the noise is taken
 TESTED = 1000  # test examples at most
 CHUNK = 250  # examples that are evaluated together
@@ -229,7 +228,6 @@ def _trained(on: TaskNet, training: _Training) -> Trainer:
     lr, decay = task.budget.lr, task.budget.weight_decay
     budget = replace(
         task.budget,
-        batch=min(task.budget.batch, BATCH),
         lr=lr if rule.lr is None else rule.lr,
         weight_decay=decay if rule.weight_decay is None else rule.weight_decay,
     )

@@ -21,7 +21,7 @@ from rulezoo.testing.networks import Network
 
 LR = 0.05  # of the plain descent by which a case moves on
 TIMES = range(4)
-SIZES = (20, 40)  # between these lies that of a batch that no other check uses
+SIZES = (64, 200)  # between these lies that of a batch that no other check uses, as large as in comparisons
 LATE = (10, 5000)  # between these lies the number of the last of a few `moments`
 
 
@@ -208,3 +208,13 @@ def flat_step(step: Step) -> Tensors:
     logs = {f"logs[{n!r}]": log for n, log in step.logs.items()}
     loss = {} if step.loss is None else {"loss": step.loss}
     return grads | updates | {f"state.{n}": p for n, p in flat(step.state).items()} | loss | logs
+
+
+def other_targets(y: Tensor) -> Tensor:
+    """Other targets in place of each: the next of the labels that occur, or a larger number."""
+    if y.is_floating_point():
+        return y + 1
+    labels: Tensor
+    which: Tensor
+    labels, which = torch.unique(y, return_inverse=True)
+    return labels[(which + 1) % len(labels)]

@@ -13,15 +13,18 @@ from torch import Tensor
 
 from rulezoo.net import Tensors
 from rulezoo.rule import directions
-from rulezoo.testing.case import Case, Moment, moments
+from rulezoo.testing.case import Case, Moment, moments, other_targets, walk
 from rulezoo.testing.drawn import title
-from rulezoo.testing.expect import expect, expect_close, listed
+from rulezoo.testing.expect import NotApplicable, expect, expect_close, listed
 
 ROUNDING = 1e-7  # of a tensor's norm, in float64
 MIN_ANGLE = 1.0  # degrees; backprop under another name differs by rounding, the best of approximations by 2
 # Times backprop's. Gradients of tiny networks have a size of about 1e-2; a millionth of that is what Adam's epsilon of
 # 1e-8 swallows.
 SMALLEST, LARGEST = 1e-6, 1e6
+SCHEDULE = (
+    60  # steps in which every hidden parameter is taught by a rule that does not teach all of them in each
+)
 
 
 def check_hidden_gradients(case: Case) -> str:
@@ -36,14 +39,16 @@ def check_hidden_gradients(case: Case) -> str:
 
 
 def _taught(case: Case, steps: Sequence[Moment]) -> int:
-    sizes = _largest(case, [directions(moment.step) for moment in steps])
-    taught = {name for name, size in sizes.items() if size}
+    sizes, taught = _measured(case, steps)
     if case.silent:
         expect(
             not taught, f"the rule declares that hidden layers do not learn, yet it teaches {listed(taught)}"
         )
         return 0
     needed = {n for n in case.hidden if not case.unsupervised or len(case.tiny.net.shapes[n]) > 1}
+    if needed - taught:  # a rule may teach hidden layers in some steps only
+        steps = [*steps, *walk(case, range(SCHEDULE))]
+        sizes, taught = _measured(case, steps)
     untaught = needed - taught
     where = f"on {title(case.tiny)}, in {len(steps)} steps,"
     expect(not untaught, f"{where} no gradient other than zero reached {listed(untaught)}")
@@ -58,12 +63,43 @@ def _taught(case: Case, steps: Sequence[Moment]) -> int:
     return len(taught)
 
 
+def _measured(case: Case, steps: Sequence[Moment]) -> tuple[dict[str, float], set[str]]:
+    """The largest gradient of each hidden parameter, and which of them learn: at a rate that is worth it, if one is set."""
+    sizes = _largest(case, [directions(moment.step) for moment in steps])
+    rates = case.rule.rates(case.tiny.net)
+    return sizes, {name for name, size in sizes.items() if size and rates.get(name, 1.0) >= SMALLEST}
+
+
 def _largest(case: Case, every: list[Tensors]) -> dict[str, float]:
     """Norm of the largest of several gradients of each hidden parameter; 0 where there is none."""
     return {
         name: max((float(grads[name].double().norm()) for grads in every if name in grads), default=0.0)
         for name in case.hidden
     }
+
+
+def check_signal(case: Case) -> str:
+    """Hidden layers learn the same whatever the targets are, where the rule declares signal="none"."""
+    if not case.unsupervised:
+        raise NotApplicable("an error signal is declared")
+    looks = 0
+    for variant in case.variants:
+        for moment in moments(variant):
+            others = moment.batch._replace(y=other_targets(moment.batch.y))
+            step = variant.step(moment.params, moment.state, others, moment.noise, moment.t)
+            got, wanted = directions(step), directions(moment.step)
+            heard = [
+                n
+                for n in variant.hidden
+                if not torch.equal(*(d.get(n, torch.zeros(())) for d in (got, wanted)))
+            ]
+            expect(
+                not heard,
+                f"in step {moment.t} on {title(variant.tiny)} other targets changed what is taught to {listed(heard)}, though "
+                'the spec declares signal="none": hidden layers do receive an error signal',
+            )
+            looks += 1
+    return f"the same with other targets, in {looks} steps"
 
 
 def check_backprop(case: Case) -> str:

@@ -149,7 +149,13 @@ def _trained(case: Case, params: Tensors, state: State, lr: float) -> tuple[Tens
     gen = generator(5)
     leaves = {name: p.clone() for name, p in params.items()}
     owned = {name: p.clone() for name, p in state.params.items()}
-    optimiser = torch.optim.Adam([*leaves.values(), *owned.values()], lr=lr, foreach=True)
+    rates = case.rule.rates(case.tiny.net)
+    named = [*leaves.items(), *((f"rule.{name}", p) for name, p in owned.items())]
+    if rates:
+        groups = [{"params": [p], "lr": lr * rates.get(name, 1.0)} for name, p in named]
+        optimiser = torch.optim.Adam(groups, lr=lr, foreach=True)
+    else:
+        optimiser = torch.optim.Adam([p for _, p in named], lr=lr, foreach=True)
     for t in range(BUDGET):
         state = State(owned, state.buffers)
         batch = practice(case.tiny, 16, 1000 + t)

@@ -12,11 +12,20 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import torch
-from torch import Tensor
 
 from rulezoo.net import Tensors
 from rulezoo.rule import LearningRule
-from rulezoo.testing.case import TIMES, Case, Moment, first_served, flat, flat_step, generator, walk
+from rulezoo.testing.case import (
+    TIMES,
+    Case,
+    Moment,
+    first_served,
+    flat,
+    flat_step,
+    generator,
+    other_targets,
+    walk,
+)
 from rulezoo.testing.expect import NotApplicable, copied, expect, expect_close, expect_same, listed
 
 COMPANY = 1e-9  # of a tensor's norm: a batch of another size is added up in another order
@@ -163,16 +172,6 @@ def undisturbed() -> Iterator[None]:
                 torch.set_num_threads(threads)
 
 
-def _others(y: Tensor) -> Tensor:
-    """Other targets in place of each: the next of the labels that occur, or a larger number."""
-    if y.is_floating_point():
-        return y + 1
-    labels: Tensor
-    which: Tensor
-    labels, which = torch.unique(y, return_inverse=True)
-    return labels[(which + 1) % len(labels)]
-
-
 def check_predict(case: Case) -> None:
     """Predictions depend on parameters, state and an example's own input; not on labels, nor on its company."""
     asked = set(inspect.signature(case.rule.predict).parameters) & {
@@ -190,7 +189,7 @@ def check_predict(case: Case) -> None:
         wanted = (len(batch.x), *case.tiny.net.output_shape)
         expect(output.shape == wanted, f"predict() must return shape {wanted}, got {tuple(output.shape)}")
 
-        relabelled = batch._replace(y=_others(batch.y))
+        relabelled = batch._replace(y=other_targets(batch.y))
         case.step(
             params, step.state, relabelled, noise, t
         )  # its result is not kept, so nothing may come of it

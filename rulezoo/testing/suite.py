@@ -46,6 +46,7 @@ ON_EVERY_NET = (
     results.check_loss,
     learning.check_learns,
     gradients.check_hidden_gradients,
+    gradients.check_signal,
     gradients.check_backprop,
     transport.check_weight_transport,
     backward.check_backward_pass,

@@ -6,6 +6,7 @@ The first line of a check's docstring is the promise to which it holds a task, a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -292,9 +293,13 @@ def check_chance(case: TaskCase) -> str:
         commonest = torch.full_like(y, int(case.data.train.y.mode().values))
         guess = torch.nn.functional.one_hot(commonest, net.output_shape[0]).to(x.dtype)
         guesses["the commonest label"] = float(case.task.score(guess, y).double().mean())
+    share = min(max(case.task.chance, 0.0), 1.0)
+    luck = max(
+        LUCK, 3 * math.sqrt(share * (1 - share) / len(y))
+    )  # or three standard errors of a few examples
     for who, score in guesses.items():
         expect(
-            score < case.task.chance + LUCK,
+            score < case.task.chance + luck,
             f"{who} scores {score:.3g}, and chance is declared to be {case.task.chance:.3g}; correct it, or balance "
             "the data",
         )

@@ -30,7 +30,8 @@ UNHEARD = {torch.float64: 1e-9, torch.float32: 1e-2}
 # Of the largest singular value of the inputs: what is below it is rounding.
 OCCUPIED = {torch.float64: 1e-11, torch.float32: 1e-5}
 ROWS = 11  # of a batch; no other size of a tiny network is a multiple of it
-FEW = ((2, 2), (1, 1), (1, None))  # different examples of a batch, and draws of noise; None = all draws
+# Different examples of a batch, and draws of noise (None = all draws); all different where directions stay free.
+FEW = ((ROWS, None), (2, 2), (1, 1), (1, None))
 
 
 def check_weight_transport(case: Case) -> str:

@@ -204,6 +204,8 @@ def _filled(budget: Budget, length: int) -> dict[str, Any]:
     options = dict(budget.schedule_options)
     if budget.schedule == "CosineAnnealingLR":
         return {"T_max": length, **options}
+    if budget.schedule == "PolynomialLR":
+        return {"total_iters": length, **options}
     if budget.schedule == "OneCycleLR" and not {"total_steps", "epochs", "steps_per_epoch"} & options.keys():
         return {"total_steps": length, **options}
     return options

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from rulezoo.options import Value
 from rulezoo.results import reading
+from rulezoo.results.provenance import without_paths
 from rulezoo.results.records import Asked, Count, Number, RecordError, Status
 from rulezoo.results.store import Damage, Store, write_whole
 
@@ -148,16 +149,35 @@ def publish(store: Store, to: Store) -> int:
     Raises:
         StoreError: if they cannot be written.
     """
-    copied = 0
+    copied, keys = 0, dict[str, str]()
     for source, target in ((store, to), (trials_of(store), trials_of(to))):
         for record in source.read().records:
-            target.put(record)
+            shown = msgspec.structs.replace(record, asked=_without_paths(record.asked))
+            keys[record.asked.key] = shown.asked.key
+            target.put(shown)
             copied += 1
     for path in _files(store):
         with suppress(OSError, reading.Unreadable):
             tuned = reading.decode(path.read_bytes(), Tuned)
-            put(to, path.stem.removeprefix(f"{tuned.ruleset}-"), tuned)
+            trials = [
+                msgspec.structs.replace(t, runs=[keys.get(key, key) for key in t.runs]) for t in tuned.trials
+            ]
+            told = msgspec.structs.replace(tuned, asked=_without_paths(tuned.asked), trials=trials)
+            put(to, path.stem.removeprefix(f"{tuned.ruleset}-"), told)
     return copied
+
+
+def _without_paths(asked: Asked) -> Asked:
+    """The same with no folder of this machine among its options, such as that of a folder of images."""
+
+    def shown(options: dict[str, Value]) -> dict[str, Value]:
+        return {
+            name: without_paths(value) if isinstance(value, str) else value for name, value in options.items()
+        }
+
+    return msgspec.structs.replace(
+        asked, rule_options=shown(asked.rule_options), task_options=shown(asked.task_options)
+    )
 
 
 def _files(store: Store) -> list[Path]:

@@ -119,7 +119,7 @@ def alexnet(classes: int, size: int = 64, width: float = 1.0, dropout: float = 0
     """
     c1, c2, c3, c4, c5, dense = (max(1, round(n * width)) for n in (64, 192, 384, 256, 256, 1024))
     first = nn.Conv2d(3, c1, 5, stride=2, padding=2) if size > 32 else nn.Conv2d(3, c1, 3, padding=1)
-    maps = size // 2 if size > 32 else size
+    maps = (size + 1) // 2 if size > 32 else size
     for _ in range(3):
         maps //= 2
     features = nn.Sequential(

@@ -279,5 +279,5 @@ def test_held_out_parts_are_disjoint_and_always_the_same(tmp_path):
     assert [part.x.digest() for part in again] == [part.x.digest() for part in parts]
     for part in parts:
         assert torch.equal(part.y, split.y[part.x.index])
-    with pytest.raises(ValueError, match=r"shares of 0\.01 of 30 examples leave a part without any"):
+    with pytest.raises(ValueError, match=r"30 examples are too few to hold out 0.01 of them"):
         datasets.held_out(split, 0.01)

@@ -162,3 +162,8 @@ def test_the_real_images_are_split_into_45_5_and_10_thousand(real_root):
     x = CIFAR10LeNet().prepare(data.train.x, None)
     assert x.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=0.02)
     assert x.std((0, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=0.02)
+
+
+@pytest.mark.parametrize("size", [16, 31, 33, 47, 63, 64])
+def test_alexnet_takes_images_of_any_size(size):
+    assert alexnet(3, size, 0.0625)(torch.randn(2, 3, size, size)).shape == (2, 3)
