@@ -80,8 +80,8 @@ def test_a_long_silence_is_broken(plain, monkeypatch):
         listener.progressed(job(), step, 9000)
     lines = stream.getvalue().splitlines()[1:]
     assert len(lines) == 2  # in two minutes
-    assert re.fullmatch(r"my-task  my-rule  seeds 0-2  step 10\d of 9,000, 0:14:5\d left", lines[0])
-    assert re.fullmatch(r"my-task  my-rule  seeds 0-2  step 70\d of 9,000, 0:13:5\d left", lines[1])
+    assert re.fullmatch(r"my-task  my-rule  seeds 0-2  step 30\d of 9,000, 0:14:3\d left", lines[0])
+    assert re.fullmatch(r"my-task  my-rule  seeds 0-2  step 90\d of 9,000, 0:13:3\d left", lines[1])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rulezoo.results.records import Record
 
 _HEARTBEAT = 60.0  # seconds of silence after which a plain log says that it lives
-_FIRST = 10.0  # seconds into a training after which it says so for the first time
+_FIRST = 30.0  # seconds into a training after which it says so for the first time
 
 
 @contextmanager
