@@ -167,3 +167,18 @@ def test_the_real_images_are_split_into_45_5_and_10_thousand(real_root):
 @pytest.mark.parametrize("size", [16, 31, 33, 47, 63, 64])
 def test_alexnet_takes_images_of_any_size(size):
     assert alexnet(3, size, 0.0625)(torch.randn(2, 3, size, size)).shape == (2, 3)
+
+
+def test_the_stages_of_resnet20_have_the_published_maps_and_channels():
+    """He et al. 2016, section 4.2: 32×32 with 16 channels, 16×16 with 32, 8×8 with 64; a shortcut without parameters."""
+    network, x = ResNet20(), torch.randn(2, 3, 32, 32)
+    h = torch.relu(network.bn1(network.conv1(x)))
+    shapes = []
+    for stage in (network.layer1, network.layer2, network.layer3):
+        h = stage(h)
+        shapes.append(tuple(h.shape[1:]))
+    assert shapes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+    block, h = network.layer2[0].eval(), torch.randn(2, 16, 32, 32)
+    torch.nn.init.zeros_(block.bn2.weight)  # then the block is its shortcut
+    expected = torch.cat([torch.zeros(2, 8, 16, 16), h[..., ::2, ::2], torch.zeros(2, 8, 16, 16)], dim=1)
+    torch.testing.assert_close(block(h), torch.relu(expected))
