@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.errors import UserError as UserError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
     from rulezoo.net import Layer as Layer
@@ -68,6 +69,7 @@ _HOME = {
     "Task": "task",
     "TaskSpec": "specs",
     "TrainedNetwork": "trained",
+    "UserError": "errors",
     "Variant": "specs",
     "WeightsError": "trained",
     "add_sites": "net",
