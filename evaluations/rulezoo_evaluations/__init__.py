@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rulezoo import EvaluationSpec, hookimpl
 
-_BRAIN_DATA = "a folder of brain data below the data folder; docs/brain-data.md says how to make it from published files"
+_BRAIN_DATA = "a folder of brain data in the data folder; docs/brain-data.md describes how to create it"
 
 
 @hookimpl
@@ -22,17 +22,17 @@ def _brain_data() -> list[EvaluationSpec]:
         EvaluationSpec(
             name="rsa",
             target="rulezoo_evaluations.rsa:RSA",
-            summary="Representational similarity of each site to a brain area, above pixels, luminance and an untrained network.",
+            summary="Representational similarity of each site to a brain area, compared with controls.",
             tags=("brain", "vision"),
-            reference="Kriegeskorte, Mur & Bandettini 2008, https://doi.org/10.3389/neuro.06.004.2008; Schütt et al. 2023, "
-            "https://doi.org/10.7554/eLife.82566",
+            reference="Kriegeskorte, Mur & Bandettini 2008, https://doi.org/10.3389/neuro.06.004.2008; "
+            "Schütt et al. 2023, https://doi.org/10.7554/eLife.82566",
             data=_BRAIN_DATA,
             requires="rulezoo[brain]",
         ),
         EvaluationSpec(
             name="encoding",
             target="rulezoo_evaluations.encoding:Encoding",
-            summary="Recorded responses predicted from each site, above pixels, luminance and an untrained network.",
+            summary="Recorded neural responses predicted linearly from each site, compared with controls.",
             tags=("brain", "vision"),
             reference="Yamins et al. 2014, https://doi.org/10.1073/pnas.1403112111; Schrimpf et al. 2018, "
             "https://doi.org/10.1101/407007",

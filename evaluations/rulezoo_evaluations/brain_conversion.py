@@ -9,12 +9,12 @@ write ``DATA/kriegeskorte92`` and ``DATA/v4-cowley``. The same files give the sa
 
 ``kriegeskorte92``: 92 object images with monkey and human IT (Kriegeskorte et al. 2008,
 https://doi.org/10.1016/j.neuron.2008.10.043). ``PUBLISHED`` is the folder ``demos/92imageData`` of rsatoolbox
-(https://github.com/rsagroup/rsatoolbox), with ``92_brainRDMs.mat`` and ``Kriegeskorte_Neuron2008_supplementalData.mat``; or a
-file ``.npz`` with the same content: ``images`` (92, 175, 175, 3), ``monkey_it_rdm`` (92, 92),
-``human_it_rdm_subject_session`` (4, 2, 92, 92), ``human_subjects`` (4).
+(https://github.com/rsagroup/rsatoolbox), with ``92_brainRDMs.mat`` and
+``Kriegeskorte_Neuron2008_supplementalData.mat``; or a file ``.npz`` with the same content: ``images`` (92, 175, 175,
+3), ``monkey_it_rdm`` (92, 92), ``human_it_rdm_subject_session`` (4, 2, 92, 92), ``human_subjects`` (4).
 
-``v4-cowley``: sessions of macaque V4 (Cowley et al. 2023, https://doi.org/10.1101/2023.11.22.568315). ``PUBLISHED`` is a clone of
-https://github.com/cowleygroup/V4_compact_models, or a folder with some of its ``images_SESSION.zip`` and
+``v4-cowley``: sessions of macaque V4 (Cowley et al. 2023, https://doi.org/10.1101/2023.11.22.568315). ``PUBLISHED``
+is a clone of https://github.com/cowleygroup/V4_compact_models, or a folder with some of its ``images_SESSION.zip`` and
 ``responses_SESSION.npy``; every session with both is converted, with single repeats where they are published.
 """
 
@@ -42,13 +42,15 @@ _SUBJECTS = {"1909": "WE", "2010": "PE", "2102": "PE", "2103": "PE", "2106": "RA
 
 _OBJECTS = {
     "name": "92 object images, monkey and human IT",
-    "licence": "rsatoolbox: MIT; the data are the supplement of the paper, without a licence of their own; research use",
-    "source": "Kriegeskorte et al. 2008, https://doi.org/10.1016/j.neuron.2008.10.043; files of https://github.com/rsagroup/rsatoolbox",
+    "licence": "supplement of the paper, which states no licence; distributed with rsatoolbox (MIT); research use",
+    "source": "Kriegeskorte et al. 2008, https://doi.org/10.1016/j.neuron.2008.10.043; "
+    "files: https://github.com/rsagroup/rsatoolbox",
 }
 _V4 = {
     "name": "Macaque V4, natural images",
     "licence": "GPL-3.0 for data, models and code; the photographs belong to others: research use, not to be published",
-    "source": "Cowley et al. 2023, https://doi.org/10.1101/2023.11.22.568315; files of https://github.com/cowleygroup/V4_compact_models",
+    "source": "Cowley et al. 2023, https://doi.org/10.1101/2023.11.22.568315; "
+    "files: https://github.com/cowleygroup/V4_compact_models",
 }
 
 
@@ -60,7 +62,7 @@ class _Objects(NamedTuple):
 
 
 def convert_objects(published: Path, folder: Path) -> None:
-    """Write the 92-image set into a new folder; human dissimilarities are averaged over the two sessions of a subject."""
+    """Write the 92-image set into a new folder; the two sessions of a human subject are averaged."""
     from PIL import Image
 
     found = _packed(published) if published.suffix == ".npz" else _matlab(published)
@@ -69,13 +71,11 @@ def convert_objects(published: Path, folder: Path) -> None:
         Image.fromarray(image).save(folder / "stimuli" / f"image{number:02d}.png")
     rows, columns = np.triu_indices(len(found.images), 1)
     human = found.human.astype(np.float64).mean(1)
-    np.savez(
-        folder / "rdms.npz",
-        **{
-            "human-it": human[:, rows, columns],
-            "monkey-it": found.monkey[rows, columns][None].astype(np.float64),
-        },
-    )
+    rdms: dict[str, Any] = {
+        "human-it": human[:, rows, columns],
+        "monkey-it": found.monkey[rows, columns][None].astype(np.float64),
+    }
+    np.savez(folder / "rdms.npz", **rdms)
     recordings: dict[str, dict[str, Any]] = {
         "human-it": {"area": "human-it", "subjects": found.subjects, "degrees": 2.9},
         "monkey-it": {"area": "monkey-it", "subjects": ["two monkeys, 674 neurons"], "degrees": 7.0},
@@ -115,7 +115,8 @@ def convert_v4(published: Path, folder: Path) -> None:
     sessions = sorted(path.stem.removeprefix("images_") for path in published.rglob("images_*.zip"))
     if not sessions:
         raise BrainDataError(f"{published} has no file images_SESSION.zip; expected one for each session")
-    recordings, responses = {}, {}
+    recordings: dict[str, dict[str, Any]] = {}
+    responses: dict[str, Any] = {}
     for session in sessions:
         found = _responses(published, session)
         subject = _SUBJECTS.get(session[:4])

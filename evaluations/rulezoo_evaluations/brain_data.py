@@ -21,9 +21,9 @@
     degrees = 2.9                     # optional: side of a stimulus, in degrees of visual angle
     averaged = true                   # optional: whether repeats were averaged before publication
 
-Stimuli are in the alphabetical order of their file names. The pairs of a dissimilarity matrix are its upper triangle, row by
-row, without the diagonal. In responses NaN says that a stimulus was not repeated that often; every stimulus needs
-at least one response of every neuron.
+Stimuli are in the alphabetical order of their file names. The pairs of a dissimilarity matrix are its upper
+triangle, row by row, without the diagonal. In responses, NaN means that a stimulus was repeated less often; every
+stimulus needs at least one response of every neuron.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Recording:
         subjects: one for each row of `rdms`; exactly one for responses.
         stimuli: the images, in the order of the measurements.
         rdms: dissimilarities, ``(subjects, pairs)``; or ``None``.
-        responses: ``(repeats, stimuli, neurons)``, NaN where a stimulus was not repeated that often; or ``None``.
+        responses: ``(repeats, stimuli, neurons)``, NaN where a stimulus was repeated less often; or ``None``.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Recording:
 
         if self.responses is None:
             raise BrainDataError(
-                f"recording {self.name!r} has dissimilarities only (rdms.npz), where responses (responses.npz) are needed"
+                f"recording {self.name!r} has only dissimilarities (rdms.npz); responses (responses.npz) are needed"
             )
         return np.asarray(np.nanmean(self.responses, axis=0))
 
@@ -111,7 +111,8 @@ class BrainData:
             names: of recordings, separated by commas; ``"all"`` = every one of the area.
 
         Raises:
-            BrainDataError: if there is no such area or recording, or if its measurements do not have the documented form.
+            BrainDataError: if there is no such area or recording, or if its measurements do not have the documented
+                form.
         """
         tables = self.about["recordings"]
         if area not in self.areas:
@@ -145,8 +146,8 @@ def read(root: Path | None, name: str) -> BrainData:
     """
     if root is None:
         raise DataMissing(
-            f"the brain data {name!r} need a data folder and none was given; point --data (or $RULEZOO_DATA) at the folder "
-            f"that holds {name}/ (docs/brain-data.md says how to make it)"
+            f"the brain data {name!r} need a data folder and none was given; point --data (or $RULEZOO_DATA) at the "
+            f"folder that holds {name}/ (docs/brain-data.md describes how to create it)"
         )
     folder = root / name
     if not folder.is_dir():
@@ -265,7 +266,8 @@ def _check_rdms(where: str, rdms: Array, subjects: tuple[str, ...], stimuli: int
     _check_count(where, measured, stimuli)
     if bad := int((~np.isfinite(rdms)).sum()):
         raise BrainDataError(
-            f"{where}: {bad} of {rdms.size} dissimilarities are NaN or infinite; leave out the stimuli or subjects they belong to"
+            f"{where}: {bad} of {rdms.size} dissimilarities are NaN or infinite; leave out the stimuli or subjects "
+            "they belong to"
         )
 
 
@@ -299,12 +301,14 @@ def _check_responses(
 def _check_count(where: str, measured: int, stimuli: int) -> None:
     if measured < stimuli:
         raise BrainDataError(
-            f"{where} has measurements of {measured} stimuli, and there are {stimuli} images in stimuli/: {stimuli - measured} "
-            "stimuli without responses; remove those images, or point the recording at its own folder (stimuli = …)"
+            f"{where} has measurements of {measured} stimuli, and there are {stimuli} images in stimuli/: "
+            f"{stimuli - measured} stimuli without responses; remove those images, or give the recording a folder of "
+            "its own (stimuli = …)"
         )
     if measured > stimuli:
         raise BrainDataError(
-            f"{where} has measurements of {measured} stimuli, and there are only {stimuli} images in stimuli/; add the others"
+            f"{where} has measurements of {measured} stimuli, and there are only {stimuli} images in stimuli/; add the "
+            "missing ones"
         )
 
 

@@ -1,17 +1,17 @@
 """What a similarity to the brain is measured against, and how the site of a network is chosen.
 
-A network that resembles a brain area need not have learned anything: pixels alone, the brightness of an image, or the architecture with
-random weights may resemble it as much. So every such number is shown with the same number for
+A network that resembles a brain area need not have learned anything: pixels alone, the brightness of an image, or
+the architecture with random weights may resemble it as much. So every such number is shown with the same number for
 
 - **pixels**: the inputs of the network, at its resolution;
 - **luminance**: mean and contrast of each image, two numbers;
 - **untrained**: the network with the initial weights of the same seed;
-- **backprop at equal score**: a stored backprop run of the same task whose test score is nearest, because a rule that has learned
-  less is expected to differ from a brain more (or less) for that reason alone. It needs other runs, so it is no part of the
-  measurement of one network; `at_equal_score` finds it in a table of measurements.
+- **backprop at equal score**: a stored backprop run of the same task whose test score is nearest, because a rule
+  that has learned less is expected to differ from a brain more (or less) for that reason alone. It needs other runs,
+  so it is no part of the measurement of one network; `at_equal_score` finds it in a table of measurements.
 
-The best of many sites exceeds the best of one control by chance. So the site is chosen on one part of the data and measured on another
-(`Chosen`), for the untrained network in the same way.
+The best of many sites exceeds the best of one control by chance. So the site is chosen on one part of the data and
+measured on another (`Chosen`), for the untrained network in the same way.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ NETWORK = "network"
 CONTROLS = ("pixels", "luminance", "untrained")
 GROUPS = (NETWORK, *CONTROLS)
 BACKPROP = (
-    "backprop at equal score is not part of this measurement, which sees one network; evaluate stored backprop runs of the task, too, and "
-    "compare with the one of nearest test score (docs/brain-data.md)"
+    "the control 'backprop at equal score' is missing: it needs other runs; evaluate stored backprop runs of the task as "
+    "well, and compare with the one whose test score is nearest (docs/brain-data.md)"
 )
 _BATCH = 128  # stimuli whose activities are in memory at once
 
@@ -75,9 +75,9 @@ def candidates(
         network: the trained network.
         shown: pixels of the stimuli, uint8.
         inputs: the stimuli as inputs of the network.
-        sites: keys separated by commas; ``"all"`` = every site.
-        units: a site or an input with more units is projected to so many at random (a sparse projection, which preserves distances to
-            about ``sqrt(2 / units)``), the same for the trained and the untrained network.
+        sites: see `chosen_sites`.
+        units: a site or an input with more units is projected to so many at random (a sparse projection, which
+            preserves distances to about ``sqrt(2 / units)``), the same for the trained and the untrained network.
         seed: of the projections.
     """
     keys = chosen_sites(network, sites)
@@ -89,14 +89,23 @@ def candidates(
 
 
 def chosen_sites(network: TrainedNetwork, sites: str) -> list[str]:
-    """Keys of sites by their names, separated by commas; ``"all"`` = every site, in the order of the forward pass.
+    """Keys of the sites that were asked for.
+
+    Args:
+        network: whose sites.
+        sites: keys separated by commas; ``"all"``, or ``"post"`` or ``"pre"`` for every site of that kind, in the order
+            of the forward pass.
 
     Raises:
         OptionError: if the network has no such site.
     """
     known = list(network.net.visits)
-    if sites == "all":
-        return known
+    if sites in ("all", "post", "pre"):
+        return (
+            known
+            if sites == "all"
+            else [key for key, visit in network.net.visits.items() if visit.kind == sites]
+        )
     chosen = [name.strip() for name in sites.split(",")]
     for name in chosen:
         if name not in known:
@@ -109,7 +118,7 @@ def chosen_sites(network: TrainedNetwork, sites: str) -> list[str]:
 def activities(
     network: TrainedNetwork, inputs: Tensor, keys: Sequence[str], *, units: int, seed: int
 ) -> dict[str, Array]:
-    """The activity at each of these sites, ``(stimuli, units)``, float64; projected where a site has more units than ``units``."""
+    """The activity at each of these sites, ``(stimuli, units)``, float64; sites with more units are projected."""
     found: dict[str, list[NDArray[Any]]] = {key: [] for key in keys}
     for part in inputs.tensor_split(max(1, -(-len(inputs) // _BATCH))):
         active = network.activities(part)
@@ -196,8 +205,9 @@ def at_equal_score(
         reference: the rule to compare with.
 
     Returns:
-        The rows of other rules with columns ``reference_seed``, ``reference_score``, ``reference_value`` and ``difference`` (value minus
-        that of the reference); they are missing where the task has no run of the reference.
+        The rows of other rules with columns ``reference_seed``, ``reference_score``, ``reference_value`` and
+        ``difference`` (value minus that of the reference); they are missing where the task has no run of the
+        reference.
     """
     import pandas as pd
 

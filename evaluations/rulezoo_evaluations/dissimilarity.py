@@ -21,9 +21,11 @@ def dissimilarities(features: Array, kind: str) -> Array:
 
     Args:
         features: ``(stimuli, units)``.
-        kind: ``"correlation"``, 1 - Pearson's r over units; or ``"euclidean"``, the squared distance divided by the number of units.
+        kind: ``"correlation"``, 1 - Pearson's r over units; or ``"euclidean"``, the squared distance divided by the
+            number of units.
 
-    A stimulus to which all units respond alike has no correlation with another: 1 - r is 1, and 0 between two of that kind.
+    A stimulus to which all units respond alike has no correlation with another: 1 - r is 1, and 0 between two of
+    that kind.
     """
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm

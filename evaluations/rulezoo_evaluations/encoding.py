@@ -1,6 +1,7 @@
 """Encoding models: how well the responses of neurons are predicted from the units of a network.
 
-Yamins et al. 2014, https://doi.org/10.1073/pnas.1403112111; Schrimpf et al. 2018 (Brain-Score), https://doi.org/10.1101/407007.
+Yamins et al. 2014, https://doi.org/10.1073/pnas.1403112111; Schrimpf et al. 2018 (Brain-Score),
+https://doi.org/10.1101/407007.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _average(found: Sequence[Array], subjects: Sequence[str]) -> Array:
 
 
 def interval(found: Sequence[Array], subjects: Sequence[str], draws: int, gen: np.random.Generator) -> Array:
-    """Bootstrap over the neurons of each recording: the 95 % interval of network minus each control, ``(2, controls)``."""
+    """95 % interval of network minus each control, ``(2, controls)``: bootstrap over the neurons of each recording."""
     samples = []
     for _ in range(draws):
         drawn = [one[:, gen.integers(0, one.shape[1], one.shape[1])] for one in found]
@@ -119,15 +120,17 @@ def interval(found: Sequence[Array], subjects: Sequence[str], draws: int, gen: n
 class Encoding(Evaluation):
     """Held-out correlation of predicted with recorded responses, above the best control.
 
-    A linear model from the units of a site to every neuron is fitted to some of the stimuli and tested on the others, in folds. ``r/SITE`` is
-    the mean over neurons of Pearson's r on held-out stimuli; ``normalised/SITE`` the same divided by each neuron's ceiling, the square root
-    of the split-half reliability (Spearman-Brown) of its mean response, over the neurons of recordings with repeats that reach
-    ``reliability``. Recordings are averaged within a subject, then over subjects.
+    A linear model from the units of a site to every neuron is fitted to some of the stimuli and tested on the
+    others, in folds. ``r/SITE`` is the mean over neurons of Pearson's r on held-out stimuli; ``normalised/SITE`` the
+    same divided by each neuron's ceiling, the square root of the split-half reliability (Spearman-Brown) of its mean
+    response, over the neurons of recordings with repeats that reach ``reliability``. Recordings are averaged within
+    a subject, then over subjects.
 
-    The headline ``above_control`` is ``r`` minus the largest of ``pixels``, ``luminance`` and ``untrained``, in units of r. ``r`` is of the site
-    that is best in the other folds, and so is that of the untrained network: the best of many sites is best by chance, too. It is not
-    divided by the ceiling, so that it means the same where there are no repeats; ``normalised`` is beside it. An r alone would not say
-    whether anything was learned: pixels and random weights predict many neurons.
+    The headline ``above_control`` is ``r`` minus the largest of ``pixels``, ``luminance`` and ``untrained``, in
+    units of r. ``r`` is of the site that is best in the other folds, and so is that of the untrained network: the
+    best of many sites is best by chance, too. It is not divided by the ceiling, so that it means the same where
+    there are no repeats; ``normalised`` is reported alongside. An r alone would not say whether anything was learned: pixels
+    and random weights predict many neurons.
 
     The interval is over the neurons that were recorded, not over animals.
     """
@@ -137,7 +140,7 @@ class Encoding(Evaluation):
     data: str = hp("v4-cowley", "name of the folder of brain data below the data folder")
     area: str = hp("v4", "brain area, as in about.toml")
     recordings: str = hp("all", "recordings of the area, separated by commas; all = every one")
-    sites: str = hp("all", "sites of the network, separated by commas; all = every one")
+    sites: str = hp("post", "sites of the network, separated by commas, or: post, pre, all")
     method: str = hp("ridge", "linear model", choices=METHODS)
     components: int = hp(25, "components of PLS", low=1)
     folds: int = hp(5, "parts of the stimuli, each of which is held out once", low=2, high=100)
@@ -163,8 +166,8 @@ class Encoding(Evaluation):
         for one in recordings:
             if len(one.mean_responses) < 2 * self.folds:
                 raise BrainDataError(
-                    f"recording {one.name!r} has {len(one.stimuli)} stimuli, which cannot be split into {self.folds} folds of two or more; "
-                    "set folds to fewer"
+                    f"recording {one.name!r} has {len(one.stimuli)} stimuli, too few for {self.folds} folds of two or more; "
+                    "set folds to a smaller number"
                 )
         found: list[Encoded] = []
         labels: list[str] = []
@@ -245,7 +248,7 @@ def _normalised(
     names = ["normalised", *(f"normalised_{control}" for control in CONTROLS), "ceiling"]
     per_site = [f"normalised/{label.removeprefix('r/')}" for label in labels if label.startswith("r/")]
     if not known:
-        reason = f"no recording has repeats from which a ceiling follows, and a neuron whose reliability is {least:g} or more"
+        reason = f"no recording has repeats and a neuron whose split-half reliability is {least:g} or more"
         return dict.fromkeys([*names, *per_site], float("nan")), dict.fromkeys([*names, *per_site], reason)
     subjects = [recordings[number].subjects[0] for number in known]
     best = _average([found[number].normalised(chosen[number]) for number in known], subjects)
@@ -269,4 +272,7 @@ def _ceiling_note(
         f"{recordings[number].name} ({found[number].reliable.sum()} of {len(found[number].reliable)} neurons)"
         for number in known
     ]
-    return f"normalised values are of recordings with repeats and neurons with a reliability of {least:g} or more: {', '.join(said)}"
+    return (
+        f"normalised values are over recordings with repeats and neurons with a reliability of {least:g} or more: "
+        f"{', '.join(said)}"
+    )

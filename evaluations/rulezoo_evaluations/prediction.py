@@ -21,10 +21,10 @@ _FEWEST = 10  # stimuli with two repeats, without which a ceiling is not known
 
 
 def rotated(features: Array) -> Array:
-    """The features in coordinates of their span, with at most as many columns as stimuli, and scaled to a common size.
+    """The features in coordinates of their span, at most as many as stimuli, and scaled to a common size.
 
-    Inner products, and so the predictions of ridge regression and PLS, are those of the features themselves, centred over all stimuli
-    and divided by one number: ridge penalties mean the same for every site.
+    Inner products, and so the predictions of ridge regression and PLS, are those of the features themselves, centred
+    over all stimuli and divided by one number: ridge penalties mean the same for every site.
     """
     centred = features - features.mean(0)
     if centred.shape[1] > len(centred):
@@ -52,7 +52,8 @@ def predictions(
         responses: ``(stimuli, neurons)``.
         train: indices of stimuli.
         test: indices of stimuli.
-        method: ``"ridge"``, whose penalty is chosen for each neuron by leave-one-out within the training stimuli; or ``"pls"``.
+        method: ``"ridge"``, whose penalty is chosen for each neuron by leave-one-out within the training stimuli; or
+            ``"pls"``.
         components: of PLS, at most.
     """
     from sklearn.cross_decomposition import PLSRegression
@@ -82,8 +83,8 @@ def held_out(
 ) -> Array:
     """Correlation of predicted and measured responses in each fold, ``(folds, neurons)``.
 
-    Within a fold: predictions pooled over folds would be correlated with the responses through the means of the training sets, which are
-    low where those of the test sets are high.
+    Within a fold: predictions pooled over folds would be correlated with the responses through the means of the
+    training sets, which are low where those of the test sets are high.
     """
     return np.stack(
         [
@@ -99,11 +100,12 @@ def held_out(
 def reliability(responses: Array, seed: int, halvings: int = _HALVINGS) -> Array | None:
     """Reliability of the mean over repeats of each neuron, ``(neurons,)`` in [0, 1]; ``None`` without repeats.
 
-    The mean correlation over stimuli of two random halves of the repeats, extended to all repeats by Spearman and Brown's formula.
-    The largest correlation that a noiseless prediction can have with the mean response is its square root.
+    The mean correlation over stimuli of two random halves of the repeats, extended to all repeats by Spearman and
+    Brown's formula. The largest correlation that a noiseless prediction can have with the mean response is its
+    square root.
 
     Args:
-        responses: ``(repeats, stimuli, neurons)``, NaN where a stimulus was not repeated that often.
+        responses: ``(repeats, stimuli, neurons)``, NaN where a stimulus was repeated less often.
         seed: of the halves.
         halvings: number of random halves.
     """
@@ -125,7 +127,7 @@ def reliability(responses: Array, seed: int, halvings: int = _HALVINGS) -> Array
 
 
 def _two_halves(responses: Array, half: NDArray[np.int_], gen: np.random.Generator) -> tuple[Array, Array]:
-    """Means of two disjoint random sets of repeats, as many of each as ``half`` says; all neurons share the sets of a stimulus."""
+    """Means of two disjoint random sets of ``half`` repeats each; neurons with equal repeats share them."""
     order = gen.random(responses.shape[:2])[..., None] + np.where(np.isnan(responses), 2.0, 0.0)
     rank = order.argsort(0).argsort(0)
     sums = [

@@ -67,7 +67,7 @@ class Split:
     similarities: Array
 
     def chosen(self, subjects: NDArray[np.intp] | slice = slice(None)) -> Array:
-        """For each repetition the value of each of `GROUPS`, chosen in one half and measured in the other, both ways."""
+        """Value of each of `GROUPS` in each repetition: chosen in one half, measured in the other, both ways."""
         first, second = self.similarities[..., subjects].mean(-1).swapaxes(0, 1)
         ways = [
             controls.report_chosen(self.groups, first, second),
@@ -99,9 +99,9 @@ def split(
 def half_widths(both: Array, subjects: Array, patterns: Array, *, subjects_n: int, stimuli_n: int) -> Array:
     """Half the width of the 95 % interval of each quantity, from bootstrap samples ``(samples, quantities)``.
 
-    The two-factor bootstrap of rsatoolbox: resampling stimuli and subjects at once overestimates the variance, which is corrected by
-    the variances of resampling one of them; Student's t with the smaller number minus 1 as degrees of freedom. With one subject, an
-    interval over stimuli.
+    The two-factor bootstrap of rsatoolbox: resampling stimuli and subjects at once overestimates the variance, which
+    is corrected by the variances of resampling one of them; Student's t with the smaller number minus 1 as degrees
+    of freedom. With one subject, an interval over stimuli.
 
     Args:
         both: stimuli and subjects were resampled.
@@ -125,14 +125,14 @@ def half_widths(both: Array, subjects: Array, patterns: Array, *, subjects_n: in
 
 
 def _averages(found: Array, gen: np.random.Generator) -> Array:
-    """Mean over a bootstrap sample of the subjects, drawn anew for each row: ``(rows, models, subjects)`` → ``(rows, models)``."""
+    """Mean over bootstrap samples of subjects: ``(samples, models, subjects)`` → ``(samples, models)``."""
     subjects = found.shape[-1]
     drawn = gen.integers(0, subjects, (len(found), 1, subjects))
     return np.asarray(np.take_along_axis(found, drawn, -1).mean(-1))
 
 
 class Intervals(NamedTuple):
-    """Half the widths of 95 % intervals: of the similarity of each model, and of the network's value above each control."""
+    """Half-widths of 95 % intervals: of each model's similarity, and of the network minus each control."""
 
     models: Array
     above: Array

@@ -46,8 +46,8 @@ def measured_dissimilarities(recordings: Sequence[Recording], kind: str) -> tupl
     for other in recordings[1:]:
         if other.stimuli != first.stimuli:
             raise BrainDataError(
-                f"recordings {first.name!r} and {other.name!r} of {first.area} have different stimuli, so their dissimilarities are not "
-                f"of the same pairs; choose recordings with the same ones, e.g. recordings={first.name}"
+                f"recordings {first.name!r} and {other.name!r} of {first.area} have different stimuli, so their "
+                f"dissimilarities cannot be combined; choose recordings with the same ones, e.g. recordings={first.name}"
             )
     parts = [
         dissimilarities(one.mean_responses, kind)[None] if one.rdms is None else one.rdms
@@ -64,17 +64,20 @@ def measured_dissimilarities(recordings: Sequence[Recording], kind: str) -> tupl
 class RSA(Evaluation):
     """Similarity of the network's dissimilarities to those of a brain area, above the best control.
 
-    The stimuli of the measurement are shown to the network, and the dissimilarities of every pair of them at each site are compared with
-    each subject's. ``similarity/SITE`` is the mean over subjects for every site, with a 95 % interval; so are ``untrained/SITE``,
-    ``pixels/all`` and ``luminance/all``. They should not be compared by their maximum: the best of many sites is best by chance, too.
+    The stimuli of the measurement are shown to the network, and the dissimilarities of every pair of them at each
+    site are compared with each subject's. ``similarity/SITE`` is the mean over subjects for every site, with a 95 %
+    interval; so are ``untrained/SITE``, ``pixels/all`` and ``luminance/all``. They should not be compared by their
+    maximum: the best of many sites is best by chance, too.
 
-    The headline ``above_control`` is therefore measured on halves of the stimuli: the site is chosen on one half and its similarity
-    measured on the other, both ways, over random splits (``similarity``). The untrained network's site is chosen likewise (``untrained``);
-    pixels and luminance are measured on the same halves. The headline is ``similarity`` minus the largest of the three controls.
-    It is 0 for a network that is no more like the brain than the best of them. A similarity alone would not say so; a
-    ratio to the noise ceiling would hide that controls reach much of it.
+    The headline ``above_control`` is therefore measured on halves of the stimuli: the site is chosen on one half and
+    its similarity measured on the other, both ways, over random splits (``similarity``). The untrained network's
+    site is chosen likewise (``untrained``); pixels and luminance are measured on the same halves. The headline is
+    ``similarity`` minus the largest of the three controls. It is 0 for a network that is no more like the brain than
+    the best of them. A similarity alone would not say so; a ratio to the noise ceiling would hide that controls
+    reach much of it.
 
-    The dissimilarity of luminance is always the squared Euclidean distance: a correlation over two numbers is 1 or -1.
+    The dissimilarity of luminance is always the squared Euclidean distance: a correlation over two numbers is 1 or
+    -1.
     """
 
     headline = "above_control"
@@ -82,7 +85,7 @@ class RSA(Evaluation):
     data: str = hp("kriegeskorte92", "name of the folder of brain data below the data folder")
     area: str = hp("human-it", "brain area, as in about.toml")
     recordings: str = hp("all", "recordings of the area, separated by commas; all = every one")
-    sites: str = hp("all", "sites of the network, separated by commas; all = every one")
+    sites: str = hp("post", "sites of the network, separated by commas, or: post, pre, all")
     comparator: str = hp(
         "rho-a", "measure of similarity between dissimilarities, by rsatoolbox", choices=COMPARATORS
     )

@@ -28,16 +28,16 @@ def why_no_image(shape: Sequence[int]) -> str | None:
     if len(shape) == 3 and shape[0] in _CHANNELS and min(shape[1:]) >= _LEAST:
         return None
     return (
-        f"the network's inputs have the shape {tuple(shape)}, which is no image; stimuli can be shown to networks with inputs "
-        "of (1, height, width) or (3, height, width)"
+        f"the network's inputs have the shape {tuple(shape)} and are not images; stimuli can be shown to networks whose "
+        "inputs have the shape (1, height, width) or (3, height, width)"
     )
 
 
 def pixels(paths: Sequence[Path], shape: Sequence[int]) -> Tensor:
     """The images, uint8 ``(images, channels, height, width)``.
 
-    Each is converted to grey (Rec. 601 luma) or colour, scaled with antialiasing so that it just covers the shape, and its middle
-    is cut out.
+    Each is converted to grey (Rec. 601 luma) or colour, scaled with antialiasing so that it just covers the shape,
+    and its middle is cut out.
     """
     return torch.stack([_pixels(path, tuple(shape)) for path in paths])
 
@@ -64,8 +64,9 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> Tensor:
 def stored(shown: Tensor, examples: Tensor | datasets.Source) -> Tensor:
     """Pixels as a task stores its examples, so that its ``prepare`` takes them.
 
-    Where a task stores bytes these are the pixels. Where it stores floating-point numbers, which are an affine function of the pixels
-    in each channel (``x / 255``, or standardised), the smallest and the largest stored number of a channel are black and white.
+    Where a task stores bytes these are the pixels. Where it stores floating-point numbers, which are an affine
+    function of the pixels in each channel (``x / 255``, or standardised), the smallest and the largest stored number
+    of a channel are black and white.
 
     Args:
         shown: uint8 ``(images, channels, height, width)``.
@@ -79,7 +80,7 @@ def stored(shown: Tensor, examples: Tensor | datasets.Source) -> Tensor:
         return shown
     if not sample.dtype.is_floating_point:
         raise BrainDataError(
-            f"stimuli cannot be shown: the task stores its examples as {sample.dtype}, expected bytes or floating-point numbers"
+            f"stimuli cannot be shown: the task stores its examples as {sample.dtype}; expected uint8 or floating point"
         )
     black, white = sample.amin((0, 2, 3), keepdim=True), sample.amax((0, 2, 3), keepdim=True)
     return (black + (white - black) * (shown.to(black.dtype) / 255)).to(sample.dtype)
