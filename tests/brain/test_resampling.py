@@ -83,7 +83,9 @@ def test_candidates_that_are_the_same_differ_by_exactly_nothing():
 def test_intervals_are_those_of_the_dual_bootstrap_of_rsatoolbox():
     """Two estimates of an SD from 400 samples each differ by 0.05 (SD), relative; four of them are allowed."""
     draws = 400
-    models, measured = related(20, 5, 6, 0)
+    models, _ = related(20, 5, 1, 0)
+    unlike = np.array([[0.0], [0.5], [2.0]])  # subjects differ, so that resampling them matters
+    measured = unlike * pairs(20, 1, 0) + pairs(20, 3, 2)
     np.random.seed(0)  # noqa: NPY002  rsatoolbox draws from the global generator
     theirs = eval_dual_bootstrap(
         [ModelFixed(f"m{n}", one) for n, one in enumerate(models)], RDMs(measured), method="corr", N=draws
