@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from rulezoo.task import DataMissing as DataMissing
     from rulezoo.task import Split as Split
     from rulezoo.task import Task as Task
+    from rulezoo.trained import TrainedNetwork as TrainedNetwork
+    from rulezoo.trained import WeightsError as WeightsError
 
 __version__ = "0.1.0"
 
@@ -65,7 +67,9 @@ _HOME = {
     "Step": "rule",
     "Task": "task",
     "TaskSpec": "specs",
+    "TrainedNetwork": "trained",
     "Variant": "specs",
+    "WeightsError": "trained",
     "add_sites": "net",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",

@@ -42,7 +42,20 @@ LAYERS = (
     "tuning",
     "leaderboard",
 )
-SINGLE = ("errors", "evaluation", "manifold", "options", "rule", "seeding", "source", "specs", "task", "text")
+SINGLE = (
+    "errors",
+    "evaluation",
+    "inputs",
+    "manifold",
+    "options",
+    "rule",
+    "seeding",
+    "source",
+    "specs",
+    "task",
+    "text",
+    "trained",
+)
 LAYERS += ("claims", "site", "testing", "scaffold", "cli")
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit, manifold
-from rulezoo.datasets.inputs import Inputs
+from rulezoo.inputs import Inputs
 from rulezoo.measures import dimension
 from rulezoo.measures.geometry import Alignment, angles, jacobians, visits_of_sites
 from rulezoo.measures.precision import at_least_single

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit
-from rulezoo.datasets.inputs import Inputs
+from rulezoo.inputs import Inputs
 from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
 from rulezoo.measures.probes import Prober, points

@@ -10,7 +10,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from rulezoo.datasets.inputs import prepared
+from rulezoo.inputs import prepared
 from rulezoo.rule import LearningRule
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Task

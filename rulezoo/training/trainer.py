@@ -18,7 +18,7 @@ from torch import Tensor
 from rulezoo.credit import Loss
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.rule import Batch, LearningRule, State
-from rulezoo.seeding import generator, number
+from rulezoo.seeding import generator, initial_network
 from rulezoo.task import Budget, Task
 from rulezoo.training import optimizers, schedules
 from rulezoo.training.rule_output import check_directions
@@ -39,11 +39,7 @@ def build(
         example: inputs; two or more, where the network normalises over the batch.
         device: where to compute.
     """
-    modules = []
-    for seed in seeds:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(number(seed, "init"))  # of the CPU alone, as forked above
-            modules.append(task.network())
+    modules = [initial_network(task, seed) for seed in seeds]
     net = Net(modules[0].to(device), example.to(device))
     return net, [net.values_of(module.to(device)) for module in modules]
 
