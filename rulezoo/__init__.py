@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.net import Layer as Layer
     from rulezoo.net import Net as Net
     from rulezoo.net import NetError as NetError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from rulezoo.task import Split as Split
     from rulezoo.task import Task as Task
     from rulezoo.trained import TrainedNetwork as TrainedNetwork
-    from rulezoo.trained import WeightsError as WeightsError
 
 __version__ = "0.1.0"
 
@@ -61,7 +61,7 @@ _HOME = {
     "TaskSpec": "specs",
     "TrainedNetwork": "trained",
     "Variant": "specs",
-    "WeightsError": "trained",
+    "WeightsError": "errors",
     "add_sites": "net",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
