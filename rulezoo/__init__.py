@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
     from rulezoo.net import Layer as Layer
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from rulezoo.task import Split as Split
     from rulezoo.task import Task as Task
     from rulezoo.trained import TrainedNetwork as TrainedNetwork
-    from rulezoo.trained import WeightsError as WeightsError
 
 __version__ = "0.1.0"
 
@@ -69,7 +69,7 @@ _HOME = {
     "TaskSpec": "specs",
     "TrainedNetwork": "trained",
     "Variant": "specs",
-    "WeightsError": "trained",
+    "WeightsError": "errors",
     "add_sites": "net",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
