@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import words
@@ -30,26 +31,46 @@ def markdown(board: Board) -> str:
     """GitHub's Markdown: the table, its footnotes and its legend."""
     if not board.rows:
         return words.EMPTY
+    head, *rows = _rows(board, _escaped, "**{}**".format)
+    last = len(head) - 1 - 2 * len(board.columns)
+    lines = [head, ["---"] + ["--:"] * (2 * len(board.columns)) + ["---"] * last, *rows]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return text + "".join(f"\n{line}\n" for line in _below(board, _escaped))
+
+
+def html_table(board: Board) -> str:
+    """The same as a table of HTML, for a notebook."""
+    if not board.rows:
+        return f"<p>{html.escape(words.EMPTY)}</p>"
+    head, *rows = _rows(board, html.escape, "<b>{}</b>".format)
+    heads = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    below = "<br>".join(_below(board, html.escape))
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table><p><small>{below}</small></p>"
+
+
+def _rows(board: Board, escape: Callable[[str], str], bold: Callable[[str], str]) -> Iterator[list[str]]:
+    """The head and the lines of the table, escaped."""
     footnotes, fields = words.footnotes(board), words.fields(board)
     best = [words.best(board, i) for i in range(len(board.columns))]
-    head = ["rule"]
-    for column in board.columns:
-        head += [_escaped(f"{column.label}, {column.metric} %"), "cost"]
-    head += [field.replace("_", " ") for field in fields] + words.verified_head(board)
-    last = len(fields) + len(words.verified_head(board))
-    lines = [head, ["---"] + ["--:"] * (2 * len(board.columns)) + ["---"] * last]
+    heads = [
+        head for column in board.columns for head in (escape(f"{column.label}, {column.metric} %"), "cost")
+    ]
+    yield ["rule", *heads, *(field.replace("_", " ") for field in fields), *words.verified_head(board)]
     for r, row in enumerate(board.rows):
-        line = [_escaped(row.label)]
+        line = [escape(row.label)]
         for i, cell in enumerate(row.cells):
             score = " ± ".join(filter(None, words.score(cell)))
-            score = f"**{score}**" if r in best[i] else score
+            score = bold(score) if r in best[i] else score
             line += [f"{score} {words.suffix(cell, board.seeds, footnotes)}".strip(), words.cost(cell)]
-        line += [_escaped(row.plausibility.get(field, "")) for field in fields]
-        lines.append(line + [_escaped(cell) for cell in words.verified_cell(board, row)])
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    notes = [f"[{number}] {_escaped(sentence)}" for sentence, number in footnotes.items()]
-    legend = [_escaped(line) for line in words.legend(board, bold=True, short=None)]
-    return text + "".join(f"\n{line}\n" for line in [*notes, *legend])
+        line += [escape(row.plausibility.get(field, "")) for field in fields]
+        yield line + [escape(cell) for cell in words.verified_cell(board, row)]
+
+
+def _below(board: Board, escape: Callable[[str], str] = str) -> list[str]:
+    """Footnotes and legend."""
+    notes = [f"[{number}] {escape(sentence)}" for sentence, number in words.footnotes(board).items()]
+    return notes + [escape(line) for line in words.legend(board, bold=True, short=None)]
 
 
 def latex(board: Board) -> str:
@@ -77,10 +98,8 @@ def latex(board: Board) -> str:
             ]
         line += [_tex(cell) for cell in words.verified_cell(board, row)]
         lines.append(" & ".join(line) + r" \\")
-    said = [f"[{number}] {sentence}" for sentence, number in footnotes.items()]
-    said += words.legend(board, bold=True, short=None)
     comments = [
-        f"% {line}" for line in said
+        f"% {line}" for line in _below(board)
     ]  # on one line each, so that no word of a plugin can leave the comment
     columns = "l" + "rr" * len(board.columns) + "l" * len(last)
     table = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
