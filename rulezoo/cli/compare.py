@@ -17,6 +17,7 @@ import click
 from rulezoo.cli.common import (
     checking,
     count,
+    evaluated_networks,
     going_on_later,
     name_failed,
     out_option,
@@ -127,6 +128,7 @@ def _show(made: Comparison, found: Registry, out: Path) -> None:
         tunings=made.tuned,
         stale=lambda record: stale(record, found),
         verifications=verified_rules(Store(out), found),
+        evaluations=evaluated_networks(Store(out), found),
     )
     color = is_terminal() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
