@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.learner import Learner as Learner
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
     from rulezoo.net import Layer as Layer
     from rulezoo.net import Net as Net
@@ -43,6 +44,7 @@ _HOME = {
     "Budget": "task",
     "Data": "task",
     "DataMissing": "task",
+    "Learner": "api.learner",
     "LearningRule": "rule",
     "Limit": "specs",
     "Layer": "net",
