@@ -1,1 +1,1 @@
-"""The Python interface: runs, results, and the calls that make them; `rulezoo` loads its names when they are used."""
+"""The Python interface: what a script or a notebook calls; `rulezoo` offers its names."""

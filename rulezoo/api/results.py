@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.options import Value
     from rulezoo.results.records import Record
+    from rulezoo.trained import TrainedNetwork
     from rulezoo.tuning.records import Tuned
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Results:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One line for each run: scores, cost, and everything that was asked, as ``rule.OPTION``, ``budget.lr``, …"""
+        """One line for each run: scores, cost, and everything that was asked, as ``rule.OPTION``, ``budget.lr`` and so on."""
         return table(list(run_lines(self.records)))
 
     @property
@@ -162,7 +163,7 @@ class Results:
 
 
 def _listed(asked: T | Iterable[T]) -> list[T]:
-    return [asked] if isinstance(asked, str | int) else list(asked)  # type: ignore[arg-type, list-item]
+    return [asked] if isinstance(asked, str | int) else list(asked)  # type: ignore[arg-type]
 
 
 def _value(record: Record, kind: str) -> object:

@@ -26,7 +26,7 @@ from rulezoo.cli.common import (
     tell_of_blocks,
     verified_rules,
 )
-from rulezoo.cli.executor import Wanted, Workers, executor_options, workers
+from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
 from rulezoo.cli.request import kept_options, request_of, what_options
@@ -35,6 +35,7 @@ from rulezoo.comparison.plan import check_compiler
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
+from rulezoo.executors.machine import Workers
 from rulezoo.leaderboard import board, formats
 from rulezoo.leaderboard import tuned as report
 from rulezoo.results.freshness import FAILED, mixed_data, stale
