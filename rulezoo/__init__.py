@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.learner import Learner as Learner
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
     from rulezoo.errors import UserError as UserError
+    from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
     from rulezoo.net import Layer as Layer
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from rulezoo.task import Split as Split
     from rulezoo.task import Task as Task
     from rulezoo.trained import TrainedNetwork as TrainedNetwork
-    from rulezoo.trained import WeightsError as WeightsError
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _HOME = {
     "DataMissing": "task",
     "Evaluation": "evaluation",
     "EvaluationSpec": "specs",
+    "Learner": "api.learner",
     "LearningRule": "rule",
     "Limit": "specs",
     "Layer": "net",
@@ -71,7 +73,7 @@ _HOME = {
     "TrainedNetwork": "trained",
     "UserError": "errors",
     "Variant": "specs",
-    "WeightsError": "trained",
+    "WeightsError": "errors",
     "add_sites": "net",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
