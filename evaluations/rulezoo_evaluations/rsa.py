@@ -136,7 +136,7 @@ class RSA(Evaluation):
         models = np.stack([pairs for *_, pairs, _ in found])
         gen = np.random.default_rng(self.seed)
         matrices = Matrices.of(models, measured, self.comparator)
-        plain = split(matrices, groups, self.splits, gen, resample=False)
+        plain = split(matrices, groups, self.splits, gen)
         chosen = controls.Chosen(dict(zip(GROUPS, map(float, plain.chosen().mean(0)), strict=True)))
         width = intervals(matrices, groups, plain, self.draws, gen)
         whole = similarities(models, measured, self.comparator)

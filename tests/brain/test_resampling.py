@@ -8,7 +8,7 @@ from rsatoolbox.rdm import RDMs, compare
 
 from rulezoo_evaluations import controls
 from rulezoo_evaluations.dissimilarity import similarities
-from rulezoo_evaluations.resampling import Matrices, half_widths, halves, intervals, split
+from rulezoo_evaluations.resampling import Matrices, Variances, halves, intervals, resampled, split
 
 GROUPS = ("network", "network", "untrained", "pixels", "luminance")
 
@@ -40,9 +40,19 @@ def test_a_bootstrap_sample_is_that_of_rsatoolbox(comparator):
 
 
 def test_halves_have_no_stimulus_in_common():
-    first, second = halves(13, np.random.default_rng(0))
+    first, second = halves(np.arange(13), np.random.default_rng(0))
     assert sorted([*first, *second]) == list(range(13))
     assert abs(len(first) - len(second)) == 1
+
+
+def test_copies_of_a_stimulus_are_in_the_same_half():
+    gen = np.random.default_rng(0)
+    for _ in range(20):
+        drawn = resampled(9, gen)
+        first, second = halves(drawn, gen)
+        assert sorted([*first, *second]) == sorted(drawn)
+        assert not set(first) & set(second)
+        assert min(len(set(first)), len(set(second))) >= 3
 
 
 def test_what_is_reported_is_of_the_candidate_that_the_other_half_chose():
@@ -57,7 +67,7 @@ def test_a_chosen_site_has_no_advantage_by_chance():
     fair, unfair = [], []
     for seed in range(40):
         matrices = Matrices.of(pairs(20, 23, seed), pairs(20, 2, 1000 + seed), "corr")
-        plain = split(matrices, groups, 4, np.random.default_rng(seed), resample=False)
+        plain = split(matrices, groups, 4, np.random.default_rng(seed))
         fair.append(plain.chosen().mean(0)[0])
         unfair.append(matrices.among(np.arange(20)).mean(-1)[:20].max())
     error = np.std(fair, ddof=1) / np.sqrt(len(fair))
@@ -72,14 +82,14 @@ def test_candidates_that_are_the_same_differ_by_exactly_nothing():
     matrices = Matrices.of(np.concatenate([models, models[:1]]), measured, "rho-a")
     groups = (*groups, "luminance")
     gen = np.random.default_rng(0)
-    plain = split(matrices, groups, 10, gen, resample=False)
+    plain = split(matrices, groups, 10, gen)
     chosen = plain.chosen().mean(0)
     untrained = controls.GROUPS.index("untrained")
     assert chosen[0] == chosen[untrained]
     assert intervals(matrices, groups, plain, 30, gen).above[untrained - 1] == 0
 
 
-@pytest.mark.filterwarnings("ignore:Noise ceiling for tau")
+@pytest.mark.slow
 def test_intervals_are_those_of_the_dual_bootstrap_of_rsatoolbox():
     """Two estimates of an SD from 400 samples each differ by 0.05 (SD), relative; four of them are allowed."""
     draws = 400
@@ -93,7 +103,7 @@ def test_intervals_are_those_of_the_dual_bootstrap_of_rsatoolbox():
     low, high = theirs.get_ci(0.95)
     gen = np.random.default_rng(0)
     matrices = Matrices.of(models, measured, "corr")
-    plain = split(matrices, GROUPS, 2, gen, resample=False)
+    plain = split(matrices, GROUPS, 2, gen)
     found = intervals(matrices, GROUPS, plain, draws, gen).models
     assert 2 * found == pytest.approx(high - low, rel=0.2)
 
@@ -102,14 +112,33 @@ def test_intervals_of_one_subject_are_over_stimuli():
     models, measured = related(20, 5, 1, 0)
     gen = np.random.default_rng(0)
     matrices = Matrices.of(models, measured, "corr")
-    found = intervals(matrices, GROUPS, split(matrices, GROUPS, 2, gen, resample=False), 100, gen)
+    found = intervals(matrices, GROUPS, split(matrices, GROUPS, 2, gen), 100, gen)
     assert (found.models > 0).all()
     assert np.isfinite(found.above).all()
 
 
+@pytest.mark.slow
+def test_the_interval_of_the_headline_is_without_the_noise_of_a_single_split():
+    """The SD over 400 bootstrap samples of the average of 40 splits, and the estimate from 4 splits of other 400.
+
+    A split adds about 6 times the variance. So the variance of the mean of 4 is 2.5 times too large, and its estimate has an
+    SD of 2.5 × sqrt(2 / 400) of what is left: the SD is known to 0.09, and twice that and the bias of 40 are allowed.
+    """
+    groups = ("network",) * 6 + GROUPS[2:]
+    models, measured = related(14, 9, 1, 0)
+    matrices, gen = Matrices.of(models, measured, "corr"), np.random.default_rng(0)
+    plain = split(matrices, groups, 10, gen)
+    drawn = [split(matrices, groups, 40, gen, resampled(14, gen)) for _ in range(400)]
+    averages = np.array([one.above().mean(0) for one in drawn])
+    single = np.array([one.above()[0] for one in drawn])
+    expected = Variances(*[averages.var(0, ddof=1)] * 3).half_widths(subjects=1, stimuli=14)
+    with_noise = Variances(*[single.var(0, ddof=1)] * 3).half_widths(subjects=1, stimuli=14)
+    found = intervals(matrices, groups, plain, 400, gen).above
+    assert (with_noise > 2 * expected).all()
+    assert found == pytest.approx(expected, rel=0.27)
+
+
 def test_an_interval_has_its_level():
-    """Patterns that vary by 1 and nothing else: half the width is Student's t times 1."""
-    gen = np.random.default_rng(0)
-    patterns = gen.normal(size=(20_000, 1))
-    found = half_widths(patterns, np.zeros((2, 1)), patterns, subjects_n=1, stimuli_n=1001)
-    assert found[0] == pytest.approx(1.962, rel=0.03)
+    """Half the width is Student's t times the SD."""
+    found = Variances(np.ones(1), np.zeros(1), np.ones(1)).half_widths(subjects=1, stimuli=1001)
+    assert found[0] == pytest.approx(1.962 * np.sqrt(1001 / 1000), rel=1e-3)
