@@ -6,6 +6,10 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rsatoolbox.data import Dataset
+from rsatoolbox.inference import boot_noise_ceiling
+from rsatoolbox.rdm import RDMs, calc_rdm, compare
+from scipy.spatial.distance import squareform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,9 +31,6 @@ def dissimilarities(features: Array, kind: str) -> Array:
     A stimulus to which all units respond alike has no correlation with another: 1 - r is 1, and 0 between two of
     that kind.
     """
-    from rsatoolbox.data import Dataset
-    from rsatoolbox.rdm import calc_rdm
-
     flat = np.ptp(features, axis=1) == 0
     if kind == "correlation" and flat.any():
         found = np.ones((len(features), len(features)))
@@ -49,8 +50,6 @@ def similarities(models: Array, measured: Array, comparator: str) -> Array:
         measured: dissimilarities, ``(subjects, pairs)``; pairs that are NaN in all of them are left out.
         comparator: one of `COMPARATORS`, as rsatoolbox names them.
     """
-    from rsatoolbox.rdm import compare
-
     return np.asarray(compare(models, measured, comparator))
 
 
@@ -60,9 +59,6 @@ def noise_ceiling(measured: Array, comparator: str) -> tuple[float, float]:
     Mean similarity of a subject to the others pooled, and to all subjects pooled (Nili et al. 2014,
     https://doi.org/10.1371/journal.pcbi.1003553). NaN with one subject.
     """
-    from rsatoolbox.inference import boot_noise_ceiling
-    from rsatoolbox.rdm import RDMs
-
     if len(measured) < 2:
         return float("nan"), float("nan")
     with warnings.catch_warnings():
@@ -80,6 +76,4 @@ def upper(stimuli: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 def square(pairs: Array) -> Array:
     """The symmetric matrix of dissimilarities of pairs, with a diagonal of 0."""
-    from scipy.spatial.distance import squareform
-
     return np.asarray(squareform(pairs, checks=False))

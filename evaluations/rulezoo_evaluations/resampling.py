@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from rsatoolbox.util.inference_util import extract_variances
+from scipy.stats import t
 
 from rulezoo_evaluations import controls
 from rulezoo_evaluations.dissimilarity import similarities, square, upper
@@ -131,9 +133,6 @@ class Variances(NamedTuple):
             subjects: number of subjects.
             stimuli: number of stimuli.
         """
-        from rsatoolbox.util.inference_util import extract_variances
-        from scipy.stats import t
-
         if subjects < 2:
             variances = extract_variances(self.patterns, nc_included=False, n_pattern=stimuli)[0]
             freedom = stimuli - 1

@@ -4,12 +4,16 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from rsatoolbox.inference import eval_fixed
-from rsatoolbox.model import ModelFixed
-from rsatoolbox.rdm import RDMs
 from scipy.stats import rankdata
 
 from rulezoo_evaluations import brain_data
+
+pytest.importorskip("rsatoolbox", reason="needs rsatoolbox: pip install 'rulezoo[brain]'")
+
+from rsatoolbox.inference import eval_fixed
+from rsatoolbox.model import ModelFixed
+from rsatoolbox.rdm import RDMs
+
 from rulezoo_evaluations.dissimilarity import (
     COMPARATORS,
     DISSIMILARITIES,

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+
+from rulezoo_evaluations import controls
+
+pytest.importorskip("rsatoolbox", reason="needs rsatoolbox: pip install 'rulezoo[brain]'")
+
 from rsatoolbox.inference import eval_dual_bootstrap
 from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm import RDMs, compare
 
-from rulezoo_evaluations import controls
 from rulezoo_evaluations.dissimilarity import similarities
 from rulezoo_evaluations.resampling import Matrices, Variances, halves, intervals, resampled, split
 

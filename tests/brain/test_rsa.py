@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
-from rsatoolbox.rdm import compare
 
 from rulezoo import DataMissing
 from rulezoo_evaluations import brain_data, stimuli
 from rulezoo_evaluations.brain_data import BrainDataError
+
+pytest.importorskip("rsatoolbox", reason="needs rsatoolbox: pip install 'rulezoo[brain]'")
+
+from rsatoolbox.rdm import compare
+
 from rulezoo_evaluations.dissimilarity import dissimilarities
 from rulezoo_evaluations.rsa import RSA
 
