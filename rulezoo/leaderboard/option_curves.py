@@ -72,7 +72,7 @@ class OptionCurve:
 
 
 def option_curves(board: Board) -> list[OptionCurve]:
-    """Every curve over an option with `LEAST` values or more, in the order of the columns and rows of a board."""
+    """Every curve over an option with `LEAST` values or more, by the values of the other options."""
     groups: dict[tuple[Name, Rest, Rest], dict[Value, _Place]] = defaultdict(dict)
     for place in _places(board):
         for name, value in place.facts.items():
@@ -82,7 +82,11 @@ def option_curves(board: Board) -> list[OptionCurve]:
     for (name, context, _), places in groups.items():
         if len(places) >= LEAST:
             of_name[name, context].append(places)
-    return [_curve(name, places, alike) for (name, _), alike in of_name.items() for places in alike]
+    return [
+        _curve(name, places, alike)
+        for (name, _), alike in of_name.items()
+        for places in sorted(alike, key=_values)
+    ]
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,11 @@ def _half_width(sd: float | None, n: int) -> float | None:
     from scipy.stats import t
 
     return None if sd is None else float(t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
+
+
+def _values(places: dict[Value, _Place]) -> list[tuple[int, float, str]]:
+    """By the other options, which all places of a curve share."""
+    return [_ascending(value) for value in next(iter(places.values())).facts.values()]
 
 
 def _ascending(value: Value) -> tuple[int, float, str]:
