@@ -82,7 +82,7 @@ _WHAT: _Options = {
     "trials": click.option("--tune", "trials", type=click.IntRange(min=2), metavar="N",
                  help="Tune every rule on every task with N trials, and compare its default with the best of them."),
     "options": click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=options_of,
-                 help="An option of a rule or a task, like nmnc.rank=64; `rulezoo show NAME` lists them. Several "
+                 help="An option of a rule, a task or an evaluation, like nmnc.rank=64; `rulezoo show NAME` lists them. Several "
                  "values, like nmnc.rank=4,16,64, are a grid: each is compared. An option that takes any text reads "
                  "commas as part of it; write its grid as a list in a study file."),
     "budget": click.option("-b", "--budget", "budget", metavar="NAME=VALUE", multiple=True, callback=_budget,
@@ -111,6 +111,9 @@ _KEPT: _Options = {
                  help="Store the trained weights of each run alongside its record."),
     "keep_memory": click.option("--keep-memory", is_flag=True,
                  help="Store what each rule keeps between steps, such as feedback weights, too."),
+    "evaluations": click.option("--evaluate", "evaluations", metavar="A,B", multiple=True, callback=names,
+                 help="Evaluate the trained networks, or 'all'; keeps the weights. `rulezoo list evaluations` lists "
+                 "what there is."),
     "checkpoint": click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True,
                  metavar="SECONDS",
                  help="Checkpoint every N seconds, to resume after an interruption; 0 = never."),
