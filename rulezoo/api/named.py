@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rulezoo.api.errors import CallError
-from rulezoo.discovery.kinds import RULE, TASK, Kind
+from rulezoo.discovery.kinds import RULE, Kind
 from rulezoo.discovery.registry import Found, Registry
 from rulezoo.options import Configurable, as_text, declared
 from rulezoo.specs import RuleSpec, Spec, TaskSpec

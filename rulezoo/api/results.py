@@ -179,7 +179,7 @@ def _filtered(records: Sequence[Record], kind: str, asked: Sequence[object]) -> 
     for one in asked:
         if one not in stored:
             if kind == "seed":
-                seeds = groups.spans(sorted(r.asked.seed for r in records))
+                seeds = groups.spans(sorted({r.asked.seed for r in records}))
                 raise NoRun(f"seed {one!r} is not stored; stored: {seeds or 'nothing'}")
             known = _names(records, kind)
             raise unknown(kind, str(one), known, f"stored: {', '.join(known) or 'nothing'}")
@@ -210,6 +210,9 @@ def _ambiguous(records: Sequence[Record]) -> str:
     ]
     values = {name: list(dict.fromkeys(line.get(name) for line in lines)) for name in names}
     differing = {name: found for name, found in values.items() if len(found) > 1}
+    for name in set(differing) & {"budget.lr", "budget.weight_decay"}:  # what the rule's own options set
+        if name.replace("budget", "rule") in differing:
+            del differing[name]
     words = "; ".join(f"{name} is {' or '.join(map(as_text, found))}" for name, found in differing.items())
     example = ", ".join(f"{name!r}: {found[0]!r}" for name, found in differing.items())
     return (
