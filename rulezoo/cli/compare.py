@@ -28,7 +28,7 @@ from rulezoo.cli.common import (
 )
 from rulezoo.cli.evaluation_progress import name_failed_of
 from rulezoo.cli.evaluation_progress import progress as evaluation_progress
-from rulezoo.cli.executor import Wanted, Workers, executor_options, workers
+from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.forecast import show_forecast
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
