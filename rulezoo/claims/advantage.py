@@ -38,7 +38,7 @@ class Advantage:
     unit: str = "perturbed examples per site and step"
 
     @property
-    def words(self) -> str:
+    def verdict_rule(self) -> str:
         """See `rulezoo.claims.design.Criterion`."""
         where = "the site" if self.widest == 1 else f"each of the {self.widest} widest sites"
         return (
@@ -77,7 +77,7 @@ class Advantage:
 
     def _scores(self, evidence: Evidence, task: str) -> Table:
         rows = []
-        for budget in evidence.places(self.ours, task):
+        for budget in evidence.positions(self.ours, task):
             ours, theirs = (evidence.of(label, budget, task) for label in (self.ours, self.theirs))
             gain = paired(ours, theirs, score).scaled(100)
             shown = [over_seeds(runs, score).scaled(100).text(1) for runs in (ours, theirs)]
@@ -95,7 +95,7 @@ class Advantage:
     def _angles(self, evidence: Evidence, task: str) -> Table:
         rows = []
         for site in self._sites(evidence, task):
-            for budget in evidence.places(self.ours, task):
+            for budget in evidence.positions(self.ours, task):
                 ours, theirs = (evidence.of(label, budget, task) for label in (self.ours, self.theirs))
                 measure = at_end(site, "angle")
                 shown = [over_seeds(runs, measure).text(1) for runs in (ours, theirs)]
@@ -142,7 +142,7 @@ class Advantage:
     def _seen(self, evidence: Evidence, task: str, site: str) -> str:
         """Where the mean difference of angles changes its sign, between budgets on a logarithmic scale."""
         measured = []
-        for budget in evidence.places(self.ours, task):
+        for budget in evidence.positions(self.ours, task):
             ours, theirs = (evidence.of(label, budget, task) for label in (self.ours, self.theirs))
             difference = paired(ours, theirs, at_end(site, "angle")).mean
             measured += [(budget, difference)] if math.isfinite(difference) else []
@@ -164,7 +164,7 @@ class Advantage:
                 y[panel] = "angle to the true gradient, degrees"
                 points += self._points(evidence, task, panel, at_end(site, "angle"))
                 turn = self._predicted(evidence, task, site)[-1]
-                places = evidence.places(self.ours, task)
+                places = evidence.positions(self.ours, task)
                 if places[0] <= turn <= places[-1]:
                     marks.append(Mark(panel, "x", turn, "predicted turn"))
         return Chart(
@@ -173,7 +173,7 @@ class Advantage:
             y=y,
             log="x",
             marks=tuple(marks),
-            words=f"For each task a panel with the test score and one for each site with the angle to the true gradient, "
+            description=f"For each task a panel with the test score and one for each site with the angle to the true gradient, "
             f"against the number of perturbed examples per step: a line for {self.ours} and one for {self.theirs}. "
             "Dotted lines mark rules without perturbations and the budget at which theory predicts that the order of "
             "the angles turns. All values are in the tables.",

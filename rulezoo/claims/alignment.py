@@ -34,7 +34,7 @@ class Alignment:
     rise: float = 0.1
 
     @property
-    def words(self) -> str:
+    def verdict_rule(self) -> str:
         """See `rulezoo.claims.design.Criterion`."""
         asked = ", ".join(f"{decay:g}" for decay in self.decays)
         return (
@@ -73,7 +73,7 @@ class Alignment:
             "accuracy %",
         )
         rows = []
-        for decay in evidence.places():
+        for decay in evidence.positions():
             runs = evidence.of(at=decay)
             for site in sites(runs.values()):
                 measures: list[tuple[Measure, int]] = [
@@ -94,7 +94,7 @@ class Alignment:
         names = sites(evidence.records)
         points = tuple(
             Point(site, f"weight decay {decay:g}", probe.epoch, alpha)
-            for decay in evidence.places()
+            for decay in evidence.positions()
             for record in evidence.of(at=decay).values()
             for probe in record.probes
             for site in names
@@ -106,7 +106,7 @@ class Alignment:
             x="epochs of training",
             y=dict.fromkeys(names, "α, share of the Jacobian in the manifold"),
             marks=tuple(Mark(site, "y", value, "chance d/n") for site, value in chance.items()),
-            words=f"One panel for each site ({', '.join(names)}): α through training, a line for each weight decay, "
+            description=f"One panel for each site ({', '.join(names)}): α through training, a line for each weight decay, "
             "and a dashed line at chance. The values before and after training are in the table.",
         )
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from rulezoo.claims.advantage import Advantage
 from rulezoo.claims.alignment import Alignment
-from rulezoo.claims.design import Arm, Claim, Study, Tuning, Words
+from rulezoo.claims.design import Arm, Claim, OptionTexts, Study, Tuning
 from rulezoo.claims.growth import Growth
 from rulezoo.claims.not_worse import NotWorse
 from rulezoo.claims.standing import Standing
@@ -29,7 +29,7 @@ _TUNING = (1000,)
 _BUDGETS = (2, 8, 40, 200)
 _MANY = 40  # perturbed examples from which three seeds must do: these are what a study costs most of
 
-_SMALL_CIFAR: Words = {"width": "0.5", "examples": "5000"}
+_SMALL_CIFAR: OptionTexts = {"width": "0.5", "examples": "5000"}
 _SMALL_CIFAR_WORDS = (
     "reduced: 5,000 of 45,000 training examples and 6 of 20 epochs of CIFAR-10, at half the width (sites of 8,192, "
     "4,096, 2,048 and 256 units)"
@@ -41,7 +41,7 @@ def _lr_grid(arm: Arm, values: tuple[str, ...] = ("3e-4", "1e-3", "3e-3")) -> Tu
     return Tuning(arm.tuned, replace(arm, seeds=_TUNING, probes=0, tuned=""), "lr", values)
 
 
-def _decays(task: str, options: Words, epochs: int, seeds: tuple[int, ...]) -> tuple[Arm, ...]:
+def _decays(task: str, options: OptionTexts, epochs: int, seeds: tuple[int, ...]) -> tuple[Arm, ...]:
     words = ("0", "5e-4", "5e-3", "0.05", "0.5")
     return tuple(
         Arm("backprop", "backprop", task, seeds, float(w), {"weight_decay": w}, options, epochs, probes=6)
@@ -72,7 +72,7 @@ ALIGNMENT = Claim(
 )
 
 
-def _widths(task: str, options: Words, epochs: int | None, seeds: tuple[int, ...]) -> tuple[Arm, ...]:
+def _widths(task: str, options: OptionTexts, epochs: int | None, seeds: tuple[int, ...]) -> tuple[Arm, ...]:
     words = ("0.25", "0.5", "1", "2", "4")
     return tuple(
         Arm("backprop", "backprop", task, seeds, float(w), {}, {**options, "width": w}, epochs, probes=1)
@@ -101,7 +101,7 @@ DIMENSION = Claim(
 
 def _against(
     task: str,
-    options: Words,
+    options: OptionTexts,
     epochs: int | None,
     budgets: Sequence[int],
     tuned_at: int,
@@ -197,7 +197,7 @@ RNN = Claim(
 
 
 def _rivals(
-    task: str, options: Words, epochs: int | None, grid: tuple[str, ...]
+    task: str, options: OptionTexts, epochs: int | None, grid: tuple[str, ...]
 ) -> tuple[tuple[Arm, ...], tuple[Tuning, ...]]:
     rules = {
         "backprop": "backprop",
@@ -240,8 +240,8 @@ GAP = Claim(
 )
 
 
-def _ranks(task: str, options: Words, epochs: int) -> tuple[Arm, ...]:
-    series: dict[str, tuple[str, Words]] = {
+def _ranks(task: str, options: OptionTexts, epochs: int) -> tuple[Arm, ...]:
+    series: dict[str, tuple[str, OptionTexts]] = {
         "auto": ("nmnc", {"rank": "auto"}),
         "VNC": ("noise-correlation", {}),
         **{f"rank {r}": ("nmnc", {"rank": str(r)}) for r in (16, 64, 256)},

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Profile = Literal["quick", "full"]
 PROFILES: tuple[Profile, ...] = ("quick", "full")
 
-Words = Mapping[str, str]
-"""name of an option → its value as a user would write it."""
+OptionTexts = Mapping[str, str]
+"""Name of an option → its value as a user would write it."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Arm:
     task: str
     seeds: tuple[int, ...]
     at: float = 0.0
-    options: Words = field(default_factory=dict, hash=False)
-    task_options: Words = field(default_factory=dict, hash=False)
+    options: OptionTexts = field(default_factory=dict, hash=False)
+    task_options: OptionTexts = field(default_factory=dict, hash=False)
     epochs: int | None = None
     probes: int = 0
     tuned: str = ""
@@ -85,13 +85,13 @@ class Study:
         arms: what is compared.
         tunings: what is chosen before.
         scale: what is reduced, and where it is meant to run: one sentence.
-        takes: how long, roughly, and on what.
+        duration: how long, roughly, and on what.
         together: train the seeds of an arm together, in one vmap; on a CPU large convolutions are faster one by one.
     """
 
     arms: tuple[Arm, ...]
     scale: str
-    takes: str
+    duration: str
     tunings: tuple[Tuning, ...] = ()
     together: bool = True
 
@@ -121,10 +121,10 @@ class Table:
 
 
 class Criterion(Protocol):
-    """What is made of a study's runs. Pure: the same runs give the same words."""
+    """What is made of a study's runs. Pure: the same runs give the same verdict."""
 
     @property
-    def words(self) -> str:
+    def verdict_rule(self) -> str:
         """The verdict rule, with its thresholds, as written down before the runs."""
 
     def judge(self, evidence: Evidence) -> Verdict:

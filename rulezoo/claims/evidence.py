@@ -70,7 +70,7 @@ class Evidence:
         """The tasks, in order."""
         return list(dict.fromkeys(arm.task for arm in self.runs))
 
-    def places(self, label: str | None = None, task: str | None = None) -> list[float]:
+    def positions(self, label: str | None = None, task: str | None = None) -> list[float]:
         """Where the arms of a series stand, in increasing order."""
         return sorted(
             {arm.at for arm in self.runs if label in (None, arm.label) and task in (None, arm.task)}

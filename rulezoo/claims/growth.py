@@ -27,7 +27,7 @@ class Growth:
     slow: float = 0.5
 
     @property
-    def words(self) -> str:
+    def verdict_rule(self) -> str:
         """See `rulezoo.claims.design.Criterion`."""
         named = ", ".join(self.quantities.values())
         return (
@@ -56,7 +56,7 @@ class Growth:
             ("mean over sites", *(self._mean_exponent(evidence, q).text(2) for q in self.quantities))
         )
         sizes = []
-        for width in evidence.places():
+        for width in evidence.positions():
             runs = evidence.of(at=width)
             for site in names:
                 n = over_seeds(runs, at_end(site, "units")).mean
@@ -85,7 +85,7 @@ class Growth:
             x="units n of the site",
             y=dict.fromkeys(self.quantities.values(), "dimension d"),
             log="xy",
-            words="One panel for each estimate of dimension, on logarithmic axes, with a line for each site: dimension "
+            description="One panel for each estimate of dimension, on logarithmic axes, with a line for each site: dimension "
             "against the number of units. The slopes of the lines are in the first table.",
         )
 

@@ -25,7 +25,7 @@ class NotWorse:
     margin: float = 1.0
 
     @property
-    def words(self) -> str:
+    def verdict_rule(self) -> str:
         """See `rulezoo.claims.design.Criterion`."""
         return (
             f"At every budget, {self.ours} is held against the best of the others there, by mean test score. (The best "
@@ -36,7 +36,7 @@ class NotWorse:
 
     def judge(self, evidence: Evidence) -> Verdict:
         """See `rulezoo.claims.design.Criterion`."""
-        return conclude([self._part(evidence, budget) for budget in evidence.places(self.ours)])
+        return conclude([self._part(evidence, budget) for budget in evidence.positions(self.ours)])
 
     def _part(self, evidence: Evidence, budget: float) -> Part:
         best = self._best(evidence, budget)
@@ -57,7 +57,7 @@ class NotWorse:
         labels = evidence.labels()
         head = ("perturbed examples per site and step", *labels, "best of the others", "difference")
         scores, angles = [], []
-        for budget in evidence.places(self.ours):
+        for budget in evidence.positions(self.ours):
             runs = {label: evidence.of(label, budget) for label in labels}
             best = self._best(evidence, budget)
             gain = paired(runs[self.ours], runs[best], score).scaled(100)
@@ -91,7 +91,7 @@ class NotWorse:
             x="perturbed examples per site and step",
             y={panel: label for panel, (label, _) in panels.items()},
             log="x",
-            words="Two panels, test score and mean angle to the true gradient, against the number of perturbed examples "
+            description="Two panels, test score and mean angle to the true gradient, against the number of perturbed examples "
             f"per step: a line for each of {', '.join(evidence.labels())}. The values are in the tables.",
         )
 

@@ -110,7 +110,7 @@ def _claim(claim: Claim, findings: list[Finding]) -> Iterator[str]:
         f"Source: {_text(claim.source)}.",
         "",
     )
-    yield f"**Verdict rule.** {_text(claim.criterion.words)}"
+    yield f"**Verdict rule.** {_text(claim.criterion.verdict_rule)}"
     for paragraph in claim.remarks.split("\n\n"):
         yield from ("", _text(paragraph))
     for finding in findings:
@@ -121,7 +121,7 @@ def _finding(finding: Finding) -> Iterator[str]:
     claim, profile, evidence, study = finding.claim, finding.profile, finding.evidence, finding.study
     command = f"`rulezoo claims run {claim.name} --profile {profile}`"
     yield from ("", f"### {claim.name}, {profile} profile: {finding.state}", "")
-    yield f"Scale: {_text(study.scale)}. {study.runs} runs; {_text(study.takes)}. Run it with {command}."
+    yield f"Scale: {_text(study.scale)}. {study.runs} runs; {_text(study.duration)}. Run it with {command}."
     yield ""
     yield from _table(protocol(study))
     if not finding.verdict:
@@ -131,9 +131,9 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield from _failures(evidence)
     yield from ("", f"**Verdict: {finding.verdict.word}**", "")
     for part in finding.verdict.parts:
-        yield f"- {part.state}: {_text(part.words)}"
+        yield f"- {part.state}: {_text(part.text)}"
     chart = claim.criterion.chart(evidence)
-    yield from ("", f"![{_text(chart.words)}]({finding.figure})")
+    yield from ("", f"![{_text(chart.description)}]({finding.figure})")
     for table in [*claim.criterion.tables(evidence), *tuning(study, evidence)]:
         yield from ("", f"**{_text(table.title)}**", "")
         yield from _table(table)

@@ -27,7 +27,7 @@ class Standing:
     top: str
 
     @property
-    def words(self) -> str:
+    def verdict_rule(self) -> str:
         """See `rulezoo.claims.design.Criterion`."""
         rivals = ", ".join(self.rivals)
         return (
@@ -89,7 +89,7 @@ class Standing:
             ),
             x="",
             y={panel: "percent"},
-            words="A row for each rule, with a dot at its mean test score and a line for its interval. The values are in "
+            description="A row for each rule, with a dot at its mean test score and a line for its interval. The values are in "
             "the table.",
         )
 

@@ -72,16 +72,16 @@ class Part:
 
     Attributes:
         holds: ``True``, ``False`` if it is refuted, ``None`` if it is open.
-        words: what was measured, and what was asked of it.
+        text: what was measured, and what was asked of it.
     """
 
     holds: bool | None
-    words: str
+    text: str
 
     @property
     def name(self) -> str:
         """What was measured."""
-        return self.words.partition(": ")[0]
+        return self.text.partition(": ")[0]
 
     @property
     def state(self) -> str:

@@ -38,10 +38,10 @@ def claims() -> None:
 def listing(out: Path) -> None:
     """List the claims, and what is known of each."""
     rows = [
-        (finding.claim.name, finding.profile, finding.study.runs, finding.study.takes, finding.state)
+        (finding.claim.name, finding.profile, finding.study.runs, finding.study.duration, finding.state)
         for finding in _findings(out)
     ]
-    print_table(rows, ("claim", "profile", "runs", "takes", "state"))
+    print_table(rows, ("claim", "profile", "runs", "duration", "state"))
     echo()
     print_table([(claim.name, claim.statement) for claim in _catalogue().values()])
 
@@ -80,7 +80,7 @@ def run(
     claim = _claim(name)
     by = workers(wanted, "cpu" if profile == "quick" and device == "auto" else device)
     study = claim.studies[profile]
-    say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
+    say(f"{name}, {profile} profile: {study.scale}; {study.duration}")
     with going_on_later():
         load([], [], {})
         evidence = running.run(
@@ -116,11 +116,11 @@ def _tell(finding: Finding) -> None:
         echo(f"\n{table.title}")
         print_table(table.rows, table.head)
     echo(f"\nClaim: {finding.claim.statement}")
-    echo(f"Verdict rule: {finding.claim.criterion.words}")
+    echo(f"Verdict rule: {finding.claim.criterion.verdict_rule}")
     echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
     verdict = finding.verdict
     for part in verdict.parts if verdict else ():
-        echo(f"  {part.state}: {part.words}")
+        echo(f"  {part.state}: {part.text}")
     echo(f"Verdict: {finding.state}")
 
 

@@ -349,7 +349,7 @@ def _claims(pages: Pages, environment: Environment, found: Findings, shared: Map
         if verdict:
             tables += [*claim.criterion.tables(evidence), *tuning(one.study, evidence)]
             chart = claim.criterion.chart(evidence)
-            picture, sentence = one.figure, chart.words
+            picture, sentence = one.figure, chart.description
             pages[f"pictures/{picture}"] = draw(chart)
         entry = {
             "finding": one,
