@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 from rulezoo.claims.chart import Chart, Mark, Point
-from rulezoo.claims.design import Table
+from rulezoo.claims.design import Criterion, Table
 from rulezoo.claims.evidence import (
     Evidence,
     Measure,
     at_end,
+    at_start,
     last_probe,
     mean_of,
     number,
@@ -22,12 +23,12 @@ from rulezoo.results.records import Probe, Record
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(Criterion):
     """A criterion on arms of one rule that stand on an axis of weight decay.
 
     Attributes:
         decays: those that the verdict rests on; others are shown.
-        rise: the alignment that is asked for beyond each control.
+        rise: the alignment that is required beyond each control.
     """
 
     decays: tuple[float, ...]
@@ -35,32 +36,33 @@ class Alignment:
 
     @property
     def verdict_rule(self) -> str:
-        """See `rulezoo.claims.design.Criterion`."""
-        asked = ", ".join(f"{decay:g}" for decay in self.decays)
+        """See `Criterion`."""
+        decays = ", ".join(f"{decay:g}" for decay in self.decays)
         return (
             "Alignment A = (α − d/n)/(1 − d/n), mean over sites, where α is the share of the Jacobian's energy in the "
             "manifold: 0 is chance, 1 is all of it. Supported if, after training, A exceeds by more than "
             f"{self.rise:g} both (1) A of a random subspace of the same dimension in the same network and (2) A of the "
-            f"same network before training, at each weight decay of {asked}; not supported if one of these differences "
+            f"same network before training, at each weight decay of {decays}; not supported if one of these differences "
             f"lies below {self.rise:g}. {METHOD}."
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         parts = []
         for decay in self.decays:
             runs = evidence.of(at=decay)
             for control, measure in (
-                ("that of a random subspace", _over_random),
-                ("that before training", _over_untrained),
+                ("random subspace", _over_random),
+                ("untrained network", _over_untrained),
             ):
-                what = f"weight decay {decay:g}, A after training less {control}"
-                parts.append(above(what, over_seeds(runs, measure), self.rise, digits=2))
+                what = f"weight decay {decay:g}, A(trained) − A({control})"
+                found = over_seeds(runs, measure)
+                parts.append(above(what, found, self.rise, digits=2, kind=f"against {control}"))
         return conclude(parts)
 
     def tables(self, evidence: Evidence) -> list[Table]:
-        """See `rulezoo.claims.design.Criterion`."""
-        control = "of it in a random subspace"
+        """See `Criterion`."""
+        control = "α of a random subspace"
         head = (
             "weight decay",
             "site",
@@ -90,7 +92,7 @@ class Alignment:
         return [Table("Share α of the Jacobian's energy in the manifold", head, tuple(rows))]
 
     def chart(self, evidence: Evidence) -> Chart:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         names = sites(evidence.records)
         points = tuple(
             Point(site, f"weight decay {decay:g}", probe.epoch, alpha)
@@ -111,11 +113,6 @@ class Alignment:
         )
 
 
-def at_start(site: str, quantity: str) -> Measure:
-    """A number at a site before training."""
-    return lambda record: number(record.probes[0] if record.probes else None, site, quantity)
-
-
 def alignment(probe: Probe | None, quantity: str = "alpha") -> float:
     """(α − d/n)/(1 − d/n), mean over the sites where the manifold is not everything; nan where there is none."""
     shares = []
@@ -132,4 +129,4 @@ def _over_random(record: Record) -> float:
 
 
 def _over_untrained(record: Record) -> float:
-    return alignment(last_probe(record)) - alignment(record.probes[0] if record.probes else None)
+    return alignment(last_probe(record)) - alignment(record.probes[0] if len(record.probes) > 1 else None)

@@ -51,6 +51,7 @@ def run(
     download: bool = False,
     threads: int | None = None,
     report: Callable[[], None] = lambda: None,
+    reading: Callable[[str], None] = lambda sentence: None,
 ) -> Evidence:
     """Run what is missing of a claim's profile, and return all there is.
 
@@ -66,6 +67,7 @@ def run(
         download: whether data sets may be downloaded into it.
         threads: torch's threads in each process.
         report: called when an examination of tasks begins.
+        reading: called with a sentence when data take long, e.g. to be packed.
 
     Raises:
         UserError: before the first training, if a rule, a task or an option of the study does not exist; later, if a
@@ -78,7 +80,7 @@ def run(
     provisional = {tuning.name: tuning.values[0] for tuning in study.tunings}
     _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], registry, device))
 
-    inspector = Inspector(data, download=download, report=report)
+    inspector = Inspector(data, download=download, report=report, progress=reading)
 
     def go(arms: Sequence[Arm]) -> Evidence:
         for probes, group in _by_probes(arms).items():
