@@ -1,5 +1,4 @@
-"""Writes what can be derived: docs/rules.md, docs/tasks.md, docs/cli.md, docs/api.md, the page of the claims with its figures, and
-the generated parts of README.md.
+"""Writes what can be derived: rules.md, tasks.md, cli.md, api.md, the page of the claims and its figures, parts of README.md.
 
     python docs/generate.py            # write
     python docs/generate.py --check    # exit 1 if a file is not up to date, and say which

@@ -144,9 +144,8 @@ def _head(findings: list[Finding]) -> Iterator[str]:
     yield ""
     yield (
         "Each claim is a study whose protocol and verdict rule are written down before it is run; a later change of "
-        "either is reported with the claim. **Every number here is ours**: the paper's numbers and set-ups are not known "
-        "to us, so none of them can be compared with the paper's. This page and its figures are written by "
-        "`rulezoo claims report` from the stored runs."
+        "either is reported with the claim. **Every number here comes from these runs**, and none from a paper. This page "
+        "and its figures are written by `rulezoo claims report` from the stored runs."
     )
     yield ""
     yield (

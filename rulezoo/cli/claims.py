@@ -173,7 +173,7 @@ def _print_finding(finding: Finding) -> None:
         _print(table)
     echo(f"\nClaim: {finding.claim.statement}")
     echo(f"Verdict rule: {finding.claim.criterion.verdict_rule}")
-    echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
+    echo(f"Scale: {finding.study.scale}.")
     verdict = finding.verdict
     for part in verdict.parts if verdict else ():
         echo(f"  {part.state}{'' if part.judged else ' (not judged)'}: {part.text}")
