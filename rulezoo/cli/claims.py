@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import checking, going_on_later, name_failed, print_table, registry, say
+from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.output import echo
 from rulezoo.text import brief
@@ -103,31 +103,23 @@ def run(
     """
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
-    from rulezoo.cli.progress import progress
+    from rulezoo.cli.compare import listeners
     from rulezoo.comparison.inspection import load
+    from rulezoo.comparison.request import Request
+    from rulezoo.tuning import comparing
 
     with going_on_later():
-        load([], [], {})
+        load(Request())
         zoo = registry()
         claim = _claim(zoo, name)
         profile = profile or claim.profiles[0]
         study = claim.study(profile)
         by = workers(wanted, "cpu" if profile != "full" and device == "auto" else device)
         say(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
-        evidence = running.run(
-            claim,
-            profile,
-            zoo,
-            out,
-            by.executor,
-            lambda: progress(sys.stderr),
-            device=by.device,
-            data=data_root,
-            download=download,
-            threads=by.threads,
-            report=checking,
-            reading=say,
-        )
+        request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
+        run_cells = comparing.runner(request, by.executor, listeners(zoo))
+        store = running.store_of(out, claim, profile)
+        evidence = running.run(claim, profile, request, zoo, store, run_cells)
     finding = Finding(claim, profile, evidence)
     _print_finding(finding)
     name_problems([finding])
