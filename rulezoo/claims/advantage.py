@@ -115,17 +115,26 @@ class Advantage(Criterion):
         return [label for label in labels if label not in (self.ours, self.theirs)]
 
     def _angles(self, evidence: Evidence, task: str) -> Table:
-        rows = []
-        for site in self._sites(evidence, task):
+        rows, names = [], self._sites(evidence, task)
+        known = any(
+            math.isfinite(at_end(site, "gradient_norm")(record))
+            for record in evidence.records
+            for site in names
+        )
+        for site in names:
             for budget in evidence.positions(self.ours, task):
                 ours, theirs = (evidence.of(label, budget, task) for label in (self.ours, self.theirs))
                 angle, ratio = at_end(site, "angle"), at_end(site, "norm_ratio")
                 shown = [over_seeds(runs, angle).text(1) for runs in (ours, theirs)]
                 sizes = [size(over_seeds(runs, ratio)) for runs in (ours, theirs)]
+                sizes += [_norm(runs, site) for runs in (ours, theirs)] if known else []
                 rows.append(
                     (site, f"{budget:g}", *shown, paired(ours, theirs, angle).text(1, sign=True), *sizes)
                 )
         sizes = [f"size of the signal of {label} ÷ true gradient" for label in (self.ours, self.theirs)]
+        sizes += (
+            [f"size of the true gradient, {label}" for label in (self.ours, self.theirs)] if known else []
+        )
         head = ("site", self.unit, self.ours, self.theirs, "difference", *sizes)
         return Table(f"{task}: angle to the true gradient after training, in degrees", head, tuple(rows))
 
@@ -226,6 +235,11 @@ class Advantage(Criterion):
             for record in runs.values()
             if math.isfinite(value := measure(record))
         ]
+
+
+def _norm(runs: Mapping[int, Record], site: str) -> str:
+    found = over_seeds(runs, at_end(site, "gradient_norm"))
+    return f"{found.mean:.2g}" if found.n else "—"
 
 
 def _negative(measure: Measure) -> Measure:

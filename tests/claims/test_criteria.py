@@ -236,6 +236,15 @@ def test_sizes_stand_next_to_angles(arm, record, evidence):
     assert table.rows[0][-2:] == ("×3.1e-09", "—")
 
 
+def test_the_size_of_the_true_gradient_is_shown_where_it_was_measured(arm, record, evidence):
+    one = arm("ours", 8.0, probes=1)
+    sites = {"conv": {"units": 64.0, "angle": 89.0, "norm_ratio": 1.0, "gradient_norm": 2.5e-9}}
+    found = evidence((one, {seed: record(one, seed, probes=sites) for seed in one.seeds}))
+    table = ADVANTAGE._angles(found, "a-task")
+    assert table.head[-2:] == ("size of the true gradient, ours", "size of the true gradient, theirs")
+    assert table.rows[0][-2:] == ("2.5e-09", "—")
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Standing, and not worse
 

@@ -219,3 +219,43 @@ STUDY = Study((ARM,), "s", "t")
 def test_a_claim_whose_parts_do_not_fit_together_is_refused(make, reason):
     with pytest.raises(ClaimError, match=reason):
         make()
+
+
+PACKS = """
+    from dataclasses import dataclass
+
+    from rulezoo import ClaimSpec, TaskSpec, claims, hookimpl
+    from rulezoo.testing import TinyTask
+
+    @dataclass(frozen=True)
+    class Packs(TinyTask):
+        def data(self, root=None, *, download=False):
+            from rulezoo.datasets.progress import report
+            report("packing images: 5 of 10 images")
+            return super().data()
+
+    ARMS = tuple(claims.Arm(rule, rule, "packs", (0, 1), epochs=1) for rule in ("backprop", "frozen"))
+    STUDY = claims.Study(ARMS, "reduced", "seconds")
+    STANDARD = claims.Claim("learns", "It learns.", "us", claims.Standing("backprop", ("frozen",), "backprop"), {"standard": STUDY})
+
+    @hookimpl
+    def rulezoo_tasks():
+        return [TaskSpec("packs", f"{__name__}:Packs", "It packs.", embedded=True)]
+
+    @hookimpl
+    def rulezoo_claims():
+        return [ClaimSpec("learns", f"{__name__}:STANDARD", "It learns.")]
+"""
+
+
+@pytest.mark.slow
+def test_a_run_reports_the_packing_of_images_and_takes_the_smallest_profile(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "packs.py").write_text(textwrap.dedent(PACKS), encoding="utf-8")
+    monkeypatch.setenv(FILES, str(tmp_path / "packs.py"))
+    done = run("run", "learns")
+    assert done.exit_code == 0, done.output
+    assert "rulezoo: packing images: 5 of 10 images\n" in done.stderr
+    assert "rulezoo: learns, standard profile: reduced; seconds" in done.stderr
+    assert "Verdict (standard profile): " in done.stdout
+    assert len(list((tmp_path / "out" / "learns" / "standard" / "runs").rglob("*.json"))) == 4
