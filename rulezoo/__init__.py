@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.learner import Learner as Learner
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
     from rulezoo.net import Layer as Layer
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from rulezoo.task import DataMissing as DataMissing
     from rulezoo.task import Split as Split
     from rulezoo.task import Task as Task
+    from rulezoo.trained import TrainedNetwork as TrainedNetwork
 
 __version__ = "0.1.0"
 
@@ -51,6 +54,7 @@ _HOME = {
     "DataMissing": "task",
     "Evaluation": "evaluation",
     "EvaluationSpec": "specs",
+    "Learner": "api.learner",
     "LearningRule": "rule",
     "Limit": "specs",
     "Layer": "net",
@@ -66,7 +70,9 @@ _HOME = {
     "Step": "rule",
     "Task": "task",
     "TaskSpec": "specs",
+    "TrainedNetwork": "trained",
     "Variant": "specs",
+    "WeightsError": "errors",
     "add_sites": "net",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",

@@ -39,10 +39,24 @@ LAYERS = (
     "training",
     "comparison",
     "executors",
+    "evaluations",
     "tuning",
     "leaderboard",
 )
-SINGLE = ("errors", "evaluation", "manifold", "options", "rule", "seeding", "source", "specs", "task", "text")
+SINGLE = (
+    "errors",
+    "evaluation",
+    "inputs",
+    "manifold",
+    "options",
+    "rule",
+    "seeding",
+    "source",
+    "specs",
+    "task",
+    "text",
+    "trained",
+)
 LAYERS += ("claims", "site", "testing", "scaffold", "cli")
 
 

@@ -19,9 +19,13 @@ from rulezoo.discovery.plugins import FILES
 COMMANDS = {
     "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),
     "tune": Command("rulezoo.cli.tune:tune", "Search the options of rules, with as many trials for each."),
+    "evaluate": Command(
+        "rulezoo.cli.evaluate:evaluate", "Evaluate trained networks whose weights were kept."
+    ),
     "leaderboard": Command(
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
     ),
+    "results": Command("rulezoo.cli.results:results", "Merge, compare and export folders of results."),
     "status": Command("rulezoo.cli.status:status", "Show how far a comparison is; from any shell."),
     "logs": Command("rulezoo.cli.logs:logs", "Show how a run went: its curve, its error, what it printed."),
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
