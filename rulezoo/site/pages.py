@@ -261,6 +261,7 @@ def _column(found: Findings, i: int) -> dict[str, Any]:
         figures.cost_on_task(found, i),
         figures.curves_of_task(found, i),
         figures.perturbations(found, i),
+        *figures.options(found, i),
         figures.angles_of_task(found, i),
     ]
     return {
