@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rulezoo import claims as claims
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
@@ -86,7 +87,7 @@ _HOME = {
     "load": "api.calls",
     "train": "api.calls",
 }
-_MODULES = ("credit", "datasets", "manifold")  # public modules: what rules and tasks are made of
+_MODULES = ("claims", "credit", "datasets", "manifold")  # public modules: what plugins are made of
 
 __all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

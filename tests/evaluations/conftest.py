@@ -8,6 +8,7 @@ import torch
 
 from rulezoo.comparison.plan import plan
 from rulezoo.comparison.recording import of_outcome
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.results import weights
@@ -101,8 +102,9 @@ def plugin(tmp_path, monkeypatch):
 def store(tmp_path, plugin):
     """Backprop with two seeds and ``frozen`` with one, trained, with weights; and a run without."""
     store, zoo = Store(tmp_path / "results"), discover()
-    for rule, seeds, kept in (("backprop", [0, 1], True), ("frozen", [0], True), ("backprop", [2], False)):
-        (cell,) = plan(zoo, [rule], ["tiny"], seeds, "cpu", {}, epochs=1)
+    for rule, seeds, kept in (("backprop", (0, 1), True), ("frozen", (0,), True), ("backprop", (2,), False)):
+        request = Request(rules=(rule,), tasks=("tiny",), seeds=seeds, device="cpu", epochs=1)
+        (cell,) = plan(zoo, request)
         data = cell.task.data(None)
         outcomes = runner.run(
             cell.rule, cell.task, seeds, cell.budget, data, torch.device("cpu"), keep_weights=kept
