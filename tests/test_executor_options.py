@@ -3,12 +3,14 @@
 import importlib.util
 import os
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
 
 from rulezoo.cli.executor import THREADS, Wanted, workers
 from rulezoo.comparison.jobs import Job
+from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError
 from rulezoo.executors.gpus import VISIBLE, chosen, least_used
 from rulezoo.executors.local import Local
@@ -94,7 +96,8 @@ def test_the_process_of_a_job_sees_its_gpu_only(tmp_path, monkeypatch):
         finished = progressed = lambda self, *words: None
 
     def seen(name, executor):
-        jobs = [Job("tells", "tiny", (seed,), "cpu", tmp_path / name, threads=1) for seed in range(2)]
+        request = Request(rules=["tells"], tasks=["tiny"], device="cpu", threads=1)
+        jobs = [Job(replace(request, seeds=(seed,)), tmp_path / name) for seed in range(2)]
         executor.run(jobs, Silent())
         return sorted(record.reason for record in Store(tmp_path / name).read().records)
 

@@ -14,6 +14,7 @@ from rulezoo import LearningRule, Net, Site, State, Step, credit
 from rulezoo.comparison.execution import outstanding
 from rulezoo.comparison.jobs import Job, work
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import discover
 from rulezoo.measures.probes import ALL, QUANTITIES, Prober, points
 from rulezoo.results.records import Probe
@@ -358,8 +359,11 @@ def test_a_probe_that_fails_does_not_end_the_training(monkeypatch):
 def test_a_stored_run_without_probes_is_run_again_when_probes_are_asked_for(tmp_path):
     store = Store(tmp_path)
     words = {"digits-cnn": {"width": "0.25"}}
-    (cell,) = plan(discover(), ["backprop"], ["digits-cnn"], [0], "cpu", words, epochs=1)
-    job = Job("backprop", "digits-cnn", (0,), "cpu", tmp_path, task_options=words["digits-cnn"], epochs=1)
+    asked = Request(
+        rules=["backprop"], tasks=["digits-cnn"], seeds=[0], device="cpu", options=words, epochs=1
+    )
+    (cell,) = plan(discover(), asked)
+    job = Job(cell.request, tmp_path)
     assert outstanding(cell, store, probes=2) == (0,)
     (plain,) = work(job)
     assert plain.probes == []
@@ -378,8 +382,11 @@ def test_a_stored_run_without_probes_is_run_again_when_probes_are_asked_for(tmp_
 def test_what_cannot_have_more_probes_is_not_run_again(tmp_path):
     store = Store(tmp_path)
     words = {"digits-cnn": {"width": "0.25"}}
-    (cell,) = plan(discover(), ["backprop"], ["digits-cnn"], [0], "cpu", words, epochs=1)
-    job = Job("backprop", "digits-cnn", (0,), "cpu", tmp_path, task_options=words["digits-cnn"], epochs=1)
+    asked = Request(
+        rules=["backprop"], tasks=["digits-cnn"], seeds=[0], device="cpu", options=words, epochs=1
+    )
+    (cell,) = plan(discover(), asked)
+    job = Job(cell.request, tmp_path)
     (record,) = work(job)
     every = [Probe(step=step, epoch=step / 19) for step in range(20)]
     store.put(msgspec.structs.replace(record, probes=every))

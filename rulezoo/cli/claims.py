@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import checking, going_on_later, name_failed, print_table, registry, say
+from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.output import echo
 from rulezoo.errors import unknown
@@ -74,28 +74,21 @@ def run(
     """
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
-    from rulezoo.cli.progress import progress
+    from rulezoo.cli.compare import listeners
     from rulezoo.comparison.inspection import load
+    from rulezoo.comparison.request import Request
+    from rulezoo.tuning import comparing
 
     claim = _claim(name)
     by = workers(wanted, "cpu" if profile == "quick" and device == "auto" else device)
     study = claim.studies[profile]
     say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
+    request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
     with going_on_later():
-        load([], [], {})
-        evidence = running.run(
-            claim,
-            profile,
-            registry(),
-            out,
-            by.executor,
-            lambda: progress(sys.stderr),
-            device=by.device,
-            data=data_root,
-            download=download,
-            threads=by.threads,
-            report=checking,
-        )
+        load(Request())
+        found, store = registry(), running.store_of(out, claim, profile)
+        run_cells = comparing.runner(request, by.executor, listeners(found))
+        evidence = running.run(claim, profile, request, found, store, run_cells)
     _tell(Finding(claim, profile, evidence))
     if name_failed(evidence.records):
         sys.exit(1)

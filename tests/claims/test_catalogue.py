@@ -16,12 +16,13 @@ every_study = pytest.mark.parametrize(
 @every_study
 def test_every_study_can_be_planned(claim, profile):
     from rulezoo.claims.running import cells
+    from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import discover
 
     study = claim.studies[profile]
     provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
-    made = cells([*candidates, *provisional], discover(), "cpu")
+    made = cells([*candidates, *provisional], discover(), Request(device="cpu"))
     assert sum(len(cell.asked) for cell in made) == study.runs  # nothing is asked twice
 
 

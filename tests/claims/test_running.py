@@ -1,6 +1,5 @@
 """A study is carried out once, goes on where it stopped, and is refused before the first training."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,8 +9,10 @@ from rulezoo.claims.running import run, store_of, stored
 from rulezoo.claims.standing import Standing
 from rulezoo.cli import main
 from rulezoo.comparison.jobs import work
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
+from rulezoo.tuning.comparing import Listeners, runner
 
 TINY = {"width": "0.25"}
 
@@ -28,11 +29,6 @@ class InThisProcess:
                 raise KeyboardInterrupt
             work(job)
             self.done.append(job)
-
-
-class Deaf:
-    def planned(self, runs, stored):
-        pass
 
 
 def tiny(label, rule, **fields):
@@ -54,9 +50,9 @@ def claim():
 
 
 def go(claim, tmp_path, executor):
-    return run(
-        claim, "quick", discover(), tmp_path, executor, lambda: nullcontext(Deaf()), device="cpu", threads=1
-    )
+    request = Request(device="cpu", threads=1)
+    run_cells = runner(request, executor, Listeners())
+    return run(claim, "quick", request, discover(), store_of(tmp_path, claim, "quick"), run_cells)
 
 
 def test_a_study_is_tuned_then_run_and_goes_on_where_it_stopped(claim, tmp_path):
