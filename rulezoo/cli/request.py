@@ -19,9 +19,10 @@ from rulezoo.results.records import Precision
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
-def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+def read_seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Callback of an option for seeds; ``None`` where it is not given."""
     try:
-        return seeds.read(value)
+        return None if value is None else seeds.read(value)
     except RequestError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -72,7 +73,7 @@ _WHAT: _Options = {
                  help="Rules to compare, or 'all'.  [default: those of the standard comparison]"),
     "tasks": click.option("--tasks", metavar="A,B", multiple=True, callback=names,
                  help="Tasks to compare them on, or 'all'.  [default: those of the standard comparison]"),
-    "seeds": click.option("--seeds", callback=_seeds, metavar="N|A-B|A,B", default="3", show_default=True,
+    "seeds": click.option("--seeds", callback=read_seeds, metavar="N|A-B|A,B", default="3", show_default=True,
                  help="Seeds of the runs of each rule on each task: 5 = seeds 0 to 4, 5-9 = seeds 5 to 9, 0,3,7 = "
                  "these."),
     "trials": click.option("--tune", "trials", type=click.IntRange(min=2), metavar="N",

@@ -117,5 +117,3 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             if name in self.asked.options
         )
         return " ".join([self.asked.evaluation, *options])
-
-

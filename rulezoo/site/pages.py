@@ -15,7 +15,7 @@ from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
 from rulezoo.site import figures, pictures, words
-from rulezoo.site.commands import beyond, command
+from rulezoo.site.commands import command
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ class Result(NamedTuple):
     setting: str
     made: str
     command: str
-    beyond: list[int]
 
 
 def render(found: Findings) -> Pages:
@@ -297,7 +296,6 @@ def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | rang
                 setting=cell.setting,
                 made=_made(last),
                 command=command(runs),
-                beyond=beyond(runs),
             )
 
 
