@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,15 +60,16 @@ def reproduce(
 
     DIR is a folder of results; RUN is the file of a run, or the beginning of its key in $RULEZOO_RESULTS or
     rulezoo-results. Everything is taken from the records: options, budget, seed, precision, device, number of threads
-    and of seeds trained together. Exits with 0 when every result is identical, and with 1 when one differs or a run
+    and of seeds trained together, so seeds that were trained together are again, whichever are compared. Exits with 0 when every result is identical, and with 1 when one differs or a run
     cannot be trained again.
     """
-    records = _chosen(_read(stored), rules, tasks, seeds)
+    every, meant = _read(stored)
+    records = _chosen(meant, rules, tasks, seeds)
     if out and Path(stored).is_dir() and out.resolve() == Path(stored).resolve():
         raise UserError(f"--out {out} holds the runs that are to be reproduced; name another folder")
     with going_on_later(), _folder(out) as folder:
         found = registry()
-        cells, problems = _plan(records, found, data, download)
+        cells, problems = _plan(records, every, found, data, download)
         _run([cell for made in cells.values() for cell in made], Store(folder), wanted, found)
         made = [
             outcome(group, Store(folder), cells.get(key, ()), problems.get(key))
@@ -90,36 +90,40 @@ def _conclude(made: Sequence[Reproduction]) -> None:
         sys.exit(1)
 
 
-def _read(stored: str) -> Sequence[Record]:
-    """The runs of a folder, or the one run that is meant."""
+def _read(stored: str) -> tuple[Sequence[Record], Sequence[Record]]:
+    """Every run of a folder, and those that are meant: all of them, or one."""
     path = Path(stored).expanduser()
     if path.is_dir():
-        return read(path)
+        every = read(path)
+        return every, every
     if path.is_file():
-        return [_of_file(path)]
+        return _of_file(path)
     folder = Path(os.environ.get("RULEZOO_RESULTS") or "rulezoo-results")
     if len(stored) < _SHORTEST or not folder.is_dir():
         raise UserError(
             f"{stored} is neither a folder of results nor the file of a run, and there are no results in {folder}"
         )
-    meant = [record for record in read(folder) if record.asked.key.startswith(stored)]
+    every = read(folder)
+    meant = [record for record in every if record.asked.key.startswith(stored)]
     if len(meant) != 1:
         raise UserError(
-            f"{stored!r} is the beginning of {count(len(meant), 'key')} in {folder}, and no folder; "
-            f"{shlex.join(['rulezoo', 'status', '--out', str(folder)])} lists runs"
+            f"{stored!r} is the beginning of {count(len(meant), 'key')} in {folder}, and no folder; give the key of one "
+            "run, a folder of results, or the file of a run"
         )
-    return meant
+    return every, meant
 
 
-def _of_file(path: Path) -> Record:
-    """The record in a file of a folder of results."""
-    root = path.resolve().parents[3] if len(path.resolve().parents) > 3 else path.parent
-    found = [record for record in read(root) if Store(root).path(record.asked) == path.resolve()]
+def _of_file(path: Path) -> tuple[Sequence[Record], Sequence[Record]]:
+    """Every run of the folder of results that a file is in, and the one in the file."""
+    place = path.resolve()
+    root = place.parents[min(3, len(place.parents) - 1)]
+    every = read(root)
+    found = [record for record in every if Store(root).path(record.asked) == place]
     if not found:
         raise UserError(
             f"{path} is not the file of a run in a folder of results (DIR/runs/TASK/RULE/seed….json)"
         )
-    return found[0]
+    return every, found
 
 
 def _chosen(
@@ -158,13 +162,24 @@ def _by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _plan(
-    records: Sequence[Record], found: Registry, data: Path | None, download: bool
+    records: Sequence[Record], every: Sequence[Record], found: Registry, data: Path | None, download: bool
 ) -> tuple[dict[str, list[Cell]], dict[str, str]]:
-    """Key of a cell → what is to be trained, or why it cannot be."""
+    """Key of a cell → what is to be trained, or why it cannot be.
+
+    Args:
+        records: the runs that are to be compared.
+        every: those that are stored; some may have been trained together with them.
+        found: the available rules and tasks.
+        data: folder of data sets.
+        download: whether missing data sets may be downloaded.
+    """
     cells: dict[str, list[Cell]] = {}
     problems: dict[str, str] = {}
-    for key, group in _by_cell(records).items():
+    wanted = {record.asked.key for record in records}
+    for key, group in _by_cell(every).items():
         for part in groups(group):
+            if not any(record.asked.key in wanted for record in part):
+                continue
             try:
                 request = request_of(part, found, data=data, download=download)
                 cells.setdefault(key, []).append(remade(part, found, request))
