@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.learner import Learner as Learner
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
     from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
@@ -52,6 +53,7 @@ _HOME = {
     "DataMissing": "task",
     "Evaluation": "evaluation",
     "EvaluationSpec": "specs",
+    "Learner": "api.learner",
     "LearningRule": "rule",
     "Limit": "specs",
     "Layer": "net",

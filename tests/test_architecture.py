@@ -39,6 +39,7 @@ LAYERS = (
     "training",
     "comparison",
     "executors",
+    "evaluations",
     "tuning",
     "leaderboard",
 )

@@ -19,6 +19,9 @@ from rulezoo.discovery.plugins import FILES
 COMMANDS = {
     "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),
     "tune": Command("rulezoo.cli.tune:tune", "Search the options of rules, with as many trials for each."),
+    "evaluate": Command(
+        "rulezoo.cli.evaluate:evaluate", "Evaluate trained networks whose weights were kept."
+    ),
     "leaderboard": Command(
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
     ),

@@ -18,7 +18,7 @@ from rulezoo.cli.compare import listeners
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.leaderboard import read
 from rulezoo.cli.output import echo
-from rulezoo.cli.request import read_seeds
+from rulezoo.cli.request import seeds_of
 from rulezoo.comparison.reproduction import BROKEN_OFF, Reproduction, groups, outcome, remade, request_of
 from rulezoo.errors import UserError, unknown
 from rulezoo.results.groups import cell_key
@@ -37,7 +37,7 @@ _SHORTEST = 4  # digits of a key that may stand for it
 @click.argument("stored", metavar="DIR|RUN")
 @click.option("--rules", metavar="A,B", multiple=True, callback=names, help="Only these rules.")
 @click.option("--tasks", metavar="A,B", multiple=True, callback=names, help="Only these tasks.")
-@click.option("--seeds", callback=read_seeds, metavar="N|A-B|A,B",
+@click.option("--seeds", callback=seeds_of, metavar="N|A-B|A,B",
               help="Only these seeds: 5 = seeds 0 to 4, 5-9 = seeds 5 to 9, 0,3,7 = these.")  # fmt: skip
 @executor_options
 @click.option("--data", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,

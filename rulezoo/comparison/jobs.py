@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import msgspec
 
 from rulezoo.comparison.grids import single
 from rulezoo.comparison.plan import Cell, plan
-from rulezoo.comparison.recording import code_of, of_failure, of_outcome
+from rulezoo.comparison.recording import code_of, kept_files, of_failure, of_outcome
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.fingerprint import core
 from rulezoo.discovery.plugins import FILES
@@ -145,10 +145,21 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
             job.trial,
             _checkpoints(job, cell),
             job.request.compiled,
+            **_keep(job.request, filter(None, map(store.get, todo))),
         )
         with torch.autocast(job.request.device, torch.bfloat16, enabled=job.request.precision == "bfloat16"):
             for seed, outcome in outcomes:
-                store.put(of_outcome(cell, missing[seed], outcome, started, digest))
+                record = of_outcome(cell, missing[seed], outcome, started, digest)
+                store.put(record, kept_files(record, outcome))
+
+
+def _keep(request: Request, old: Iterable[Record]) -> dict[str, bool]:
+    """What to keep of runs: what is asked for, and what is kept of the records that they replace."""
+    old = list(old)
+    return {
+        "keep_weights": request.keep_weights or any(record.weights for record in old),
+        "keep_memory": request.keep_memory or any(record.memory for record in old),
+    }
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
@@ -213,13 +224,17 @@ def tidy(store: Store, asked: Sequence[Asked], request: Request) -> None:
 def is_done(record: Record | None, request: Request) -> bool:
     """Whether a run does not have to be run: it has a record, was not interrupted, and holds what is asked for.
 
-    Probes change no number of a run and are no part of its identity. A run that went well but was probed at fewer
-    points than are asked for is run again, and the same numbers with more probes replace the old record.
+    Probes and what is kept change no number of a run and are no part of its identity. A run that went well but was
+    probed at fewer points than are asked for, or whose weights or memory are asked for and were not kept, is run again,
+    and the same numbers with more of them replace the old record.
     """
     if record is None or record.status == "interrupted":
         return False
+    if record.status != "ok":
+        return True
     last = record.curve[-1].step if record.curve else 0
-    return record.status != "ok" or len(record.probes) >= min(request.probes, last + 1)
+    kept = (record.weights or not request.keep_weights) and (record.memory or not request.keep_memory)
+    return bool(kept) and len(record.probes) >= min(request.probes, last + 1)
 
 
 def failures(job: Job, status: Status, reason: str, started: datetime) -> list[Record]:

@@ -6,6 +6,7 @@ that the evaluation changed, for the next evaluation would meet another one.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rulezoo.discovery.plugins import reason
+from rulezoo.errors import UserError
 from rulezoo.evaluation import Evaluation, Measurement, MeasurementError
 from rulezoo.evaluations.records import Evaluated, Status
 from rulezoo.evaluations.request import Requested, requested
@@ -27,7 +29,6 @@ from rulezoo.results.freshness import code_of
 from rulezoo.results.records import Asked, Device, Record, RecordError
 from rulezoo.results.store import Store, StoreError
 from rulezoo.task import DataMissing
-from rulezoo.trained import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rulezoo.comparison.guard import Report
     from rulezoo.trained import TrainedNetwork
 
+BEGINS = "evaluation"  #: how the report begins that a measurement has begun
 _WORDS = 3  # of the shortest sentence
 
 
@@ -86,15 +88,15 @@ def answer(request: bytes, report: Report) -> bytes:
     """Carry out an encoded `Order`; returns an encoded `Reply`."""
     order = msgspec.json.decode(request, type=Order)
     run = order.run
-    report(f"evaluation {order.evaluation!r} of {run.rule} on {run.task}, seed {run.seed},")
+    report(f"{BEGINS} {order.evaluation!r} of {run.rule} on {run.task}, seed {run.seed},")
     try:
         reply = _carried_out(order)
     except DataMissing as error:
         reply = Reply(missing=str(error))
-    except WeightsError as error:
-        reply = Reply(unusable=str(error))
     except StoreError as error:
         reply = Reply(full=str(error))
+    except UserError as error:  # weights that cannot be read, a rule that is not installed
+        reply = Reply(unusable=str(error))
     return msgspec.json.encode(reply)
 
 
@@ -223,7 +225,7 @@ def of(
 
 
 def _stored(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if value != value else value for name, value in values.items()}  # NaN is not itself
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ changed, or that belongs to another run of the same name, is never taken for its
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -127,6 +127,17 @@ def _time(record: Record, others: Iterable[Record]) -> str:
     same[record.asked.seed] = record
     seeds = groups.spans(sorted(same))
     return f"; seed{'s' * (len(same) > 1)} {seeds} took {_about(seconds(same.values()))}"
+
+
+def advice(records: Sequence[Record]) -> str:
+    """How to get the weights of runs that were not kept, with the time that the runs took.
+
+    Args:
+        records: of the runs, at least one.
+    """
+    seeds = sorted({record.asked.seed for record in records})
+    took = f"seed{'s' * (len(seeds) > 1)} {groups.spans(seeds)} took {_about(seconds(records))}"
+    return f"run again with --keep-weights; {took}"
 
 
 def seconds(records: Iterable[Record]) -> float:

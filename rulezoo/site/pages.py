@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.leaderboard import stats
     from rulezoo.leaderboard.board import Cell, Row
+    from rulezoo.leaderboard.evaluated import Head
     from rulezoo.site.figures import Figure
     from rulezoo.site.findings import Findings
 
@@ -37,6 +39,17 @@ class Field(NamedTuple):
     word: str
     meaning: str
     binary: bool
+
+
+class Evaluated(NamedTuple):
+    """An evaluation of a cell: its head, mean, spread and number of networks as text, and its order."""
+
+    head: Head
+    mean: str
+    sd: str
+    few: str
+    best: bool
+    order: float
 
 
 class Result(NamedTuple):
@@ -56,6 +69,7 @@ class Result(NamedTuple):
     setting: str
     made: str
     command: str
+    evaluations: list[Evaluated]
 
 
 def render(found: Findings) -> Pages:
@@ -177,10 +191,32 @@ def _row(
                 "best": at in found.best[i],
                 "share": _share(found, i, cell),
                 "notes": [notes[note] for note in cell.notes] if cell else [],
+                "evaluated": _evaluated(found, at, i),
             }
             for i, cell in enumerate(row.cells)
         ],
     }
+
+
+def _evaluated(found: Findings, at: int, i: int) -> list[Evaluated]:
+    """The evaluations of a cell, one for each of its column's."""
+    board = found.board
+    cell, shown = board.rows[at].cells[i], []
+    for j, head in enumerate(board.columns[i].evaluations):
+        one = cell.evaluations[j] if cell else None
+        mean, sd = board_words.evaluated(cell, j)
+        last = math.inf if head.higher_is_better is False else -math.inf  # where there is no value
+        shown.append(
+            Evaluated(
+                head,
+                mean,
+                sd,
+                board_words.evaluated_suffix(cell, j),
+                at in board_words.best_evaluated(board, i, j),
+                last if one is None or one.mean is None else one.mean,
+            )
+        )
+    return shown
 
 
 def _checks(row: Row, field: str) -> tuple[str, ...]:
@@ -296,6 +332,7 @@ def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | rang
                 setting=cell.setting,
                 made=_made(last),
                 command=command(runs),
+                evaluations=_evaluated(found, found.board.rows.index(row), i),
             )
 
 
