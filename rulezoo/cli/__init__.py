@@ -27,8 +27,7 @@ COMMANDS = {
     ),
     "results": Command("rulezoo.cli.results:results", "Merge, compare and export folders of results."),
     "reproduce": Command(
-        "rulezoo.cli.reproduce:reproduce",
-        "Train stored runs again, and report whether their results are identical.",
+        "rulezoo.cli.reproduce:reproduce", "Train stored runs again, and compare the results."
     ),
     "status": Command("rulezoo.cli.status:status", "Show how far a comparison is; from any shell."),
     "logs": Command("rulezoo.cli.logs:logs", "Show how a run went: its curve, its error, what it printed."),

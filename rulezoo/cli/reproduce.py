@@ -56,12 +56,12 @@ def reproduce(
     out: Path | None,
     wanted: Wanted,
 ) -> None:
-    """Train stored runs again, and report whether their results are identical.
+    """Train stored runs again, and compare the results.
 
     DIR is a folder of results; RUN is the file of a run, or the beginning of its key in $RULEZOO_RESULTS or
-    rulezoo-results. Everything is taken from the records: options, budget, seed, precision, device, number of threads
-    and of seeds trained together, so seeds that were trained together are again, whichever are compared. Exits with 0 when every result is identical, and with 1 when one differs or a run
-    cannot be trained again.
+    rulezoo-results. Everything is taken from the records: options, budget, seed, precision, device and number of
+    threads. Seeds that were trained together are trained together again, also those that are not compared. Exits
+    with 0 when every result is identical, and with 1 when one differs or a run cannot be trained again.
     """
     every, meant = _read(stored)
     records = _chosen(meant, rules, tasks, seeds)
