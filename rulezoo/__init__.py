@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rulezoo.api.results import Results as Results
     from rulezoo.api.run import Run as Run
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.errors import UserError as UserError
     from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
@@ -78,6 +79,7 @@ _HOME = {
     "Task": "task",
     "TaskSpec": "specs",
     "TrainedNetwork": "trained",
+    "UserError": "errors",
     "Variant": "specs",
     "WeightsError": "errors",
     "add_sites": "net",
