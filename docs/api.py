@@ -19,7 +19,8 @@ from rulezoo import testing
 _SECTION = re.compile(r"(Args|Attributes|Class attributes|Returns|Raises|Yields):")
 
 _OWN = {
-    "hookimpl": "Marks a plugin's functions ``rulezoo_rules()`` and ``rulezoo_tasks()``, which return lists of specs."
+    "hookimpl": "Marks a plugin's functions ``rulezoo_rules()``, ``rulezoo_tasks()``, ``rulezoo_evaluations()`` and "
+    "``rulezoo_claims()``, which return lists of specs."
 }
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.evaluation import Evaluation as Evaluation
+    from rulezoo.evaluation import Measurement as Measurement
     from rulezoo.net import Layer as Layer
     from rulezoo.net import Net as Net
     from rulezoo.net import NetError as NetError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rulezoo.rule import LearningRule as LearningRule
     from rulezoo.rule import State as State
     from rulezoo.rule import Step as Step
+    from rulezoo.specs import ClaimSpec as ClaimSpec
+    from rulezoo.specs import EvaluationSpec as EvaluationSpec
     from rulezoo.specs import Limit as Limit
     from rulezoo.specs import Plausibility as Plausibility
     from rulezoo.specs import RuleSpec as RuleSpec
@@ -43,11 +47,15 @@ __version__ = "0.1.0"
 _HOME = {
     "Batch": "rule",
     "Budget": "task",
+    "ClaimSpec": "specs",
     "Data": "task",
     "DataMissing": "task",
+    "Evaluation": "evaluation",
+    "EvaluationSpec": "specs",
     "LearningRule": "rule",
     "Limit": "specs",
     "Layer": "net",
+    "Measurement": "evaluation",
     "Net": "net",
     "NetError": "net",
     "OptionError": "options",

@@ -52,7 +52,7 @@ def registry(monkeypatch):
         spec(TaskSpec, "tiny", TinyTask, version=2, **default),
         spec(TaskSpec, "other", Other, **default),
     ]
-    return Registry(dict(rules), dict(tasks), (), {})
+    return Registry({"rule": dict(rules), "task": dict(tasks)})
 
 
 def cell(registry, options=None, epochs=None, **more):
@@ -96,7 +96,7 @@ def test_the_identity_says_everything_that_was_asked(registry):
 
 def test_a_former_name_is_planned_under_the_name_of_today(registry):
     name, found = spec(RuleSpec, "first", First, former_names=("once",))
-    renamed = replace(registry, rules={**registry.rules, name: found})
+    renamed = Registry({**registry.found, "rule": {**registry.rules, name: found}})
 
     cells = plan(
         renamed, ["once", "first"], ["tiny"], [0], "cpu", {"once": {"gain": "2"}, "first": {"sign": "true"}}
@@ -304,9 +304,9 @@ def test_a_mistake_in_an_option_is_an_option_error(registry):
 
 def test_nothing_to_compare_is_said(registry):
     with pytest.raises(UserError, match="nothing to compare: no rule is in the standard comparison"):
-        plan(Registry({}, registry.tasks, (), {}), [], [], [0], "cpu", {})
+        plan(Registry({"task": registry.tasks}), [], [], [0], "cpu", {})
     with pytest.raises(UserError, match="nothing to compare: no task is in the standard comparison"):
-        plan(Registry(registry.rules, {}, (), {}), ["first"], [], [0], "cpu", {})
+        plan(Registry({"rule": registry.rules}), ["first"], [], [0], "cpu", {})
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ COMMANDS = {
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
     "new": Command("rulezoo.cli.new:new", "Write a rule or task of your own to start from."),
     "verify": Command("rulezoo.cli.verify:verify", "Check that a rule or task is what it says it is."),
-    "list": Command("rulezoo.cli.listing:listing", "List the rules and tasks there are."),
-    "show": Command("rulezoo.cli.show:show", "Show what a rule or task is, and its options."),
+    "list": Command("rulezoo.cli.listing:listing", "List rules, tasks, evaluations and claims."),
+    "show": Command("rulezoo.cli.show:show", "Show a rule, task, evaluation or claim, and its options."),
     "plugins": Command("rulezoo.cli.plugins:plugins", "List the plugins, and what is wrong with them."),
 }
 
@@ -50,7 +50,7 @@ PLUGIN = click.Option(
     type=UserPath(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
     callback=_hand_on,
     expose_value=False,
-    help=f"Load rules and tasks from a Python file, too; may be repeated.  [also: ${FILES}]",
+    help=f"Load plugins from a Python file, too; may be repeated.  [also: ${FILES}]",
 )
 
 

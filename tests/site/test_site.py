@@ -3,6 +3,7 @@ import shlex
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -218,9 +219,8 @@ def evil(run, runs):
         name="evil", target="nowhere:Evil", summary=EVIL, family=EVIL, tags=(EVIL,), reference=f"{EVIL} https://x.y/{EVIL}",
         plausibility=Plausibility(False, False, True, "vector", True),
     )  # fmt: skip
-    zoo = type(found)(
-        {**found.rules, "evil": Found(spec, EVIL, EVIL)}, found.tasks, found.plugins, found.clashes
-    )
+    rules = {**found.rules, "evil": Found(spec, EVIL, EVIL)}
+    zoo = replace(found, found={**found.found, "rule": rules})
     asked = {"rule_options": {"lr": None, "word": EVIL}}
     records = [
         *runs("backprop", [0.9, 0.9]),
