@@ -157,7 +157,7 @@ def human_error_consistency(counts: Array, labels: Array) -> float:
 def kappa(observed: float, one: float, other: float) -> float:
     """(observed − expected) / (1 − expected), where expected is the agreement of independent errors at these accuracies.
 
-    Geirhos et al. 2020, equations 1 to 3; NaN where both are always right, or always wrong.
+    Geirhos et al. 2020; NaN where both are always right, or always wrong.
     """
     expected = one * other + (1 - one) * (1 - other)
     return (observed - expected) / (1 - expected) if expected < 1 else math.nan
