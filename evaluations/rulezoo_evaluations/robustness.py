@@ -25,6 +25,7 @@ from rulezoo_evaluations.corruptions import CORRUPTIONS
 if TYPE_CHECKING:
     from rulezoo import TrainedNetwork, datasets
 
+_NOISE = 0x6E6F697365  # a number for the purpose of the random numbers
 _SMALLEST_IMAGE = 8  # pixels
 _TOLERANCE = 0.02  # of an accuracy, for the controls
 _LARGEST_MARGIN = 20.0  # of the largest output over the second; exp(-87) is the smallest number of float32
@@ -138,6 +139,12 @@ def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return answers == y
 
 
+def generator(seed: int) -> torch.Generator:
+    """Random numbers for noise: not those of ``manual_seed(seed)``, with which a task may have drawn its data."""
+    (number,) = np.random.SeedSequence([_NOISE, seed]).generate_state(1)
+    return torch.Generator().manual_seed(int(number))
+
+
 def halving(largest: float, levels: int) -> list[float]:
     """So many sizes in ascending order, each half of the next one."""
     return [largest / 2**k for k in reversed(range(levels))]
@@ -229,7 +236,7 @@ class Robustness(Evaluation):
 
     def _noise(self, model: nn.Module, x: Tensor, y: Tensor, right: Tensor) -> dict[str, list[float]]:
         """Accuracy under Gaussian noise, and under random signs of each L∞ size."""
-        gen = torch.Generator().manual_seed(self.seed)
+        gen = generator(self.seed)
         clean = float(right.double().mean())
         gaussian = torch.randn(x.shape, generator=gen).to(x)
         signs = torch.randint(2, x.shape, generator=gen).to(x) * 2 - 1
