@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from rulezoo.comparison.jobs import Job, work
+from rulezoo.comparison.request import Request
 from rulezoo.executors.local import Local
 
 TARGET = 0.3  # seconds
@@ -47,7 +48,12 @@ def spent():
 
 def seconds(run, store, number):
     """Wall and processor seconds of one job that has not been done yet."""
-    job = Job("backprop", "digits-cnn", (number,), "cpu", store, epochs=1, threads=1)
+    job = Job(
+        Request(
+            rules=("backprop",), tasks=("digits-cnn",), seeds=(number,), device="cpu", epochs=1, threads=1
+        ),
+        store,
+    )
     before = spent()
     run(job)
     if run is not work:

@@ -10,10 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rulezoo import claims as claims
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.calls import compare as compare
+    from rulezoo.api.calls import load as load
+    from rulezoo.api.calls import train as train
+    from rulezoo.api.learner import Learner as Learner
+    from rulezoo.api.results import Results as Results
+    from rulezoo.api.run import Run as Run
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
     from rulezoo.evaluation import MeasurementError as MeasurementError
@@ -41,7 +49,6 @@ if TYPE_CHECKING:
     from rulezoo.task import Split as Split
     from rulezoo.task import Task as Task
     from rulezoo.trained import TrainedNetwork as TrainedNetwork
-    from rulezoo.trained import WeightsError as WeightsError
 
 __version__ = "0.1.0"
 
@@ -53,6 +60,7 @@ _HOME = {
     "DataMissing": "task",
     "Evaluation": "evaluation",
     "EvaluationSpec": "specs",
+    "Learner": "api.learner",
     "LearningRule": "rule",
     "Limit": "specs",
     "Layer": "net",
@@ -62,7 +70,9 @@ _HOME = {
     "NetError": "net",
     "OptionError": "options",
     "Plausibility": "specs",
+    "Results": "api.results",
     "RuleSpec": "specs",
+    "Run": "api.run",
     "Site": "net",
     "Split": "task",
     "State": "rule",
@@ -71,12 +81,15 @@ _HOME = {
     "TaskSpec": "specs",
     "TrainedNetwork": "trained",
     "Variant": "specs",
-    "WeightsError": "trained",
+    "WeightsError": "errors",
     "add_sites": "net",
+    "compare": "api.calls",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
+    "load": "api.calls",
+    "train": "api.calls",
 }
-_MODULES = ("credit", "datasets", "manifold")  # public modules: what rules and tasks are made of
+_MODULES = ("claims", "credit", "datasets", "manifold")  # public modules: what plugins are made of
 
 __all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

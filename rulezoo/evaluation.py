@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rulezoo.trained import TrainedNetwork
 
 
+LARGEST = 1e100  #: size of a value, as of every number that is stored
+
+
 class MeasurementError(UserError, ValueError):
     """A measurement that breaks the contract; the message says which value and what was expected."""
 
@@ -53,9 +56,9 @@ class Measurement:
             self, "values", {name: _number(name, value) for name, value in self.values.items()}
         )
         for name, value in self.values.items():
-            if math.isinf(value) or (math.isnan(value) and not self.notes.get(name)):
+            if abs(value) > LARGEST or (math.isnan(value) and not self.notes.get(name)):
                 raise MeasurementError(
-                    f"value {name!r} of a measurement must be finite, or NaN with the reason in notes[{name!r}], "
+                    f"value {name!r} of a measurement must be finite (at most {LARGEST:g} in size), or NaN with the reason in notes[{name!r}], "
                     f"got {value}"
                 )
         for name, array in self.arrays.items():

@@ -13,18 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rulezoo.errors import UserError
+from rulezoo.errors import WeightsError
 from rulezoo.inputs import Inputs, prepared
 from rulezoo.net import Net, Tensors
 from rulezoo.rule import LearningRule, State
 from rulezoo.seeding import initial_network
 from rulezoo.task import Data, Task
 
+_STATE = ("params", "buffers")  # the parts of a rule's memory
 _NAMED = 3  # names that a message gives at most
-
-
-class WeightsError(UserError, ValueError):
-    """Weights that cannot be had or used; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +175,41 @@ def parts(x: Tensor | Inputs, most: int) -> Iterator[Tensor]:
 def needs_memory(rule: LearningRule) -> bool:
     """Whether a rule's prediction may depend on its memory: it does not leave it to the network."""
     return type(rule).predict is not LearningRule.predict
+
+
+def check_restorable(net: Net) -> None:
+    """See that the ``state_dict`` of the module holds all that training changes.
+
+    Raises:
+        WeightsError: if it does not.
+    """
+    module = net.module
+    kept = module.state_dict(keep_vars=True)
+    known = {id(t) for t in (*module.parameters(), *module.buffers())}
+    if strange := [name for name, value in kept.items() if id(value) not in known]:
+        raise WeightsError(
+            f"the weights cannot be kept: {strange[0]!r} in the network's state_dict is neither a parameter nor a buffer; "
+            "register it with register_buffer"
+        )
+    if lost := [name for name in net.statistics if name not in kept]:
+        raise WeightsError(
+            f"the weights cannot be kept: the buffer {lost[0]!r} changes in training and is not in the network's state_dict; "
+            "register it with persistent=True"
+        )
+
+
+def state_tensors(state: State) -> Tensors:
+    """A rule's memory under one name for each tensor: ``params.<name>`` and ``buffers.<name>``."""
+    return {f"{part}.{name}": tensor for part in _STATE for name, tensor in getattr(state, part).items()}
+
+
+def state_of(tensors: Mapping[str, Tensor]) -> State:
+    """The memory that `state_tensors` gave."""
+    parts: dict[str, Tensors] = {part: {} for part in _STATE}
+    for name, tensor in tensors.items():
+        part, _, own = name.partition(".")
+        parts[part][own] = tensor
+    return State(**parts)
 
 
 def load_strictly(module: nn.Module, state_dict: Mapping[str, Tensor], whose: str) -> None:

@@ -3,7 +3,6 @@
 import pickle
 import re
 import textwrap
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from rulezoo.comparison.contract import digest
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.jobs import Job, failures, work
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.results.provenance import answered
@@ -86,13 +86,14 @@ class Watch:
         return [(job.rule, job.seeds) for job in self.jobs]
 
 
-def cells(rules=("backprop", "frozen"), tasks=("tiny",), seeds=(0, 1), options=None, epochs=1):
-    return plan(discover(), rules, tasks, seeds, "cpu", options or {}, epochs)
+def cells(rules=("backprop", "frozen"), tasks=("tiny",), seeds=(0, 1), **words):
+    words = {"device": "cpu", "epochs": 1, **words}
+    return plan(discover(), Request(rules=rules, tasks=tasks, seeds=seeds, **words))
 
 
-def compare(store, *args, allowed=True, data=None, download=False, together=None, **words):
+def compare(store, *, allowed=True, **words):
     watch = Watch(allowed=allowed)
-    execute(cells(*args, **words), store, watch, watch, data=data, download=download, together=together)
+    execute(cells(**words), store, watch, watch)
     return watch
 
 
@@ -183,9 +184,9 @@ def test_missing_data_are_said_before_anything_is_run(store, tmp_path):
 
 def test_data_are_downloaded_once_and_not_by_the_jobs(store):
     watch = Watch()
-    plans = cells(tasks=["far"])
+    plans = cells(tasks=["far"], download=True)
     with pytest.raises(DataMissing):  # from the job, which finds them gone: no file was written here
-        execute(plans, store, watch, watch, download=True)
+        execute(plans, store, watch, watch)
     assert watch.work == [("backprop", (0, 1)), ("frozen", (0, 1))]
 
 
@@ -216,13 +217,13 @@ def record_of(cell):
 
 def test_a_job_says_in_words_what_its_cell_is(store, monkeypatch, tmp_path):
     options = {"frozen": {"lr": "0.5"}, "tiny": {"kind": "rnn"}}
-    (cell,) = cells(rules=["frozen"], options=options, epochs=3)
+    (cell,) = cells(rules=["frozen"], options=options, epochs=3, data=Path("there"), threads=3)
     watch = Watch()
     monkeypatch.setattr(watch, "run", lambda jobs, listener: watch.jobs.extend(jobs))
     monkeypatch.chdir(tmp_path)
-    execute([cell], Store(Path("here")), watch, watch, data=Path("there"), threads=3)
+    execute([cell], Store(Path("here")), watch, watch)
     (job,) = watch.jobs
-    assert (job.store, job.data, job.threads) == (tmp_path / "here", tmp_path / "there", 3)
+    assert (job.store, job.request.data, job.request.threads) == (tmp_path / "here", tmp_path / "there", 3)
     again = pickle.loads(pickle.dumps(job))
     assert again == job
     assert again.cell().asked == cell.asked
@@ -259,7 +260,7 @@ def test_a_record_holds_the_digest_of_the_data_that_it_was_trained_on(store):
 
 def test_each_seed_is_stored_as_soon_as_it_is_known(store, monkeypatch):
     (cell,) = cells(rules=["slower"])
-    job = Job("slower", "tiny", (0, 1), "cpu", store.root, epochs=1)
+    job = Job(cell.request, store.root)
     seen = []
 
     def tell(done, total):
@@ -279,9 +280,11 @@ def test_what_no_number_says_is_stored_as_nothing(store, monkeypatch):
         Evaluation(12, 2, inf, 0.5, {"a": 1.0, "b": 2.0}),
     )
     monkeypatch.setattr(
-        "rulezoo.training.runner.run", lambda *args: [(0, Outcome("diverged", "for a test", curve=curve))]
+        "rulezoo.training.runner.run",
+        lambda *args, **more: [(0, Outcome("diverged", "for a test", curve=curve))],
     )
-    (record,) = work(Job("frozen", "tiny", (0,), "cpu", store.root))
+    (cell,) = cells(rules=["frozen"], seeds=(0,))
+    (record,) = work(Job(cell.request, store.root))
     assert record.cost is None
     assert record.logs == {"a": [None, 1.0], "b": [None, 2.0]}
     assert [(p.train_loss, p.validation) for p in record.curve] == [(0.5, None), (None, 0.5)]
@@ -290,10 +293,11 @@ def test_what_no_number_says_is_stored_as_nothing(store, monkeypatch):
 
 def test_what_a_job_stored_before_it_failed_stays(store):
     """And what was interrupted before is no result that could stay."""
-    (done, pending, new) = cells(rules=["frozen"], seeds=(0, 1, 2))[0].asked
+    (cell,) = cells(rules=["frozen"], seeds=(0, 1, 2))
+    done, pending, new = cell.asked
     compare(store, rules=["frozen"], seeds=(0, 1))
     store.put(msgspec.structs.replace(store.get(pending), status="interrupted", reason="for a test"))
-    job = Job("frozen", "tiny", (0, 1, 2), "cpu", store.root, epochs=1)
+    job = Job(cell.request, store.root)
     before = contents(store)
     started = datetime.now(UTC)
     records = failures(job, "killed", "by a test", started)
@@ -305,7 +309,8 @@ def test_what_a_job_stored_before_it_failed_stays(store):
         pytest.approx(1 / 3),
         "vmap",
     )
-    alone, _ = failures(replace(job, rule="slower", seeds=(0, 1)), "killed", "by a test", started)
+    (one_by_one,) = cells(rules=["slower"])
+    alone, _ = failures(Job(one_by_one.request, store.root), "killed", "by a test", started)
     assert (alone.answered.mode, alone.answered.seeds_together) == ("single", 1)
 
 

@@ -9,10 +9,10 @@ import pytest
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.jobs import CHECKPOINTS, work
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.results import groups, journal, logs
-from rulezoo.results.freshness import wanted_again
 from rulezoo.results.status import overview
 from rulezoo.results.store import STALE, Store
 from rulezoo.tuning import records as tunings
@@ -49,8 +49,9 @@ class Here:
         pass
 
 
-def cells():
-    return plan(discover(), ["frozen"], ["tiny"], (0, 1), "cpu", {}, 1)
+def cells(**more):
+    asked = Request(rules=["frozen"], tasks=["tiny"], seeds=(0, 1), device="cpu", epochs=1, **more)
+    return plan(discover(), asked)
 
 
 def foreign(store):
@@ -86,8 +87,8 @@ def foreign(store):
 
 def test_foreign_files_stop_no_comparison_and_stay(store):
     paths = foreign(store)
-    execute(cells(), store, Here(), Here(), checkpoint=0.001)
-    execute(cells(), store, Here(), Here(), again=wanted_again(["all"], discover()), checkpoint=0.001)
+    execute(cells(checkpoint=0.001), store, Here(), Here())
+    execute(cells(retry=["all"], checkpoint=0.001), store, Here(), Here())
     reading = store.read()
     assert [record.status for record in reading.records] == ["ok", "ok"]
     assert reading.damaged == []

@@ -14,6 +14,7 @@ from rulezoo.comparison import inspection
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.inspection import LIMIT, Inspector, TaskError
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.results.store import Store
@@ -89,7 +90,17 @@ def plugin(tmp_path, monkeypatch):
 
 
 def cells(which="fine", rules=("backprop",), **options):
-    return plan(discover(), rules, ["case"], [0], "cpu", {"case": {"which": which, **options}}, 1)
+    return plan(
+        discover(),
+        Request(
+            rules=rules,
+            tasks=["case"],
+            seeds=[0],
+            device="cpu",
+            options={"case": {"which": which, **options}},
+            epochs=1,
+        ),
+    )
 
 
 def said(which):

@@ -20,6 +20,7 @@ import torch
 
 from rulezoo.cli import main
 from rulezoo.comparison.jobs import Job
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.errors import UserError
 from rulezoo.executors.local import Local
@@ -416,6 +417,10 @@ def test_a_task_whose_data_cannot_be_made_is_named_before_anything_is_trained(wi
     assert said in err.splitlines()[-1]
 
 
+def asked(rule, *seeds):
+    return Request(rules=[rule], tasks=["tiny"], seeds=seeds or (0,), device="cpu", epochs=1)
+
+
 def test_a_store_that_breaks_stops_everything_and_leaves_no_process(tmp_path, monkeypatch, plugin):
     """The folder of results vanishes behind a file while two jobs run, one of which will never end by itself."""
     monkeypatch.setenv(FILES, plugin)
@@ -433,7 +438,7 @@ def test_a_store_that_breaks_stops_everything_and_leaves_no_process(tmp_path, mo
         def finished(self, job, records):
             raise AssertionError("nothing can be finished")
 
-    jobs = [Job(rule, "tiny", (0,), "cpu", root, epochs=1) for rule in ("frozen", "hangs")]
+    jobs = [Job(asked(rule), root) for rule in ("frozen", "hangs")]
     with pytest.raises(StoreError, match="a file stands where a folder is needed"):
         Local(2).run(jobs, Listener())
     assert len(set(children)) == 2
@@ -568,7 +573,7 @@ def test_a_dead_server_of_processes_is_started_anew(tmp_path, plugin, monkeypatc
     monkeypatch.setenv(FILES, str(plugin))
     servers = set()
     for seed in range(6):
-        Local(1).run([Job("wild", "tiny", (seed,), "cpu", tmp_path, epochs=1)], Silent())
+        Local(1).run([Job(asked("wild", seed), tmp_path)], Silent())
         servers.add(forkserver._forkserver._forkserver_pid)
         kill_server()
     assert [record.status for record in stored(tmp_path).values()] == ["skipped"] * 6
@@ -585,7 +590,7 @@ def test_a_server_of_processes_that_dies_takes_no_training_with_it(tmp_path, plu
             killed.add(job.rule)
 
     rules = ["backprop", "frozen", "exits"]
-    jobs = [Job(rule, "tiny", (0, 1), "cpu", tmp_path, epochs=1) for rule in rules]
+    jobs = [Job(asked(rule, 0, 1), tmp_path) for rule in rules]
     Local(2).run(jobs, Silent(kill))
     assert killed == set(rules)
     assert {(rule, r.status, r.reason) for (rule, _), r in stored(tmp_path).items()} == {
@@ -599,14 +604,14 @@ def test_processes_that_cannot_be_started_are_an_error_and_no_traceback(tmp_path
     monkeypatch.setattr(server, "_START", 0.2)
     monkeypatch.setattr(server, "context", lambda: (_ for _ in ()).throw(ConnectionRefusedError("refused")))
     with pytest.raises(UserError, match=r"no process can be started: .* does not answer .refused.; look for"):
-        Local(1).run([Job("frozen", "tiny", (0,), "cpu", tmp_path, epochs=1)], Silent())
+        Local(1).run([Job(asked("frozen"), tmp_path)], Silent())
 
 
 @pytest.mark.parametrize("rule", ["rubbish", "floods"])
 def test_rubbish_of_a_child_is_read_as_data_and_harms_its_run_alone(tmp_path, plugin, monkeypatch, rule):
     monkeypatch.setenv(FILES, str(plugin))
     monkeypatch.setenv("SIGN", str(tmp_path / "sign"))
-    jobs = [Job(one, "tiny", (0,), "cpu", tmp_path / "out", epochs=1) for one in (rule, "backprop")]
+    jobs = [Job(asked(one), tmp_path / "out") for one in (rule, "backprop")]
     Local(1).run(jobs, Silent())
     assert not (tmp_path / "sign").exists()
     records = {rule: (r.status, r.reason) for (rule, _), r in stored(tmp_path / "out").items()}
@@ -620,7 +625,7 @@ def test_rubbish_of_a_child_is_read_as_data_and_harms_its_run_alone(tmp_path, pl
 
 def test_a_message_of_fifty_megabytes_is_cut(tmp_path, plugin, monkeypatch):
     monkeypatch.setenv(FILES, str(plugin))
-    Local(1).run([Job("shouts", "tiny", (0,), "cpu", tmp_path, epochs=1)], Silent())
+    Local(1).run([Job(asked("shouts"), tmp_path)], Silent())
     (record,) = stored(tmp_path).values()
     assert (record.status, record.reason[:25]) == ("error", "RuntimeError: loud loud l")
     assert len(record.reason) < 5000
@@ -750,7 +755,11 @@ def test_on_a_terminal_there_is_live_progress_and_then_the_table(elsewhere, tmp_
         (["-o", "usf.lr=1"], r"-o usf\.…: 'usf' is not compared here; the rules are backprop, .*"),
         (["--device", "cuda"], r"--device cuda: torch finds no such device on this machine; it has cpu.*"),
         (["--device", "gpu"], r"Invalid value for '--device': 'gpu' is not one of .*"),
-        (["--seeds", "0"], r"Invalid value for '--seeds': 0 is not in the range x>=1\..*"),
+        (["--seeds", "0"], r"Invalid value for '--seeds': the number of seeds must be 1 or more, got 0 .*"),
+        (["--seeds", "9-5"], r"Invalid value for '--seeds': a range of seeds must begin with its smallest, got '9-5'; write 5-9 .*"),
+        (["--seeds", "few"], r"Invalid value for '--seeds': seeds must be a number of seeds \(5: seeds 0 to 4\), .*, got 'few' .*"),
+        (["--seeds", "0,3,0"], r"seed 0 is given twice; give each seed once"),
+        (["--seeds", "0-999999999"], r"Invalid value for '--seeds': seeds must be 10,000 at most, got 1,000,000,000 .*"),
         (["--epochs", "x"], r"Invalid value for '--epochs': 'x' is not a valid integer range\..*"),
         (["--time-limit", "0"], r"Invalid value for '--time-limit': 0\.0 is not in the range x>0\..*"),
         (["--tasks", "mnist-mlp"], r"MNIST needs a data folder and none was given; point --data .*"),

@@ -11,6 +11,7 @@ import torch
 
 from rulezoo import LearningRule, RuleSpec, TaskSpec, hp
 from rulezoo.comparison.plan import choose_device, plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.errors import UserError
 from rulezoo.options import OptionError, as_text
@@ -56,8 +57,12 @@ def registry(monkeypatch):
 
 
 def cell(registry, options=None, epochs=None, **more):
-    (made,) = plan(registry, ["first"], ["tiny"], [0], "cpu", options or {}, epochs, **more)
+    (made,) = planned(registry, ["first"], ["tiny"], options=options or {}, epochs=epochs, **more)
     return made
+
+
+def planned(registry, rules=(), tasks=(), seeds=(0,), **more):
+    return plan(registry, Request(rules=rules, tasks=tasks, seeds=seeds, **{"device": "cpu", **more}))
 
 
 def key(*args, **more):
@@ -65,12 +70,12 @@ def key(*args, **more):
 
 
 def test_every_rule_on_every_task_and_without_names_those_of_the_standard_comparison(registry):
-    made = plan(registry, [], [], [0, 1], "cpu", {})
+    made = planned(registry, seeds=[0, 1])
     names = [(one.task_name, one.rule_name) for one in made]
     assert names == list(itertools.product(["tiny", "other"], ["first", "second"]))
     assert [[asked.seed for asked in one.asked] for one in made] == [[0, 1]] * 4
     assert len({asked.key for one in made for asked in one.asked}) == 8
-    some = plan(registry, ["third", "first", "third"], ["other"], [0], "cpu", {})
+    some = planned(registry, ["third", "first", "third"], ["other"])
     assert [one.rule_name for one in some] == ["third", "first"]
 
 
@@ -98,12 +103,12 @@ def test_a_former_name_is_planned_under_the_name_of_today(registry):
     name, found = spec(RuleSpec, "first", First, former_names=("once",))
     renamed = Registry({**registry.found, "rule": {**registry.rules, name: found}})
 
-    cells = plan(
-        renamed, ["once", "first"], ["tiny"], [0], "cpu", {"once": {"gain": "2"}, "first": {"sign": "true"}}
+    cells = planned(
+        renamed, ["once", "first"], ["tiny"], options={"once": {"gain": "2"}, "first": {"sign": "true"}}
     )
 
     assert [(one.rule_name, one.asked[0].rule) for one in cells] == [("first", "first")]
-    wanted = plan(renamed, ["first"], ["tiny"], [0], "cpu", {"first": {"gain": "2", "sign": "true"}})
+    wanted = planned(renamed, ["first"], ["tiny"], options={"first": {"gain": "2", "sign": "true"}})
     assert cells == wanted
 
 
@@ -170,7 +175,7 @@ def test_what_is_set_of_the_budget_is_part_of_the_identity_unless_it_is_the_task
     made = cell(registry, budget=words)
     assert made.asked[0].budget == USED | identity
     assert (made.asked[0].key == key(registry)) == (not identity)
-    assert made.budget_words == words
+    assert made.request.budget == words
 
 
 def test_a_learning_rate_for_all_rules_yields_to_that_of_a_rule(registry):
@@ -233,7 +238,7 @@ def test_stored_runs_keep_their_identity(name):
     store = Store(LEADERBOARD / name)
     records = [*store.read().records, *tunings.trials_of(store).read().records]
     assert len(records) > 30
-    known, planned = discover(), {}
+    known, made_once = discover(), {}
     for record in records:
         asked = record.asked
         options = {
@@ -241,16 +246,18 @@ def test_stored_runs_keep_their_identity(name):
             asked.task: {n: as_text(v) for n, v in asked.task_options.items()},
         }
         what = repr((options, asked.budget["epochs"]))
-        if what not in planned:
-            (made,) = plan(known, [asked.rule], [asked.task], [0], "cpu", options, asked.budget["epochs"])
-            planned[what] = made.asked[0].budget
-        assert msgspec.structs.replace(asked, budget=planned[what]).key == asked.key
-        assert planned[what] == asked.budget
+        if what not in made_once:
+            (made,) = planned(
+                known, [asked.rule], [asked.task], options=options, epochs=asked.budget["epochs"]
+            )
+            made_once[what] = made.asked[0].budget
+        assert msgspec.structs.replace(asked, budget=made_once[what]).key == asked.key
+        assert made_once[what] == asked.budget
 
 
 def test_seed_and_device_are_part_of_the_identity(registry):
     keys = {
-        plan(registry, ["first"], ["tiny"], [seed], device, {})[0].asked[0].key
+        planned(registry, ["first"], ["tiny"], [seed], device=device)[0].asked[0].key
         for seed in (0, 1)
         for device in ("cpu", "cuda")
     }
@@ -294,7 +301,7 @@ def test_the_rules_learning_rate_and_decay_go_before_the_tasks(registry):
 )
 def test_a_mistake_is_named(registry, rules, tasks, options, said):
     with pytest.raises(UserError, match=said):
-        plan(registry, rules, tasks, [0], "cpu", options)
+        planned(registry, rules, tasks, options=options)
 
 
 def test_a_mistake_in_an_option_is_an_option_error(registry):
@@ -304,9 +311,9 @@ def test_a_mistake_in_an_option_is_an_option_error(registry):
 
 def test_nothing_to_compare_is_said(registry):
     with pytest.raises(UserError, match="nothing to compare: no rule is in the standard comparison"):
-        plan(Registry({"task": registry.tasks}), [], [], [0], "cpu", {})
+        planned(Registry({"task": registry.tasks}))
     with pytest.raises(UserError, match="nothing to compare: no task is in the standard comparison"):
-        plan(Registry({"rule": registry.rules}), ["first"], [], [0], "cpu", {})
+        planned(Registry({"rule": registry.rules}), ["first"])
 
 
 @pytest.mark.parametrize(
@@ -348,4 +355,4 @@ def test_what_a_task_declares_is_checked(registry, monkeypatch, changes, said):
     for name, value in changes.items():
         monkeypatch.setattr(Other, name, value)
     with pytest.raises(UserError, match=re.escape(said)):
-        plan(registry, ["first"], ["other"], [0], "cpu", {})
+        planned(registry, ["first"], ["other"])

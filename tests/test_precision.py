@@ -11,6 +11,7 @@ import torch
 
 from rulezoo.comparison.jobs import Job, work
 from rulezoo.comparison.plan import check_compiler
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
@@ -132,9 +133,10 @@ def test_probes_measure_under_autocast_too():
 def test_the_precision_is_a_part_of_what_is_asked(tmp_path, monkeypatch):
     (tmp_path / "tiny_plugin.py").write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
     monkeypatch.setenv(FILES, str(tmp_path / "tiny_plugin.py"))
-    job = {"rule": "backprop", "task": "tiny", "seeds": SEEDS, "device": "cpu", "store": tmp_path / "store"}
-    single = work(Job(**job))
-    half = work(Job(**job, precision="bfloat16"))
+    asked = {"rules": ["backprop"], "tasks": ["tiny"], "seeds": SEEDS, "device": "cpu"}
+    store = tmp_path / "store"
+    single = work(Job(Request(**asked), store))
+    half = work(Job(Request(**asked, precision="bfloat16"), store))
     assert {r.status for r in (*single, *half)} == {"ok"}
     assert [r.asked.precision for r in half] == ["bfloat16"] * len(SEEDS)
     assert len({r.asked.key for r in (*single, *half)}) == 2 * len(SEEDS)

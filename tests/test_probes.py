@@ -14,6 +14,7 @@ from rulezoo import LearningRule, Net, Site, State, Step, credit
 from rulezoo.comparison.execution import outstanding
 from rulezoo.comparison.jobs import Job, work
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import discover
 from rulezoo.measures.probes import ALL, QUANTITIES, Prober, points
 from rulezoo.results.records import Probe
@@ -355,34 +356,44 @@ def test_a_probe_that_fails_does_not_end_the_training(monkeypatch):
 # In the store --------------------------------------------------------------------------------------------------------
 
 
+def asking_for(cell, probes):
+    return replace(cell, request=replace(cell.request, probes=probes))
+
+
 def test_a_stored_run_without_probes_is_run_again_when_probes_are_asked_for(tmp_path):
     store = Store(tmp_path)
     words = {"digits-cnn": {"width": "0.25"}}
-    (cell,) = plan(discover(), ["backprop"], ["digits-cnn"], [0], "cpu", words, epochs=1)
-    job = Job("backprop", "digits-cnn", (0,), "cpu", tmp_path, task_options=words["digits-cnn"], epochs=1)
-    assert outstanding(cell, store, probes=2) == (0,)
+    asked = Request(
+        rules=["backprop"], tasks=["digits-cnn"], seeds=[0], device="cpu", options=words, epochs=1
+    )
+    (cell,) = plan(discover(), asked)
+    job = Job(cell.request, tmp_path)
+    assert outstanding(asking_for(cell, 2), store) == (0,)
     (plain,) = work(job)
     assert plain.probes == []
     assert outstanding(cell, store) == ()
-    assert outstanding(cell, store, probes=2) == (0,)
-    (with_probes,) = work(replace(job, probes=2))
+    assert outstanding(asking_for(cell, 2), store) == (0,)
+    (with_probes,) = work(Job(asking_for(cell, 2).request, tmp_path))
     assert store.get(cell.asked[0]) == with_probes
     assert with_probes.scores == plain.scores
     assert [probe.step for probe in with_probes.probes] == [0, 19]
     assert with_probes.probes[0].sites["conv1.post"]["alpha"] > 0
     for enough in (0, 1, 2):
-        assert outstanding(cell, store, probes=enough) == ()
-    assert outstanding(cell, store, probes=3) == (0,)
+        assert outstanding(asking_for(cell, enough), store) == ()
+    assert outstanding(asking_for(cell, 3), store) == (0,)
 
 
 def test_what_cannot_have_more_probes_is_not_run_again(tmp_path):
     store = Store(tmp_path)
     words = {"digits-cnn": {"width": "0.25"}}
-    (cell,) = plan(discover(), ["backprop"], ["digits-cnn"], [0], "cpu", words, epochs=1)
-    job = Job("backprop", "digits-cnn", (0,), "cpu", tmp_path, task_options=words["digits-cnn"], epochs=1)
+    asked = Request(
+        rules=["backprop"], tasks=["digits-cnn"], seeds=[0], device="cpu", options=words, epochs=1
+    )
+    (cell,) = plan(discover(), asked)
+    job = Job(cell.request, tmp_path)
     (record,) = work(job)
     every = [Probe(step=step, epoch=step / 19) for step in range(20)]
     store.put(msgspec.structs.replace(record, probes=every))
-    assert outstanding(cell, store, probes=500) == ()  # probed at every step there is
+    assert outstanding(asking_for(cell, 500), store) == ()  # probed at every step there is
     store.put(msgspec.structs.replace(record, status="diverged"))
-    assert outstanding(cell, store, probes=2) == ()
+    assert outstanding(asking_for(cell, 2), store) == ()

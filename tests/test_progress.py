@@ -10,13 +10,14 @@ import pytest
 from rulezoo.cli import progress as module
 from rulezoo.cli.progress import progress, summary
 from rulezoo.comparison.jobs import Job
+from rulezoo.comparison.request import Request
 from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Record
 
 ESC = "\x1b"
 
 
 def job(rule="my-rule", seeds=(0, 1, 2), **more):
-    return Job(rule, "my-task", seeds, "cpu", Path("results"), **more)
+    return Job(Request(rules=[rule], tasks=["my-task"], seeds=seeds, device="cpu", **more), Path("results"))
 
 
 def record(seed, status="ok", reason=None, test=0.5, ratio=None):
@@ -108,7 +109,7 @@ def test_a_long_reason_is_cut_where_it_is_one_line():
 
 
 def test_a_line_names_the_options_and_holds_no_control_characters():
-    wild = job(rule_options={"a": f"1\n{ESC}[2J"})
+    wild = job(options={"my-rule": {"a": f"1\n{ESC}[2J"}})
     line = summary(wild, [record(0, "error", f"first\r\nsecond {ESC}]0;owned\x07")])
     assert line == "my-task  my-rule a=1 �[2J  seeds 0-2  error: first second �]0;owned�"
 
@@ -141,7 +142,7 @@ def terminal(monkeypatch):
 
 def test_on_a_terminal_it_is_live(terminal):
     stream, written = terminal
-    one, other = job(), job("other", seeds=(5,), rule_options={"a": "[red]"})
+    one, other = job(), job("other", seeds=(5,), options={"other": {"a": "[red]"}})
     with progress(stream) as listener:
         listener.planned(6, 2)
         listener.started(one)

@@ -14,6 +14,7 @@ import pytest
 
 from rulezoo.comparison.executor import Unreachable
 from rulezoo.comparison.jobs import Job
+from rulezoo.comparison.request import Request
 from rulezoo.executors.local import Local
 from rulezoo.executors.ray import Ray, _check_loopback
 from rulezoo.results.store import Store
@@ -137,7 +138,15 @@ class Words:
 
 
 def jobs(folder, *rules):
-    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1, checkpoint=1e-6) for rule in rules]
+    return [
+        Job(
+            Request(
+                rules=[rule], tasks=["tiny"], seeds=(0, 1), device="cpu", epochs=2, threads=1, checkpoint=1e-6
+            ),
+            folder,
+        )
+        for rule in rules
+    ]
 
 
 def results(folder):

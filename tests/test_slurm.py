@@ -22,6 +22,7 @@ import pytest
 
 from rulezoo.comparison.executor import Unreachable
 from rulezoo.comparison.jobs import Job
+from rulezoo.comparison.request import Request as ComparisonRequest
 from rulezoo.errors import UserError
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.local import Local
@@ -248,8 +249,12 @@ class Words:
         self.over[job.rule] = records
 
 
+def asked(rule, task, seeds, **more):
+    return ComparisonRequest(rules=[rule], tasks=[task], seeds=seeds, device="cpu", **more)
+
+
 def jobs(folder, *rules):
-    return [Job(rule, "tiny", (0, 1), "cpu", folder, epochs=2, threads=1, checkpoint=1e-6) for rule in rules]
+    return [Job(asked(rule, "tiny", (0, 1), epochs=2, threads=1, checkpoint=1e-6), folder) for rule in rules]
 
 
 def slurm(**words):
@@ -547,7 +552,7 @@ def left(folder, content):
     path = folder / "result.pkl"
     path.write_bytes(content)
     handle = SimpleNamespace(paths=SimpleNamespace(result_pickle=path))
-    return SimpleNamespace(handle=handle, job=Job("r", "t", (0,), "cpu", folder / "store"))
+    return SimpleNamespace(handle=handle, job=Job(asked("r", "t", (0,)), folder / "store"))
 
 
 @pytest.mark.parametrize(
@@ -582,7 +587,7 @@ def test_an_exit_of_a_rule_is_its_failure_and_one_of_submitit_is_not(tmp_path, m
 
     monkeypatch.setattr("rulezoo.executors.attempt.work", bye)
     monkeypatch.setattr("rulezoo.executors.attempt.capture", lambda *args: None)
-    job = Job("frozen", "digits-cnn", (0,), "cpu", tmp_path)
+    job = Job(asked("frozen", "digits-cnn", (0,)), tmp_path)
     assert attempt(job) == ("error", "SystemExit: bye")
     with pytest.raises(SystemExit):
         attempt(job, leaving=lambda: True)

@@ -12,10 +12,10 @@ from rulezoo.cli import cli
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.jobs import CHECKPOINTS, Job, failures, work
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.results import groups, journal, leases
-from rulezoo.results.freshness import wanted_again
 from rulezoo.results.status import overview
 from rulezoo.results.store import Store
 
@@ -66,10 +66,14 @@ class Here:
         pass
 
 
+def request(rules, seeds, retry=()):
+    return Request(rules=rules, tasks=["tiny"], seeds=range(seeds), device="cpu", epochs=1, retry=retry)
+
+
 def compare(store, *rules, look=None, retry=(), seeds=2):
     here, zoo = Here(look), discover()
-    cells = plan(zoo, rules, ["tiny"], range(seeds), "cpu", {}, 1)
-    execute(cells, store, here, here, again=wanted_again(retry, zoo))
+    cells = plan(zoo, request(rules, seeds, retry))
+    execute(cells, store, here, here)
     return here.jobs
 
 
@@ -202,8 +206,8 @@ def test_an_old_record_stays_until_there_is_a_new_one(store):
             pass
 
     dead, zoo = Dead(), discover()
-    cells = plan(zoo, ["frozen"], ["tiny"], range(2), "cpu", {}, 1)
-    execute(cells, store, dead, dead, again=wanted_again(["all"], zoo))
+    cells = plan(zoo, request(["frozen"], 2, ["all"]))
+    execute(cells, store, dead, dead)
     assert [store.get(record.asked) for record in before] == [None, None]
     assert sorted(store.read().records, key=lambda r: r.asked.seed) == before
     assert overview(store, zoo).waiting == 2
@@ -223,8 +227,8 @@ def test_an_interrupted_retry_leaves_the_old_records_as_they_were(store):
                 failures(job, "interrupted", "for a test", datetime.now(UTC))
 
     here, zoo = Interrupted(), discover()
-    cells = plan(zoo, ["frozen"], ["tiny"], range(2), "cpu", {}, 1)
-    execute(cells, store, here, here, again=wanted_again(["all"], zoo))
+    cells = plan(zoo, request(["frozen"], 2, ["all"]))
+    execute(cells, store, here, here)
     assert store.read().records == before
     assert [store.get(record.asked) for record in before] == before
 
@@ -233,7 +237,7 @@ def test_a_process_that_died_leaves_no_note_and_no_lock_and_one_that_was_broken_
     compare(store, "frozen")
     records = store.read().records
     asked = [record.asked for record in records]
-    (job,) = (Job("frozen", "tiny", (0, 1), "cpu", store.root, epochs=1),)
+    (job,) = (Job(request(["frozen"], 2), store.root),)
     name = groups.name(asked[0], (0, 1))
     for status, kept in [("timeout", True), ("error", False)]:
         for one in asked:

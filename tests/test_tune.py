@@ -13,6 +13,7 @@ import torch
 from rulezoo import LearningRule, Step, credit, hp
 from rulezoo.cli import main
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
@@ -92,7 +93,10 @@ def store(tmp_path):
 
 
 def cells(*rules, seeds=(0, 1), tasks=("tiny",), epochs=4, **options):
-    return plan(discover(), rules or ["many"], tasks, seeds, "cpu", options, epochs)
+    asked = Request(
+        rules=rules or ["many"], tasks=tasks, seeds=seeds, device="cpu", options=options, epochs=epochs
+    )
+    return plan(discover(), asked)
 
 
 # A trial is a run that sees less
@@ -480,8 +484,10 @@ def test_one_epoch_has_no_half(store):
 
 
 def test_seeds_of_the_evaluation_and_of_trials_are_never_the_same(store):
-    with pytest.raises(UserError, match="--seeds 1001: with tuning there may be 1000 seeds at most"):
-        tune(store, Oracle(by_lr), plan=cells(seeds=range(1001)))
+    with pytest.raises(
+        UserError, match="seeds from 1000 on are reserved for the trials of a tuning, got 1000;"
+    ):
+        tune(store, Oracle(by_lr), plan=cells(seeds=(*range(3), 1000)))
 
 
 def test_what_the_user_gave_is_kept_and_makes_another_study(store):

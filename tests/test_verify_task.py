@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from rulezoo.cli import cli
 from rulezoo.comparison.inspection import Inspector, TaskError
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.testing.task_suite import CHECKS
@@ -102,7 +103,19 @@ def test_it_is_the_same_sentence_by_both_ways(which, path, monkeypatch):
     code, checks = verified(path, which)
     monkeypatch.setenv(FILES, str(path))
     with pytest.raises(TaskError) as refused:
-        Inspector().check(plan(discover(), ["backprop"], ["case"], [0], "cpu", {"case": {"which": which}}, 1))
+        Inspector().check(
+            plan(
+                discover(),
+                Request(
+                    rules=["backprop"],
+                    tasks=["case"],
+                    seeds=[0],
+                    device="cpu",
+                    options={"case": {"which": which}},
+                    epochs=1,
+                ),
+            )
+        )
 
     assert code == 1
     trainable = checks.pop("trainable")

@@ -6,26 +6,23 @@ What is stored is not run again, so a study that was interrupted goes on where i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rulezoo.claims.design import Arm, Claim, Profile
 from rulezoo.claims.evidence import Evidence, gather
-from rulezoo.comparison.execution import execute
-from rulezoo.comparison.inspection import Inspector
 from rulezoo.comparison.plan import plan
 from rulezoo.errors import UserError
 from rulezoo.results.store import Store
+from rulezoo.tuning.study import distinct
 
 if TYPE_CHECKING:
-    from rulezoo.comparison.executor import Executor, Listener
     from rulezoo.comparison.plan import Cell
+    from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import Registry
     from rulezoo.results.records import Device
-
-Progress = Callable[[], AbstractContextManager["Listener"]]
+    from rulezoo.tuning.study import Run
 
 
 def store_of(root: Path, claim: Claim, profile: Profile) -> Store:
@@ -41,62 +38,37 @@ def stored(root: Path, claim: Claim, profile: Profile, device: Device | None = N
 def run(
     claim: Claim,
     profile: Profile,
+    request: Request,
     registry: Registry,
-    root: Path,
-    executor: Executor,
-    progress: Progress,
-    *,
-    device: Device,
-    data: Path | None = None,
-    download: bool = False,
-    threads: int | None = None,
-    report: Callable[[], None] = lambda: None,
+    store: Store,
+    run_cells: Run,
 ) -> Evidence:
     """Run what is missing of a claim's profile, and return all there is.
 
     Args:
         claim: the claim.
         profile: which of its studies.
-        registry: the rules and tasks there are.
-        root: folder of the claims' stores.
-        executor: who does it.
-        progress: makes a listener, for the tuning and for what follows.
-        device: class of the device.
-        data: folder of data sets.
-        download: whether data sets may be downloaded into it.
-        threads: torch's threads in each process.
-        report: called when an examination of tasks begins.
+        request: the device, threads and data of all runs; the study says the rest.
+        registry: the available rules and tasks.
+        store: of the profile; see `store_of`.
+        run_cells: carries out cells; see `rulezoo.tuning.comparing.runner`.
 
     Raises:
-        UserError: before the first training, if a rule, a task or an option of the study does not exist; later, if a
+        UserError: before the first run, if a rule, a task or an option of the study does not exist; later, if a
             tuning has no result.
         StoreError: if the store cannot be written.
-        DataMissing: if a task's data are not there.
+        DataMissing: if a task's data are missing.
     """
-    study, store = claim.studies[profile], store_of(root, claim, profile)
+    study = claim.studies[profile]
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
     provisional = {tuning.name: tuning.values[0] for tuning in study.tunings}
-    _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], registry, device))
-
-    inspector = Inspector(data, download=download, report=report)
+    _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], registry, request))
+    together = None if study.together or request.device != "cpu" else 1
+    request = replace(request, together=together)
 
     def go(arms: Sequence[Arm]) -> Evidence:
-        for probes, group in _by_probes(arms).items():
-            todo = cells(group, registry, device)
-            with progress() as listener:
-                execute(
-                    todo,
-                    store,
-                    executor,
-                    listener,
-                    data=data,
-                    download=download,
-                    threads=threads,
-                    probes=probes,
-                    together=None if study.together or device != "cpu" else 1,
-                    inspector=inspector,
-                )
-        return stored(root, claim, profile, device)
+        run_cells(cells(arms, registry, request), store)
+        return gather(study, store.read().records, cast("Device", request.device))
 
     chosen: Mapping[str, str] = {}
     if candidates:
@@ -108,24 +80,19 @@ def run(
     return go(study.resolved(chosen))
 
 
-def cells(arms: Iterable[Arm], registry: Registry, device: Device) -> list[Cell]:
-    """The arms as cells, each question once."""
-    made: list[Cell] = []
-    known: set[str] = set()
-    for arm in arms:
-        options = {arm.rule: arm.options, arm.task: arm.task_options}
-        (cell,) = plan(registry, [arm.rule], [arm.task], arm.seeds, device, options, arm.epochs)
-        asked = tuple(one for one in cell.asked if one.key not in known)
-        known |= {one.key for one in asked}
-        made += [replace(cell, asked=asked)] if asked else []
-    return made
+def cells(arms: Iterable[Arm], registry: Registry, request: Request) -> list[Cell]:
+    """The arms as cells, each run once, with the most probes that an arm asks for first.
 
-
-def _by_probes(arms: Sequence[Arm]) -> dict[int, list[Arm]]:
-    grouped: dict[int, list[Arm]] = {}
-    for arm in arms:
-        grouped.setdefault(arm.probes, []).append(arm)
-    return grouped
+    Args:
+        arms: the arms.
+        registry: the available rules and tasks.
+        request: what holds for all of them: device, threads, data.
+    """
+    made = []
+    for arm in sorted(arms, key=lambda arm: -arm.probes):
+        asked = replace(request, seeds=tuple(arm.seeds), epochs=arm.epochs, probes=arm.probes)
+        made += plan(registry, asked.of_cell(arm.rule, arm.options, arm.task, arm.task_options))
+    return distinct(made)
 
 
 def _checked(claim: Claim, make: Callable[[], object]) -> None:

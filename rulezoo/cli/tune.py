@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from rulezoo.cli.compare import compare
+from rulezoo.cli.common import going_on_later, out_option, print_table
+from rulezoo.cli.compare import listeners, prepared, say_failed_trials
+from rulezoo.cli.executor import Wanted, executor_options
+from rulezoo.cli.output import echo
+from rulezoo.cli.request import check_size, kept_options, request_of, save, study_options, what_options
+from rulezoo.leaderboard import tuned as report
+from rulezoo.results.store import Store
+from rulezoo.tuning import comparing
+from rulezoo.tuning.records import Tuned
 
-EVALUATION = ("seeds", "trials", "probes")  # options of compare that are not about trials
+EVALUATION = ("seeds", "trials", "probes", "keep_weights", "keep_memory")  # options that are not about trials
 
 
-@click.command(params=[option for option in compare.params if option.name not in EVALUATION])
+@click.command()
 @click.option("--trials", type=click.IntRange(min=2), default=8, show_default=True, metavar="N",
               help="Trials of each rule on each task; the first is the author's default.")  # fmt: skip
+@what_options(without=EVALUATION)
+@executor_options
+@kept_options(without=EVALUATION)
+@out_option
+@study_options
 @click.pass_context
-def tune(ctx: click.Context, /, trials: int, **given: Any) -> None:  # noqa: ANN401  compare's options, whatever they are
+def tune(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None:  # noqa: ANN401  a request's fields
     """Search the options of rules, with as many trials for each.
 
     Every rule gets N trials on every task: the author's default first, then what optuna proposes from the options for
@@ -23,4 +39,22 @@ def tune(ctx: click.Context, /, trials: int, **given: Any) -> None:  # noqa: ANN
     The test data are not read. What is stored already is not run again, so the same command goes on where it was
     stopped, and a larger N goes on from a smaller one. `rulezoo compare --tune N` then compares the winners.
     """
-    ctx.invoke(compare, **given, trials=trials, evaluate=False)
+    config, save_config, yes = (given.pop(name) for name in ("config", "save_config", "yes"))
+    with going_on_later():
+        asked = request_of(ctx, given, config)
+        request, found, by = prepared(asked, wanted)
+        check_size(request, found, yes=yes)
+        if save_config:
+            save(save_config, ctx, asked, found)
+        tuned = comparing.tune(request, found, Store(out), by.executor, listeners(found))
+    _show(tuned)
+    if say_failed_trials(tuned) or any(one.winner.status != "ok" for one in tuned):
+        sys.exit(1)
+
+
+def _show(tuned: Sequence[Tuned]) -> None:
+    for one in tuned:
+        echo(report.summary(one))
+        print_table(list(report.rows(one)), report.HEAD)
+        echo()
+    echo("* the highest score on validation data; the test data were not read")

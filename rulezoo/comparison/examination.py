@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rulezoo.comparison.grids import variants
 from rulezoo.comparison.plan import DEFAULT
 from rulezoo.discovery.plugins import reason
 from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.errors import UserError
+from rulezoo.options import declared
 from rulezoo.task import DataMissing
 
 if TYPE_CHECKING:
@@ -52,12 +55,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         rules: names; empty = the standard ones, ``["all"]`` = all.
         tasks: likewise.
-        options: of rules and of tasks, by name.
+        options: of rules and of tasks, by name; a tuple holds the values of a grid.
     """
 
     rules: list[str]
     tasks: list[str]
-    options: dict[str, dict[str, str]]
+    options: dict[str, dict[str, str | tuple[str, ...]]]
 
 
 class Examine(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -76,6 +79,7 @@ class Examine(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     download: bool
 
 
+_COMBINATIONS = 1000  # of the values of a grid, largest number that is tried
 READING = "data(): "  #: what the steps of a task's data begin with that say how far they are
 
 
@@ -134,14 +138,17 @@ def examine(
 def _load(asked: Load, report: Report) -> None:
     """Whatever raises an exception here raises it in the parent, too, where it is reported."""
     registry = discover(before=lambda source: report(f"the import of plugin {source.name!r}"))
-    for kind, wanted, make in (
-        ("rule", asked.rules, registry.make_rule),
-        ("task", asked.tasks, registry.make_task),
-    ):
+    kinds: tuple[tuple[str, list[str], Callable[[str], type], Callable[..., object]], ...] = (
+        ("rule", asked.rules, registry.rule_class, registry.make_rule),
+        ("task", asked.tasks, registry.task_class, registry.make_task),
+    )
+    for kind, wanted, class_of, make in kinds:
         for name in _named(registry, kind, wanted):
             report(f"making {kind} {name!r}")
             try:
-                make(name, asked.options.get(name, {}))
+                combinations = variants(declared(class_of(name)), asked.options.get(name, {}))
+                for words in itertools.islice(combinations, _COMBINATIONS):
+                    make(name, words)
             except Exception:  # noqa: BLE001, S112
                 continue
 

@@ -23,7 +23,8 @@ from rulezoo.processes import server
 from rulezoo.task import DataMissing
 
 if TYPE_CHECKING:
-    from rulezoo.comparison.plan import Cell, Options
+    from rulezoo.comparison.plan import Cell
+    from rulezoo.comparison.request import Request
 
 _SECONDS = 600.0  # that a step of the check may take, unless the limit is set
 _DOWNLOADING = 3600.0  # likewise, where data sets may be downloaded
@@ -61,6 +62,11 @@ class Inspector:
         self.data, self.download, self.report, self.note = data, download, report, note
         self.progress = progress
         self.found: dict[tuple[str, str], Examination] = {}
+
+    @classmethod
+    def of(cls, request: Request) -> Inspector:
+        """One that reports nothing, for the data of a request."""
+        return cls(request.data, download=request.download)
 
     def check(self, cells: Iterable[Cell]) -> None:
         """Examine the tasks of these cells that were not examined yet.
@@ -153,15 +159,13 @@ def _sentence(name: str, words: Mapping[str, str], problem: str) -> str:
     return f"task {called} cannot be trained on: {problem}"
 
 
-def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:
-    """Import the plugins, and make these rules and tasks, in a guarded process before they are imported here.
+def load(request: Request) -> None:
+    """Import the plugins, and make the rules and tasks, in a guarded process before they are imported here.
 
     What comes with rulezoo itself, and what was imported here already, is not tried again.
 
     Args:
-        rules: names; empty = the standard ones, ``["all"]`` = all.
-        tasks: likewise.
-        options: of rules and of tasks, by name.
+        request: with the names of rules and tasks, and their options.
 
     Raises:
         PluginError: if the code of a plugin does not return: it hangs, crashes, or ends its process.
@@ -170,9 +174,9 @@ def load(rules: Sequence[str], tasks: Sequence[str], options: Options) -> None:
     if not foreign or all(plugins.is_loaded(source) for source in foreign):
         return
     server.context()  # it is needed soon, and imports what it needs while this process waits
-    words: dict[str, dict[str, str]] = {name: dict(texts) for name, texts in options.items()}
-    request = Load(rules=list(rules), tasks=list(tasks), options=words)
-    (outcome,) = _run([request], multiprocessing.get_context("spawn"), _limit(_SECONDS))
+    words = {name: dict(texts) for name, texts in request.options.items()}
+    asked = Load(rules=list(request.rules), tasks=list(request.tasks), options=words)
+    (outcome,) = _run([asked], multiprocessing.get_context("spawn"), _limit(_SECONDS))
     if isinstance(outcome, Death):
         raise PluginError(outcome.cause)
 

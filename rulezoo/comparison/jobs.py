@@ -1,4 +1,4 @@
-"""A job: one cell of a plan, told in words, so that any process on any machine can do it.
+"""A job: one cell of a plan in words and numbers, so that any process on any machine can do it.
 
 Whoever does it finds the rule and the task by their names, trains, and writes the records into the store itself, so
 that a result exists the moment it can.
@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from rulezoo.comparison.grids import single
 from rulezoo.comparison.plan import Cell, plan
-from rulezoo.comparison.recording import code_of, of_failure, of_outcome
+from rulezoo.comparison.recording import code_of, kept_files, of_failure, of_outcome
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.fingerprint import core
 from rulezoo.discovery.plugins import FILES
 from rulezoo.results import groups, journal
 from rulezoo.results.leases import forget, leases
-from rulezoo.results.records import Asked, Device, Precision, Record, Status
+from rulezoo.results.records import Asked, Record, Status
 from rulezoo.results.store import Store
-from rulezoo.training.checkpoints import CheckpointFiles, clear
+from rulezoo.training.checkpoints import CheckpointFiles, Checkpoints, clear
+from rulezoo.training.outcome import Outcome
 from rulezoo.training.protocol import Trial
 
 Tell = Callable[[int, int], None]
 """``tell(steps done, steps in all)``; first ``tell(0, 0)``, when the work begins: it may have had to wait."""
 
-CHECKPOINT = 60.0  #: seconds between two checkpoints of a training
-CHECKPOINTS = ".checkpoints"  #: their folder in a store
+CHECKPOINTS = ".checkpoints"  #: folder of the checkpoints in a store
 _BROKEN_OFF = frozenset({"timeout", "killed", "crashed", "oom_host", "oom_gpu"})
 
 
@@ -39,60 +41,45 @@ class Job:
     """What to do, in words and numbers only.
 
     Attributes:
-        rule: name of the rule.
-        rule_options: its options as the user wrote them.
-        task: name of the task.
-        task_options: its options as the user wrote them.
-        seeds: the seeds to train together.
-        epochs: in place of the task's own.
-        budget: what is set of the task's budget, as the user wrote it.
-        device: class of the device.
+        request: what is asked of one rule on one task, with the seeds to train together.
         store: folder of results.
-        data: folder of data sets.
-        threads: torch's threads; ``None`` = torch decides.
-        probes: at how many points of training to probe.
         trial: set where the runs are trials of a tuning.
-        checkpoint: seconds between two checkpoints; 0 = none.
         plugins: plugin files, joined like those of ``$RULEZOO_PLUGINS``: other machines do not have this environment.
-        precision: of the arithmetic.
-        compiled: let `torch.compile` take the step.
     """
 
-    rule: str
-    task: str
-    seeds: tuple[int, ...]
-    device: Device
+    request: Request
     store: Path
-    rule_options: Mapping[str, str] = field(default_factory=dict, hash=False)
-    task_options: Mapping[str, str] = field(default_factory=dict, hash=False)
-    epochs: int | None = None
-    budget: Mapping[str, str] = field(default_factory=dict, hash=False)
-    data: Path | None = None
-    threads: int | None = None
-    probes: int = 0
     trial: Trial | None = None
-    checkpoint: float = CHECKPOINT
     plugins: str = field(default_factory=lambda: os.environ.get(FILES, ""))
-    precision: Precision = "float32"
-    compiled: bool = False
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule."""
+        (name,) = self.request.rules
+        return name
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        (name,) = self.request.tasks
+        return name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds to train together."""
+        return self.request.seeds
+
+    @property
+    def rule_options(self) -> Mapping[str, str]:
+        """The rule's options as the user wrote them."""
+        return single(self.request.options.get(self.rule, {}))
 
     def cell(self) -> Cell:
-        """The cell that the words stand for."""
+        """The cell that the request stands for."""
         from rulezoo.discovery.registry import discover
 
-        options = {self.rule: self.rule_options, self.task: self.task_options}
         files = [Path(text) for text in self.plugins.split(os.pathsep) if text]
-        (cell,) = plan(
-            discover(files),
-            [self.rule],
-            [self.task],
-            self.seeds,
-            self.device,
-            options,
-            self.epochs,
-            self.precision,
-            self.budget,
-        )
+        (cell,) = plan(discover(files), self.request)
         return cell
 
 
@@ -115,54 +102,99 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
     """
     import torch
 
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
+    if job.request.threads is not None:
+        torch.set_num_threads(job.request.threads)
     cell, store = cell or job.cell(), Store(job.store)
     keys = [asked.key for asked in cell.asked]
     with leases(store, keys):
         tell(0, 0)
-        todo = [asked for asked in cell.asked if not is_done(store.get(asked), job.probes)]
+        todo = [asked for asked in cell.asked if not is_done(store.get(asked), job.request)]
         if todo:
             _train(job, cell, store, todo, tell)
-        tidy(store, cell.asked, job.probes)
+        tidy(store, cell.asked, job.request)
     return [record for asked in cell.asked if (record := store.get(asked))]
 
 
 def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
-    import torch
-
-    from rulezoo.comparison import contract
-    from rulezoo.training import allocator, runner
+    from rulezoo.training import allocator
 
     allocator.prepare()
-    # Or convolutions on a GPU would have ten bits, and be called float32.
-    torch.backends.cudnn.allow_tf32 = False
-    started, missing = datetime.now(UTC), {asked.seed: asked for asked in todo}
-    with journal.training(store, groups.name(todo[0], list(missing)), todo) as note:
+    with journal.training(store, groups.name(todo[0], [asked.seed for asked in todo]), todo) as note:
 
         def told(done: int, total: int) -> None:
             note(done, total)
             tell(done, total)
 
-        data = cell.task.data(job.data)
-        digest = contract.digest(data)  # of the very tensors that are trained on
-        device = torch.device(job.device)
-        outcomes = runner.run(
-            cell.rule,
-            cell.task,
-            list(missing),
-            cell.budget,
-            data,
-            device,
-            told,
-            job.probes,
-            job.trial,
-            _checkpoints(job, cell),
-            job.compiled,
-        )
-        with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16"):
-            for seed, outcome in outcomes:
-                store.put(of_outcome(cell, missing[seed], outcome, started, digest))
+        keep = _keep(job.request, filter(None, map(store.get, todo)))
+        for record, outcome in outcomes(
+            cell, job.request, todo, told, _checkpoints(job, cell), job.trial, **keep
+        ):
+            store.put(record, kept_files(record, outcome))
+
+
+def outcomes(
+    cell: Cell,
+    request: Request,
+    todo: Sequence[Asked],
+    told: Tell,
+    checkpoints: Checkpoints | None = None,
+    trial: Trial | None = None,
+    *,
+    keep_weights: bool = False,
+    keep_memory: bool = False,
+) -> Iterator[tuple[Record, Outcome]]:
+    """Train runs of a cell in this process; the record and the outcome of each as soon as there is one.
+
+    Args:
+        cell: the cell.
+        request: what is asked of it.
+        todo: the runs.
+        told: called with the number of steps done, and of all steps.
+        checkpoints: where states are kept, if they are.
+        trial: set where the runs are trials of a tuning.
+        keep_weights: as in `rulezoo.training.runner.run`.
+        keep_memory: likewise.
+
+    Raises:
+        DataMissing: if the task's data are not there.
+    """
+    import torch
+
+    from rulezoo.comparison import contract
+    from rulezoo.training import runner
+
+    # Or convolutions on a GPU would have ten bits, and be called float32.
+    torch.backends.cudnn.allow_tf32 = False
+    started, missing = datetime.now(UTC), {asked.seed: asked for asked in todo}
+    data = cell.task.data(request.data)
+    digest = contract.digest(data)  # of the very tensors that are trained on
+    found = runner.run(
+        cell.rule,
+        cell.task,
+        list(missing),
+        cell.budget,
+        data,
+        torch.device(request.device),
+        told,
+        request.probes,
+        trial,
+        checkpoints,
+        request.compiled,
+        keep_weights,
+        keep_memory,
+    )
+    with torch.autocast(request.device, torch.bfloat16, enabled=request.precision == "bfloat16"):
+        for seed, outcome in found:
+            yield of_outcome(cell, missing[seed], outcome, started, digest), outcome
+
+
+def _keep(request: Request, old: Iterable[Record]) -> dict[str, bool]:
+    """What to keep of runs: what is asked for, and what is kept of the records that they replace."""
+    old = list(old)
+    return {
+        "keep_weights": request.keep_weights or any(record.weights for record in old),
+        "keep_memory": request.keep_memory or any(record.memory for record in old),
+    }
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
@@ -173,12 +205,12 @@ def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
         "code of the task": str(code_of(cell.task_module)),
         "code of rulezoo": core(),
         "version of torch": str(torch.__version__),
-        "number of probes": str(job.probes),
+        "number of probes": str(job.request.probes),
         "trial": str(job.trial),
-        "compilation": str(job.compiled),
+        "compilation": str(job.request.compiled),
     }
     folder = job.store / CHECKPOINTS
-    return CheckpointFiles(folder, cell.asked[0], made_by, job.checkpoint, job.device, _say)
+    return CheckpointFiles(folder, cell.asked[0], made_by, job.request.checkpoint, job.request.device, _say)
 
 
 def _say(sentence: str) -> None:
@@ -195,9 +227,9 @@ def halve(job: Job) -> bool:
 
     cell, store = job.cell(), Store(job.store)
     checkpoints = _checkpoints(job, cell)
-    seeds = tuple(asked.seed for asked in cell.asked if not is_done(store.get(asked), job.probes))
+    seeds = tuple(asked.seed for asked in cell.asked if not is_done(store.get(asked), job.request))
     while seeds and (parts := checkpoints.divided(seeds)):
-        missing = {asked.seed for asked in cell.asked if not is_done(store.get(asked), job.probes)}
+        missing = {asked.seed for asked in cell.asked if not is_done(store.get(asked), job.request)}
         seeds = next((part for part in parts if missing & set(part)), ())
     if len(seeds) < 2 or not cell.rule.vmappable:
         return False
@@ -205,35 +237,39 @@ def halve(job: Job) -> bool:
     return checkpoints.divided(seeds) is not None
 
 
-def tidy(store: Store, asked: Sequence[Asked], probes: int = 0) -> None:
+def tidy(store: Store, asked: Sequence[Asked], request: Request) -> None:
     """Delete what is of no use to runs that are done: their checkpoints, and the files that were locked for them.
 
     A run that was broken off keeps its checkpoint: with more time or memory it may be asked to go on.
 
     Whoever did the runs does so himself, unless he was killed between his last record and his end.
     """
-    done = {one.key for one in asked if is_done(store.get(one), probes)}
+    done = {one.key for one in asked if is_done(store.get(one), request)}
     forget(store, done)
     folder = store.root / CHECKPOINTS
     for cell in {groups.cell_key(one): one for one in asked}.values() if folder.is_dir() else ():
 
         def settled(seed: int, cell: Asked = cell) -> bool:
             record = store.get(msgspec.structs.replace(cell, seed=seed))
-            return is_done(record, probes) and record is not None and record.status not in _BROKEN_OFF
+            return is_done(record, request) and record is not None and record.status not in _BROKEN_OFF
 
         clear(folder, cell, settled)
 
 
-def is_done(record: Record | None, probes: int = 0) -> bool:
-    """Whether a run does not have to be run: it has a record, and was not interrupted.
+def is_done(record: Record | None, request: Request) -> bool:
+    """Whether a run does not have to be run: it has a record, was not interrupted, and holds what is asked for.
 
-    Probes do not change a training and are no part of what identifies it. A run that went well but was probed at fewer
-    points than are asked for is run again, and the same numbers with more probes take the old record's place.
+    Probes and what is kept change no number of a run and are no part of its identity. A run that went well but was
+    probed at fewer points than are asked for, or whose weights or memory are asked for and were not kept, is run again,
+    and the same numbers with more of them replace the old record.
     """
     if record is None or record.status == "interrupted":
         return False
+    if record.status != "ok":
+        return True
     last = record.curve[-1].step if record.curve else 0
-    return record.status != "ok" or len(record.probes) >= min(probes, last + 1)
+    kept = (record.weights or not request.keep_weights) and (record.memory or not request.keep_memory)
+    return bool(kept) and len(record.probes) >= min(request.probes, last + 1)
 
 
 def failures(job: Job, status: Status, reason: str, started: datetime) -> list[Record]:
@@ -255,5 +291,5 @@ def failures(job: Job, status: Status, reason: str, started: datetime) -> list[R
             store.put(record)
         records.append(record)
     journal.sweep(store, cell.asked)
-    tidy(store, cell.asked, job.probes)
+    tidy(store, cell.asked, job.request)
     return records

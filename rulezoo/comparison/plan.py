@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from rulezoo.comparison import budgets
+from rulezoo.comparison.grids import listed, single, size, variants
+from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError
 from rulezoo.options import declared
-from rulezoo.results.records import Asked, Device, Plugin, Precision
+from rulezoo.results.records import Asked, Device, Plugin
 from rulezoo.training.protocol import PROTOCOL, Trial
 
 if TYPE_CHECKING:
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from rulezoo.specs import RuleSpec, TaskSpec
     from rulezoo.task import Budget, Task
 
+C = TypeVar("C")
+
 DEFAULT = "default"  #: tag of the rules and tasks that are compared when none is named
 
-Options = Mapping[str, Mapping[str, str]]
-"""name of a rule or task → its options as the user wrote them."""
+ALL = ("all",)  #: in place of names: every rule, or every task
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,11 @@ class Cell:
         task_name: the task's name.
         task: the configured task.
         task_plugin: where it came from.
-        rule_module: name of the module that the rule's class is asked of.
-        task_module: the same of the task's.
-        budget: the task's, with what the user set for all rules and what the rule has of its own.
+        rule_module: name of the module that the rule's class is imported from.
+        task_module: likewise for the task.
+        budget: the task's, with what the user set for all rules and the rule's own learning rate and weight decay.
         asked: the identity of each seed's run.
-        rule_words: the rule's options as the user wrote them, from which another process can make it again.
-        task_words: the task's, likewise.
-        epochs: what the user asked for in place of the task's own.
-        budget_words: what the user set of the budget for all rules, as written.
+        request: the part of what was asked that concerns this rule on this task.
         trial: set where the runs are trials of a tuning.
     """
 
@@ -58,11 +58,18 @@ class Cell:
     task_module: str
     budget: Budget
     asked: tuple[Asked, ...]
-    rule_words: Mapping[str, str]
-    task_words: Mapping[str, str]
-    epochs: int | None
-    budget_words: budgets.Words = field(default_factory=dict)
+    request: Request
     trial: Trial | None = None
+
+    @property
+    def rule_words(self) -> Mapping[str, str]:
+        """The rule's options as the user wrote them, from which another process can make it."""
+        return single(self.request.options.get(self.rule_name, {}))
+
+    @property
+    def task_words(self) -> Mapping[str, str]:
+        """The task's options as the user wrote them."""
+        return single(self.request.options.get(self.task_name, {}))
 
     @property
     def changed(self) -> list[str]:
@@ -72,121 +79,159 @@ class Cell:
         ]
 
 
-def plan(
-    registry: Registry,
-    rules: Sequence[str],
-    tasks: Sequence[str],
-    seeds: Sequence[int],
-    device: Device,
-    options: Options,
-    epochs: int | None = None,
-    precision: Precision = "float32",
-    budget: budgets.Words | None = None,
-) -> list[Cell]:
-    """Every rule on every task, task by task.
+@dataclass(frozen=True)
+class _Made(Generic[C]):
+    """A configured rule or task, and the words it was made from."""
+
+    found: Found[Any]
+    words: Mapping[str, str]
+    value: C
+
+    @property
+    def name(self) -> str:
+        name: str = self.found.spec.name
+        return name
+
+
+def plan(registry: Registry, request: Request) -> list[Cell]:
+    """Every rule on every task, task by task; options with several values give a cell for each combination.
 
     Args:
-        registry: the rules and tasks there are.
-        rules: names; empty = those tagged ``default``.
-        tasks: names; empty = those tagged ``default``.
-        seeds: the seeds.
-        device: class of the device.
-        options: of rules and of tasks, by name.
-        epochs: in place of the tasks' own.
-        precision: of the arithmetic.
-        budget: what is set of the tasks' budgets for all rules, as the user wrote it.
+        registry: the available rules and tasks.
+        request: what is asked.
 
     Raises:
-        UserError: an unknown name or option, an illegal value, an option of what is not compared, or a budget that
-            nothing can be trained with.
+        UserError: an unknown name or option, a value that is not allowed, an option of what is not compared, or a
+            budget that nothing can be trained with.
     """
-    rules = list(dict.fromkeys(map(registry.current, rules)))
-    given, options = options, {}
-    for name, texts in given.items():
-        options = {**options, registry.current(name): {**options.get(registry.current(name), {}), **texts}}
-    rules = rules or [name for name, found in registry.rules.items() if DEFAULT in found.spec.tags]
-    tasks = tasks or [name for name, found in registry.tasks.items() if DEFAULT in found.spec.tags]
+    request = resolved(registry, request)
+    rules = [
+        _Made(registry.rule(name), words, made)
+        for name in request.rules
+        for words, made in _each(registry.rule_class, registry.make_rule, name, request)
+    ]
+    from rulezoo.comparison.contract import declaration_problem  # brings torch, as the tasks do
+
+    tasks = [
+        _Made(registry.task(name), words, made)
+        for name in request.tasks
+        for words, made in _each(registry.task_class, registry.make_task, name, request)
+    ]
+    for task in tasks:
+        if problem := declaration_problem(task.value):
+            raise UserError(f"task {task.name!r}: {problem}")
+    return [_cell(rule, task, request) for task in tasks for rule in rules]
+
+
+def number_of_cells(registry: Registry, request: Request) -> int:
+    """The number of cells of a plan, without making it: a grid may be too large for that."""
+    request = resolved(registry, request)
+
+    def count(names: Sequence[str], class_of: Callable[[str], type]) -> int:
+        return sum(size(declared(class_of(name)), request.options.get(name, {})) for name in names)
+
+    return count(request.rules, registry.rule_class) * count(request.tasks, registry.task_class)
+
+
+def is_grid(registry: Registry, request: Request) -> bool:
+    """Whether an option of a rule or task has several values."""
+    named = resolved(registry, request)
+    return number_of_cells(registry, named) > len(named.rules) * len(named.tasks)
+
+
+def resolved(registry: Registry, request: Request) -> Request:
+    """The same request with everything filled in: names, the values of grids, and the device.
+
+    Evaluations need the trained weights, which are then kept.
+
+    Raises:
+        UserError: if nothing is left to compare, an option belongs to what is not compared, or the device is missing.
+    """
+    rules = _named(tuple(map(registry.current, request.rules)), registry.rules)
+    tasks = _named(request.tasks, registry.tasks)
+    evaluations = tuple(map(registry.current, request.evaluations))
+    evaluations = tuple(registry.evaluations) if evaluations == ALL else evaluations
     if not (rules and tasks):
         raise UserError(
             f"nothing to compare: no {'task' if rules else 'rule'} is in the standard comparison; name some"
         )
+    options: dict[str, dict[str, str | tuple[str, ...]]] = {}
+    for name, texts in request.options.items():
+        options.setdefault(registry.current(name), {}).update(texts)
     for name in options:
-        if name not in (*rules, *tasks):
+        if name not in (*rules, *tasks, *evaluations):
             raise UserError(
                 f"-o {name}.…: {name!r} is not compared here; the rules are {', '.join(rules)} and the tasks "
                 f"{', '.join(tasks)}"
             )
-    made_rules = {name: registry.make_rule(name, options.get(name, {})) for name in rules}
-    from rulezoo.comparison.contract import declaration_problem  # brings torch, as the tasks do
-
-    made_tasks = {name: registry.make_task(name, options.get(name, {})) for name in tasks}
-    for name, task in made_tasks.items():
-        if problem := declaration_problem(task):
-            raise UserError(f"task {name!r}: {problem}")
-    return [
-        _cell(
-            registry.rule(r),
-            rule,
-            registry.task(t),
-            task,
-            seeds,
-            device,
-            options,
-            epochs,
-            precision,
-            budget or {},
-        )
-        for t, task in made_tasks.items()
-        for r, rule in made_rules.items()
-    ]
+    for names, class_of in ((rules, registry.rule_class), (tasks, registry.task_class)):
+        for name in set(names) & set(options):
+            options[name] = listed(declared(class_of(name)), options[name])
+    device = choose_device("auto") if request.device == "auto" else request.device
+    return replace(
+        request,
+        rules=rules,
+        tasks=tasks,
+        evaluations=evaluations,
+        options=options,
+        device=device,
+        keep_weights=request.keep_weights or bool(evaluations),
+    )
 
 
-def _cell(
-    rule_found: Found[RuleSpec],
-    rule: LearningRule,
-    task_found: Found[TaskSpec],
-    task: Task,
-    seeds: Sequence[int],
-    device: Device,
-    options: Options,
-    epochs: int | None,
-    precision: Precision,
-    budget_words: budgets.Words,
-) -> Cell:
-    given = budgets.changed(task.budget, budget_words)
-    budget = budgets.used(given, rule, epochs)
-    _check_budget(rule_found.spec.name, rule, task_found.spec.name, budget)
+def _named(names: tuple[str, ...], known: Mapping[str, Found[Any]]) -> tuple[str, ...]:
+    if names == ALL:
+        return tuple(known)
+    return names or tuple(name for name, found in known.items() if DEFAULT in found.spec.tags)
+
+
+def _each(
+    class_of: Callable[[str], type],
+    make: Callable[[str, Mapping[str, str]], C],
+    name: str,
+    request: Request,
+) -> Iterator[tuple[Mapping[str, str], C]]:
+    """A rule or task with each combination of its options; values that are written differently and equal count once."""
+    known: list[C] = []
+    for words in variants(declared(class_of(name)), request.options.get(name, {})):
+        made = make(name, words)
+        if made not in known:
+            known.append(made)
+            yield words, made
+
+
+def _cell(rule: _Made[LearningRule], task: _Made[Task], request: Request) -> Cell:
+    given = budgets.changed(task.value.budget, request.budget)
+    budget = budgets.used(given, rule.value, request.epochs)
+    _check_budget(rule.name, rule.value, task.name, budget)
     asked = tuple(
         Asked(
             protocol=PROTOCOL,
-            rule=rule_found.spec.name,
-            rule_version=rule_found.spec.version,
-            rule_options=rule.resolved(),
-            task=task_found.spec.name,
-            task_version=task_found.spec.version,
-            task_options=task.resolved(),
-            budget=budgets.identity(task.budget, given, budget),
+            rule=rule.name,
+            rule_version=rule.found.spec.version,
+            rule_options=rule.value.resolved(),
+            task=task.name,
+            task_version=task.found.spec.version,
+            task_options=task.value.resolved(),
+            budget=budgets.identity(task.value.budget, given, budget),
             seed=seed,
-            device=device,
-            precision=precision,
+            device=cast(Device, request.device),  # `resolved` leaves no other
+            precision=request.precision,
         )
-        for seed in seeds
+        for seed in request.seeds
     )
     return Cell(
-        rule_name=rule_found.spec.name,
-        rule=rule,
-        rule_plugin=_plugin(rule_found),
-        task_name=task_found.spec.name,
-        task=task,
-        task_plugin=_plugin(task_found),
-        rule_module=rule_found.spec.module,
-        task_module=task_found.spec.module,
+        rule_name=rule.name,
+        rule=rule.value,
+        rule_plugin=_plugin(rule.found),
+        task_name=task.name,
+        task=task.value,
+        task_plugin=_plugin(task.found),
+        rule_module=rule.found.spec.module,
+        task_module=task.found.spec.module,
         budget=budget,
         asked=asked,
-        rule_words=options.get(rule_found.spec.name, {}),
-        task_words=options.get(task_found.spec.name, {}),
-        epochs=epochs,
-        budget_words=budget_words,
+        request=request.of_cell(rule.name, rule.words, task.name, task.words),
     )
 
 

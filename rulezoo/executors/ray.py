@@ -87,7 +87,7 @@ class Ray:
 
     def _submit(self, ray: Any, job: Job, mailbox: Any, number: int) -> Any:  # noqa: ANN401  Ray's own kinds
         options = {
-            "num_cpus": job.threads or 1,
+            "num_cpus": job.request.threads or 1,
             "num_gpus": 1 / self.per_gpu if self.per_gpu else 0,
             "max_retries": _RETRIES,
             "name": f"{job.task} {job.rule}",
@@ -127,7 +127,7 @@ def _share(job: Job, limits: Ray) -> int | None:
     has: dict[str, float] = next((node["Resources"] for node in nodes if node["NodeID"] == here), {})
     if "memory" not in has:
         return None
-    room = [has.get("CPU", 1) // (job.threads or 1)]
+    room = [has.get("CPU", 1) // (job.request.threads or 1)]
     if limits.per_gpu:
         room.append(limits.per_gpu * has.get("GPU", 1))
     if limits.jobs:

@@ -9,14 +9,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from rulezoo.leaderboard import words
+from rulezoo.leaderboard.option_curves import option_curves
+from rulezoo.options import as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
     from rulezoo.leaderboard.board import Board
+    from rulezoo.leaderboard.option_curves import OptionCurve
 
 NAME_WIDTH = 32  # a longer label of a rule goes on in the next line, a longer head is cut
+MOST_CURVES = 12  # curves over options; a product of grids has many
 GAP = 2  # blanks between a score and its cost, and after a task
 
 
@@ -41,12 +45,16 @@ def table(board: Board, width: int, color: bool) -> str:
         return words.EMPTY
     footnotes = words.footnotes(board)
     names = _Written(Text("rule"), [Text(row.label) for row in board.rows])
-    tasks = [_task(board, i, footnotes) for i in range(len(board.columns))]
+    groups = [
+        [_task(board, i, footnotes), *(_evaluated(board, i, j) for j in range(len(column.evaluations)))]
+        for i, column in enumerate(board.columns)
+    ]
+    tasks = [column for group in groups for column in group]
     room = width - min(NAME_WIDTH, names.width) - GAP
     full, letters = (_plausibility(board, short=short) for short in (False, True))
     one_table = _total([*tasks, *letters]) <= room < _total([*tasks, *full])
     short = one_table or _total(full) > room  # letters only where they help
-    packed = _packed([*([task] for task in tasks), letters if short else full], room)
+    packed = _packed([*groups, letters if short else full], room)
 
     out = io.StringIO()
     widest = width - room + max(map(_total, packed))  # rather a long line than a number cut off
@@ -61,6 +69,30 @@ def table(board: Board, width: int, color: bool) -> str:
     for line in words.legend(board, bold=color, short=short):
         console.print(Text(line, style="dim"), width=width)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().split("\n")[:-1])
+
+
+def curves(board: Board) -> str:
+    """A small table for each curve of the score over an option; empty where there is none."""
+    found = option_curves(board)
+    parts = ["\n".join(["", *_curve(board, one)]) + "\n" for one in found[:MOST_CURVES]]
+    if len(found) > MOST_CURVES:
+        parts.append(f"\n{len(found) - MOST_CURVES} more curves over options are in the report (--html).\n")
+    return "".join(parts)
+
+
+def _curve(board: Board, curve: OptionCurve) -> list[str]:
+    column = board.columns[curve.column]
+    where = column.task if curve.owner == column.task else column.label
+    rule = " ".join(filter(None, [curve.rule, curve.fixed]))
+    sizes = sorted({point.n for point in curve.points})
+    n = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}"
+    head = f"{rule} on {where}: {curve.metric} % against {curve.owner}.{curve.option}, mean ± 95 % CI, {n}"
+    values = [as_text(point.value) for point in curve.points]
+    means = [f"{100 * point.mean:.1f}" for point in curve.points]
+    widths = ["" if p.half_width is None else f" ± {100 * p.half_width:.1f}" for p in curve.points]
+    left, right = max(map(len, values)), max(map(len, means))
+    rows = zip(values, means, widths, strict=True)
+    return [head, *(f"  {value:>{left}}  {mean:>{right}}{width}" for value, mean, width in rows)]
 
 
 def _total(columns: Sequence[_Written]) -> int:
@@ -110,6 +142,21 @@ def _task(board: Board, i: int, footnotes: dict[str, int]) -> _Written:
         written.append(Text.assemble((score, style), after))
     last = f"{metric:<{left}}{' ' * GAP}{'cost' if right else '':>{right}}"
     return _Written(Text("\n".join(filter(None, [column.task, _cut(column.detail), last]))), written)
+
+
+def _evaluated(board: Board, i: int, j: int) -> _Written:
+    """One evaluation, which stands to the right of its task."""
+    from rich.text import Text
+
+    head, cells = board.columns[i].evaluations[j], [row.cells[i] for row in board.rows]
+    best = words.best_evaluated(board, i, j)
+    values = _aligned([words.evaluated(cell, j) for cell in cells])
+    written = []
+    for r, (cell, value) in enumerate(zip(cells, values, strict=True)):
+        suffix = words.evaluated_suffix(cell, j)
+        after = f"{f' {suffix}' if suffix else ''} "
+        written.append(Text.assemble((value, "bold green" if r in best else ""), after))
+    return _Written(Text(f"{_cut(head.label)}\n{_cut(head.value)}"), written)
 
 
 def _cut(text: str) -> str:

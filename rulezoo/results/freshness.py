@@ -25,18 +25,28 @@ RETRY = ("failed", "stale", "all", *FAILED)  #: what `wanted_again` knows
 
 
 def stale(record: Record, registry: Registry) -> str | None:
-    """Why a result may not be what the rule gives now, in a sentence; ``None`` where nothing speaks for it.
+    """Why a result may not be what the rule gives now, in a sentence; ``None`` where nothing suggests it.
 
-    What is not known does not speak for it: a record without a fingerprint, a rule that is not installed.
+    What is not known does not suggest it: a record without a fingerprint, a rule that is not installed.
     """
-    codes = (
-        ("rule", record.answered.rule_code, registry.rules.get(record.asked.rule)),
-        ("task", record.answered.task_code, registry.tasks.get(record.asked.task)),
+    rule, task = registry.rules.get(record.asked.rule), registry.tasks.get(record.asked.task)
+    return changed_code(
+        record, None if rule is None else rule.spec.module, None if task is None else task.spec.module
     )
-    changed = []
-    for kind, code, found in codes:
-        if code is not None and found is not None and code_of(found.spec.module) not in (code, None):
-            changed.append(f"{kind} {found.spec.name}")
+
+
+def changed_code(record: Record, rule_module: str | None, task_module: str | None) -> str | None:
+    """The same as `stale`, for a rule and a task of these modules; ``None`` = not installed."""
+    asked, answered = record.asked, record.answered
+    codes = (
+        (f"rule {asked.rule}", answered.rule_code, rule_module),
+        (f"task {asked.task}", answered.task_code, task_module),
+    )
+    changed = [
+        what
+        for what, code, module in codes
+        if code is not None and module is not None and code_of(module) not in (code, None)
+    ]
     return f"the code of {' and of '.join(changed)} changed since" if changed else None
 
 
@@ -68,12 +78,14 @@ def mixed_data(records: Iterable[Record]) -> dict[str, str]:
     return found
 
 
-def wanted_again(words: Collection[str], registry: Registry) -> Callable[[Record], bool]:
+def wanted_again(
+    words: Collection[str], outdated: Callable[[Record], str | None]
+) -> Callable[[Record], bool]:
     """A test for the records that are to be replaced.
 
     Args:
         words: of `RETRY`: ``failed``, ``stale``, ``all``, or the name of a status.
-        registry: the rules and tasks there are.
+        outdated: why a record is of older code, if it is; `stale` or `changed_code`.
     """
 
     def wanted(record: Record) -> bool:
@@ -81,7 +93,7 @@ def wanted_again(words: Collection[str], registry: Registry) -> Callable[[Record
             "all" in words
             or record.status in words
             or ("failed" in words and record.status in FAILED)
-            or ("stale" in words and stale(record, registry) is not None)
+            or ("stale" in words and outdated(record) is not None)
         )
 
     return wanted

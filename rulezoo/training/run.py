@@ -28,12 +28,13 @@ from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.trained import check_restorable, needs_memory, state_tensors
 from rulezoo.training import optimizers
 from rulezoo.training.batches import Batches, Feed, Take
 from rulezoo.training.checkpoints import Checkpoints, Saved
 from rulezoo.training.clock import Clock
 from rulezoo.training.errors import in_words
-from rulezoo.training.outcome import Evaluation, Outcome
+from rulezoo.training.outcome import Evaluation, Kept, Outcome
 from rulezoo.training.protocol import Trial
 from rulezoo.training.trainer import Trainer
 
@@ -47,7 +48,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Order:
+class RunRequest:
     """What is to be trained; the arguments of `rulezoo.training.runner.run`."""
 
     rule: LearningRule
@@ -61,6 +62,8 @@ class Order:
     trial: Trial | None
     checkpoints: Checkpoints
     compiled: bool
+    keep_weights: bool = False
+    keep_memory: bool = False
 
 
 class _PlainBackprop(LearningRule):
@@ -78,25 +81,31 @@ class Run:
 
     def __init__(
         self,
-        order: Order,
+        request: RunRequest,
         data: Data[Tensor | Inputs],
         net: Net,
         values: list[Values],
         seeds: tuple[int, ...],
     ) -> None:
-        self.trial = order.trial
-        self.task, self.net, self.seeds = order.task, net, seeds
-        self.budget, self.data, self.checkpoints = order.budget, data, order.checkpoints
+        if request.keep_weights:
+            check_restorable(net)
+        self.keep_weights = request.keep_weights
+        self.keep_memory = request.keep_memory or (request.keep_weights and needs_memory(request.rule))
+        self.trial = request.trial
+        self.task, self.net, self.seeds = request.task, net, seeds
+        self.budget, self.data, self.checkpoints = request.budget, data, request.checkpoints
         self.batches = Batches(self.data.train, self.budget.batch, seeds)
         self.steps = self.budget.epochs * self.batches.per_epoch
         self.every = max(1, self.steps // _SAMPLES)
         # A GPU is waited for at both ends of what is timed, which a single step would feel and a stretch hardly does.
-        self.stretch = min(self.every, _STRETCH) if order.device.type == "cuda" else 1
+        self.stretch = min(self.every, _STRETCH) if request.device.type == "cuda" else 1
         first = self.batches.take(self.batches.epoch(0)[:, 0])
         self.parameters = sum(p.numel() for p in values[0].params.values())
         self.trainer, self.pace = (
-            Trainer(r, net, self.task.loss, values, first, seeds, budget, self.steps, compiled=order.compiled)
-            for r, budget in ((order.rule, self.budget), (_PlainBackprop(), _plain(self.budget)))
+            Trainer(
+                r, net, self.task.loss, values, first, seeds, budget, self.steps, compiled=request.compiled
+            )
+            for r, budget in ((request.rule, self.budget), (_PlainBackprop(), _plain(self.budget)))
         )
         self.block_depth = 0  # layers in series that errors reach one through another; 0 = not measured
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
@@ -106,16 +115,16 @@ class Run:
         self.logs: dict[str, list[Tensor]] = {}  # name → of each of these steps at which it was logged, (S,)
         self.failed: dict[int, str] = {}  # seed's place in the group → how it diverged
         self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
-        self.clock = Clock(order.device)
-        self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if order.probes else None
-        self.probed_at = points(order.probes, self.steps)
+        self.clock = Clock(request.device)
+        self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if request.probes else None
+        self.probed_at = points(request.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
         like = self._state_dict()
         like["trainer"]["optimizer"]["state"] = self.trainer.optimizer_state_like()
         if saved := self.checkpoints.load(seeds, like):
             self._load_state_dict(saved)
         else:
-            self.block_depth = _block_depth(order.rule, self.trainer, self.task.loss, first)
+            self.block_depth = _block_depth(request.rule, self.trainer, self.task.loss, first)
 
     def _state_dict(self) -> Saved:
         """All of it but the pace-maker, on which no number depends: tensors, numbers and strings."""
@@ -319,7 +328,24 @@ class Run:
             self.failed.setdefault(place, f"the outputs for the {part} data were not finite")
         if place in self.failed:
             return replace(common, status="diverged", reason=self.failed[place])
-        return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
+        scores = {"validation": curve[-1].validation, part: last[place]}
+        return replace(common, scores=scores, kept=self._kept(place))
+
+    def _kept(self, place: int) -> Kept | None:
+        if not (self.keep_weights or self.keep_memory):
+            return None
+        params, state = self.trainer.of(place)
+        network = self.trainer.network(place, rows=1, training=False)
+        return Kept(
+            example=self.net.example.cpu(),
+            weights=_on_cpu(network.state_dict(params)) if self.keep_weights else None,
+            memory=_on_cpu(state_tensors(state)) if self.keep_memory else None,
+        )
+
+
+def _on_cpu(tensors: Tensors) -> Tensors:
+    """Copies that share no memory, with each other or with what is trained."""
+    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
 
 
 def _plain(budget: Budget) -> Budget:

@@ -18,7 +18,7 @@ from rulezoo.training.checkpoints import Checkpoints, Parts
 from rulezoo.training.errors import in_words, out_of_memory
 from rulezoo.training.outcome import Outcome
 from rulezoo.training.protocol import Trial
-from rulezoo.training.run import Order, Progress, Run
+from rulezoo.training.run import Progress, Run, RunRequest
 from rulezoo.training.trainer import build
 
 
@@ -34,6 +34,8 @@ def run(
     trial: Trial | None = None,
     checkpoints: Checkpoints | None = None,
     compiled: bool = False,
+    keep_weights: bool = False,
+    keep_memory: bool = False,
 ) -> Iterator[tuple[int, Outcome]]:
     """Train ``rule`` on ``task``, all seeds together where the rule and the memory allow it.
 
@@ -54,12 +56,15 @@ def run(
         checkpoints: where to leave the state now and then, and to go on from; on a CPU, and with as many threads, the
             numbers are the same bit for bit, however often a training was broken off.
         compiled: let `torch.compile` take the step, and that of the pace-maker.
+        keep_weights: hand over the weights of each network that was trained to the end, see `Outcome.kept`; with the
+            memory of a rule that predicts with it.
+        keep_memory: hand over the rule's memory.
 
     Yields:
         each seed and its outcome, as soon as it is known.
     """
     seeds = sorted(seeds)  # a group has one name and one state, in whatever order its seeds are asked for
-    order = Order(
+    request = RunRequest(
         rule,
         task,
         seeds,
@@ -71,40 +76,42 @@ def run(
         trial,
         checkpoints or Checkpoints(),
         compiled,
+        keep_weights,
+        keep_memory,
     )
-    yield from _outcomes(order, tuple(seeds))
+    yield from _outcomes(request, tuple(seeds))
 
 
-def _outcomes(order: Order, wanted: tuple[int, ...], before: int = 0) -> Iterator[tuple[int, Outcome]]:
+def _outcomes(request: RunRequest, wanted: tuple[int, ...], before: int = 0) -> Iterator[tuple[int, Outcome]]:
     """Of some of the seeds, with their numbers; so many were done before."""
-    parts = order.checkpoints.divided(wanted)
-    if parts is None and len(wanted) > 1 and not order.rule.vmappable:
+    parts = request.checkpoints.divided(wanted)
+    if parts is None and len(wanted) > 1 and not request.rule.vmappable:
         parts = _one_by_one(wanted)
     if parts is None:
         # Where only some of a group's records were stored, the others have to come from the same training.
-        seeds = order.checkpoints.whole(wanted)
-        outcomes, parts = _tried(order, seeds, wanted, before)
+        seeds = request.checkpoints.whole(wanted)
+        outcomes, parts = _tried(request, seeds, wanted, before)
         yield from ((seed, outcome) for seed, outcome in outcomes if seed in wanted)
     for part in parts:
         if here := tuple(seed for seed in part if seed in wanted):
-            yield from _outcomes(order, here, before)
+            yield from _outcomes(request, here, before)
             before += len(here)
 
 
 def _tried(
-    order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int
+    request: RunRequest, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int
 ) -> tuple[list[tuple[int, Outcome]], Parts]:
     """Some seeds trained in one: their outcomes; or none and the parts to try, for a reason is found where it is alone."""
     try:
-        return list(zip(seeds, _train(order, seeds, wanted, before), strict=True)), []
+        return list(zip(seeds, _train(request, seeds, wanted, before), strict=True)), []
     except Exception as error:  # noqa: BLE001  foreign code may fail in any way; we record it and go on
         memory = out_of_memory(error)
         if len(seeds) == 1:
             trace = "".join(traceback.format_exception(error))
             return [(seeds[0], Outcome(memory or "error", in_words(error), trace))], []
         parts = halves(seeds) if memory else _one_by_one(seeds)
-    order.checkpoints.divide(seeds, parts)
-    _let_go(order.device)
+    request.checkpoints.divide(seeds, parts)
+    _let_go(request.device)
     return [], parts
 
 
@@ -126,27 +133,29 @@ def _one_by_one(seeds: Sequence[int]) -> Parts:
     return [(seed,) for seed in seeds]
 
 
-def _train(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int) -> list[Outcome]:
+def _train(
+    request: RunRequest, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int
+) -> list[Outcome]:
     """Train from the last state that can be used; where that fails, from the beginning."""
     try:
-        return _once(order, seeds, wanted, before)
+        return _once(request, seeds, wanted, before)
     except Exception as error:
-        if out_of_memory(error) or not order.checkpoints.refuse(seeds, error):
+        if out_of_memory(error) or not request.checkpoints.refuse(seeds, error):
             raise
-    return _once(order, seeds, wanted, before)
+    return _once(request, seeds, wanted, before)
 
 
-def _once(order: Order, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int) -> list[Outcome]:
-    data = prepared(order.data, order.task, order.device)
-    net, values = build(order.task, seeds, data.train.x[:2], order.device)
-    reason = order.rule.skip(net, order.task)
+def _once(request: RunRequest, seeds: tuple[int, ...], wanted: tuple[int, ...], before: int) -> list[Outcome]:
+    data = prepared(request.data, request.task, request.device)
+    net, values = build(request.task, seeds, data.train.x[:2], request.device)
+    reason = request.rule.skip(net, request.task)
     if reason is not None:
         return [Outcome("skipped", reason)] * len(seeds)
 
     def tell(done: int, total: int) -> None:
         """Of all seeds, each of which counts alike."""
-        if wanted != tuple(order.seeds):
-            done, total = before * total + len(wanted) * done, len(order.seeds) * total
-        order.progress(done, total)
+        if wanted != tuple(request.seeds):
+            done, total = before * total + len(wanted) * done, len(request.seeds) * total
+        request.progress(done, total)
 
-    return Run(order, data, net, values, seeds).outcomes(tell)
+    return Run(request, data, net, values, seeds).outcomes(tell)

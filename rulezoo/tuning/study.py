@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from rulezoo.comparison.plan import Cell, plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
 from rulezoo.options import Value, as_text
@@ -71,7 +72,8 @@ class Study:
         seed = number(len(self.done), "tuning", self.name)
         proposed += sampler.propose(space(self.cell), past, count - len(proposed), seed)
         trial = Trial(after=self.cell.budget.epochs // 2, bar=self.bar)
-        return [replace(with_options(self.cell, one, SEEDS, registry), trial=trial) for one in proposed]
+        request = self.cell.request.of_trial(SEEDS)
+        return [replace(with_options(self.cell, one, request, registry), trial=trial) for one in proposed]
 
     def conclusion(self, n: int) -> Tuned:
         """The winner, and what it won against."""
@@ -150,27 +152,15 @@ def _below(trial: Trial | None, run: Record) -> bool:
 def winners(cells: Sequence[Cell], tuned: Sequence[Tuned], registry: Registry) -> list[Cell]:
     """The plan with the options that won, in the order of the plan."""
     return [
-        with_options(cell, one.winner.set, [asked.seed for asked in cell.asked], registry)
+        with_options(cell, one.winner.set, cell.request, registry)
         for cell, one in zip(cells, tuned, strict=True)
     ]
 
 
-def with_options(cell: Cell, chosen: Mapping[str, Value], seeds: Sequence[int], registry: Registry) -> Cell:
-    """The same cell with other seeds, and with more options of the rule set."""
+def with_options(cell: Cell, chosen: Mapping[str, Value], request: Request, registry: Registry) -> Cell:
+    """The same cell for another request, with more options of the rule set."""
     words = {**cell.rule_words, **{name: as_text(value) for name, value in chosen.items()}}
-    options = {cell.task_name: cell.task_words, cell.rule_name: words}
-    device = cell.asked[0].device
-    (made,) = plan(
-        registry,
-        [cell.rule_name],
-        [cell.task_name],
-        seeds,
-        device,
-        options,
-        cell.epochs,
-        cell.asked[0].precision,
-        cell.budget_words,
-    )
+    (made,) = plan(registry, request.of_cell(cell.rule_name, words, cell.task_name, cell.task_words))
     return made
 
 
@@ -237,9 +227,9 @@ def _rank(tried: Tried) -> float:
 
 
 def _check_seeds(cells: Sequence[Cell]) -> None:
-    highest = max(asked.seed for cell in cells for asked in cell.asked)
-    if highest >= FIRST_SEED:
+    reserved = sorted({asked.seed for cell in cells for asked in cell.asked if asked.seed >= FIRST_SEED})
+    if reserved:
         raise UserError(
-            f"--seeds {highest + 1}: with tuning there may be {FIRST_SEED} seeds at most, for those from {FIRST_SEED} on "
-            "are the trials'"
+            f"--seeds: seeds from {FIRST_SEED} on are reserved for the trials of a tuning, got {reserved[0]}; with "
+            f"tuning, choose seeds from 0 to {FIRST_SEED - 1}"
         )

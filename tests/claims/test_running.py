@@ -1,6 +1,5 @@
 """A study is carried out once, goes on where it stopped, and is refused before the first training."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,8 +9,10 @@ from rulezoo.claims.running import run, store_of, stored
 from rulezoo.claims.standing import Standing
 from rulezoo.cli import main
 from rulezoo.comparison.jobs import work
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
+from rulezoo.tuning.comparing import Listeners, runner
 
 TINY = {"width": "0.25"}
 
@@ -28,11 +29,6 @@ class InThisProcess:
                 raise KeyboardInterrupt
             work(job)
             self.done.append(job)
-
-
-class Deaf:
-    def planned(self, runs, stored):
-        pass
 
 
 def tiny(label, rule, **fields):
@@ -54,9 +50,9 @@ def claim():
 
 
 def go(claim, tmp_path, executor):
-    return run(
-        claim, "quick", discover(), tmp_path, executor, lambda: nullcontext(Deaf()), device="cpu", threads=1
-    )
+    request = Request(device="cpu", threads=1)
+    run_cells = runner(request, executor, Listeners())
+    return run(claim, "quick", request, discover(), store_of(tmp_path, claim, "quick"), run_cells)
 
 
 def test_a_study_is_tuned_then_run_and_goes_on_where_it_stopped(claim, tmp_path):
@@ -112,15 +108,15 @@ def test_arms_that_ask_the_same_question_are_run_once(claim, tmp_path):
 @pytest.mark.slow
 def test_the_command_runs_a_claim_and_says_its_verdict(claim, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rulezoo.claims.catalogue.CLAIMS", {"test": claim})
+    monkeypatch.setattr("rulezoo.claims.installed.load", lambda registry, name: claim)
     monkeypatch.setattr("sys.argv", ["rulezoo", "claims", "run", "test"])
     with pytest.raises(SystemExit) as left:
         main()
     assert not left.value.code
     out, err = capsys.readouterr()
     assert "digits-cnn  frozen" in err
-    assert "  open: test score of ours less theirs: " in out
-    assert out.endswith("Verdict: inconclusive (0 of 1 conditions hold)\n")  # one seed has no interval
+    assert "  open: test score of ours − theirs: " in out
+    assert out.endswith("Verdict (quick profile): inconclusive (score 0 of 1)\n")  # one seed has no interval
     assert store_of(tmp_path / "leaderboard" / "claims", claim, "quick").read().records
 
 
@@ -130,7 +126,7 @@ def test_the_command_exits_with_1_when_a_run_failed(claim, tmp_path, monkeypatch
     study = claim.studies["quick"]
     arms = tuple(replace(arm, tuned="") for arm in study.arms)
     only = replace(claim, studies={"quick": replace(study, arms=arms, tunings=())})
-    monkeypatch.setattr("rulezoo.claims.catalogue.CLAIMS", {"test": only})
+    monkeypatch.setattr("rulezoo.claims.installed.load", lambda registry, name: only)
     monkeypatch.setattr("sys.argv", ["rulezoo", "claims", "run", "test", "--time-limit", "0.001"])
     with pytest.raises(SystemExit) as left:
         main()

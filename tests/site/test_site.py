@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from rulezoo.cli import cli
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Found, discover
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
@@ -170,16 +171,15 @@ def test_costs_of_two_machines_are_shown_as_mixed_and_not_averaged(runs, machine
     ],
 )  # fmt: skip
 def test_the_command_asks_for_the_same_runs(run, replaced, rules, options, budget):
-    (cell,) = plan(discover(), rules, ["digits-cnn"], range(3), "cpu", options, 2, budget=budget)
+    asked = Request(rules=rules, tasks=["digits-cnn"], device="cpu", options=options, epochs=2, budget=budget)
+    (cell,) = plan(discover(), asked)
     stored = [replaced(run(rules[0]), asked=asked, changed=cell.changed) for asked in cell.asked]
     given = shlex.split(command(stored))
     assert given[:2] == ["rulezoo", "compare"]
     context = cli.get_command(None, "compare").make_context("compare", given[2:])
     p = context.params
-    seeds = range(p["seeds"])
-    (again,) = plan(
-        discover(), p["rules"], p["tasks"], seeds, p["device"], p["options"], p["epochs"], budget=p["budget"]
-    )
+    names = ("rules", "tasks", "seeds", "device", "options", "epochs", "budget")
+    (again,) = plan(discover(), Request(**{name: p[name] for name in names}))
     assert [a.key for a in again.asked] == [r.asked.key for r in stored]
 
 
