@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
+    from rulezoo.evaluation import MeasurementError as MeasurementError
     from rulezoo.net import Layer as Layer
     from rulezoo.net import Net as Net
     from rulezoo.net import NetError as NetError
@@ -65,6 +66,7 @@ _HOME = {
     "Limit": "specs",
     "Layer": "net",
     "Measurement": "evaluation",
+    "MeasurementError": "evaluation",
     "Net": "net",
     "NetError": "net",
     "OptionError": "options",
