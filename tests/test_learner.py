@@ -316,6 +316,18 @@ def test_what_is_done_to_gradients_does_not_reach_the_rules_memory(end):
     assert same(learner.state_dict()["memory"]["buffers"], total, EXACT)
 
 
+def test_what_gets_no_gradient_keeps_every_bit_whatever_its_grad_was():
+    """Neither a gradient of before nor momentum or weight decay reach a parameter that the rule leaves alone."""
+    model = mlp()
+    before, (x, y) = copy.deepcopy(model), batches(mlp)[0]
+    learner = Learner("frozen", model, F.cross_entropy, OPTIMIZERS["momentum"](model.parameters()))
+    for _ in range(3):
+        F.cross_entropy(model(x), y).backward()
+        learner.step(x, y)
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before.get_parameter(name))}
+    assert changed == {"4.weight", "4.bias"}
+
+
 def test_a_model_in_another_memory_layout_is_trained_alike():
     """torch's fused optimizers read memory as it lies."""
     model = cnn()

@@ -239,6 +239,7 @@ class Learner:
         It holds the model's tensors and the optimizer's state, the rule's memory and random numbers, the number of steps,
         and two inputs of the first batch, with which the network is read again. Tensors are as they lie in memory: copy
         them (``copy.deepcopy``) to keep them while the training goes on. Schedules are yours to keep.
+        Take it between two steps, and not between `gradients` and the optimizer's step.
         """
         return {
             "format": FORMAT,
