@@ -74,6 +74,11 @@ class Job:
         """The rule's options as the user wrote them."""
         return single(self.request.options.get(self.rule, {}))
 
+    @property
+    def task_options(self) -> Mapping[str, str]:
+        """The task's options as the user wrote them."""
+        return single(self.request.options.get(self.task, {}))
+
     def cell(self) -> Cell:
         """The cell that the request stands for."""
         from rulezoo.discovery.registry import discover
