@@ -159,6 +159,11 @@ def _commands() -> Iterator[str]:
             command, info_name=name, parent=context, terminal_width=100, max_content_width=100
         )
         yield f"## rulezoo {name}\n\n```\n{command.get_help(inner)}\n```\n"
+        for part, sub in getattr(command, "commands", {}).items():
+            deeper = click.Context(
+                sub, info_name=part, parent=inner, terminal_width=100, max_content_width=100
+            )
+            yield f"### rulezoo {name} {part}\n\n```\n{sub.get_help(deeper)}\n```\n"
 
 
 def main() -> None:

@@ -26,6 +26,12 @@ COMMANDS = {
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
     ),
     "results": Command("rulezoo.cli.results:results", "Merge, compare and export folders of results."),
+    "export": Command(
+        "rulezoo.cli.export:export", "Write a trained network into a folder, for programs without rulezoo."
+    ),
+    "reproduce": Command(
+        "rulezoo.cli.reproduce:reproduce", "Train stored runs again, and compare the results."
+    ),
     "status": Command("rulezoo.cli.status:status", "Show how far a comparison is; from any shell."),
     "logs": Command("rulezoo.cli.logs:logs", "Show how a run went: its curve, its error, what it printed."),
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),

@@ -16,7 +16,7 @@ from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
 from rulezoo.site import figures, pictures, words
-from rulezoo.site.commands import beyond, command
+from rulezoo.site.commands import command
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ class Result(NamedTuple):
     setting: str
     made: str
     command: str
-    beyond: list[int]
     evaluations: list[Evaluated]
 
 
@@ -334,7 +333,6 @@ def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | rang
                 setting=cell.setting,
                 made=_made(last),
                 command=command(runs),
-                beyond=beyond(runs),
                 evaluations=_evaluated(found, found.board.rows.index(row), i),
             )
 
