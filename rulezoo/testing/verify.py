@@ -47,12 +47,14 @@ class Report:
         results: of every check, in order.
         options: of the rule or task, defaults included; empty where it could not be made.
         seed: of the networks that were drawn for a rule.
+        on: names of the tasks whose networks a rule was checked on, too.
     """
 
     subject: Subject
     results: tuple[CheckResult, ...]
     options: Mapping[str, Value] = field(default_factory=dict)
     seed: int = 0
+    on: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -107,7 +109,7 @@ class Report:
         }
         if self.subject.kind == "rule":
             found = {name: msgspec.to_builtins(mark) for name, mark in marks(self).items()}
-            head |= {"seed": self.seed, "plausibility": found}
+            head |= {"seed": self.seed, "on": list(self.on), "plausibility": found}
         return {
             **head,
             "ok": self.ok,
@@ -208,7 +210,8 @@ def verify(
         results = check_task(made or spec, spec=spec, root=root, found=found, report=report)
     else:
         results = check_rule(made or spec, spec=spec, seed=seed, on=on, report=report)
-    return Report(subject, tuple(results), _resolved(subject, made), seed)
+    names = tuple(task.name for task in on) if subject.kind == "rule" else ()
+    return Report(subject, tuple(results), _resolved(subject, made), seed, names)
 
 
 def _resolved(subject: Subject, made: Any) -> dict[str, Value]:  # noqa: ANN401  a rule
