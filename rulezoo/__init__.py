@@ -10,10 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rulezoo import claims as claims
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.calls import compare as compare
+    from rulezoo.api.calls import load as load
+    from rulezoo.api.calls import train as train
     from rulezoo.api.learner import Learner as Learner
+    from rulezoo.api.results import Results as Results
+    from rulezoo.api.run import Run as Run
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
     from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
@@ -62,7 +68,9 @@ _HOME = {
     "NetError": "net",
     "OptionError": "options",
     "Plausibility": "specs",
+    "Results": "api.results",
     "RuleSpec": "specs",
+    "Run": "api.run",
     "Site": "net",
     "Split": "task",
     "State": "rule",
@@ -73,10 +81,13 @@ _HOME = {
     "Variant": "specs",
     "WeightsError": "errors",
     "add_sites": "net",
+    "compare": "api.calls",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
+    "load": "api.calls",
+    "train": "api.calls",
 }
-_MODULES = ("credit", "datasets", "manifold")  # public modules: what rules and tasks are made of
+_MODULES = ("claims", "credit", "datasets", "manifold")  # public modules: what plugins are made of
 
 __all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

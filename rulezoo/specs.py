@@ -345,7 +345,7 @@ class ClaimSpec(Spec):
 
     Attributes:
         name: how users call it, lower-case words joined by hyphens.
-        target: ``"package.module:NAME"``, a `rulezoo.claims.design.Claim`; imported only where it is needed.
+        target: ``"package.module:NAME"``, a `rulezoo.claims.Claim`; imported only where it is needed.
         summary: the claim in one sentence.
         version: raise it when the protocol or the criterion changes.
         tags: free words to filter by.

@@ -17,14 +17,13 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import rulezoo
-from rulezoo import Batch, Budget, Learner, LearningRule, Net, Site, State, Step, credit
+from rulezoo import Budget, Learner, LearningRule, Net, Site, State, Step, credit
 from rulezoo.discovery.registry import discover
 from rulezoo.seeding import number
 from rulezoo.testing import TinyTask
 from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
 from rulezoo_plugins.backprop import Backprop
-from rulezoo_plugins.feedback_alignment import FeedbackAlignment
 
 EXACT = 1e-10  # rounding in float64, over a dozen steps
 SUMS = 1e-12  # rounding of float64 where the same numbers are added in another order
@@ -629,7 +628,7 @@ def test_seeds_tell_learners_apart_and_nothing_else_does(name):
     first = mlp()
 
     def trained(seed):
-        torch.rand(random.randrange(1, 9))  # noqa: S311  whatever was drawn before
+        torch.rand(random.randrange(1, 9))
         learner = Learner(name, copy.deepcopy(first), F.cross_entropy, "sgd", seed=seed)
         learnt(learner, batches(mlp))
         return learner.model()
@@ -995,7 +994,6 @@ def test_a_rule_sees_what_the_targets_are():
     class Looking(Backprop):
         def skip(self, net, task):
             seen.append((task.targets, task.classes))
-            return None
 
     x, y = batches(mlp)[0]
     for loss, targets in ((F.cross_entropy, y), (F.mse_loss, numbers(x, y))):

@@ -179,7 +179,7 @@ def _filtered(records: Sequence[Record], kind: str, asked: Sequence[object]) -> 
     for one in asked:
         if one not in stored:
             if kind == "seed":
-                seeds = groups.spans(sorted(r.asked.seed for r in records))
+                seeds = groups.spans(sorted({r.asked.seed for r in records}))
                 raise NoRun(f"seed {one!r} is not stored; stored: {seeds or 'nothing'}")
             known = _names(records, kind)
             raise unknown(kind, str(one), known, f"stored: {', '.join(known) or 'nothing'}")
@@ -208,12 +208,16 @@ def _ambiguous(records: Sequence[Record]) -> str:
         for n in dict.fromkeys(n for line in lines for n in line)
         if n.startswith(_IDENTITY) or n in _CONDITIONS
     ]
-    values = {name: dict.fromkeys(as_text(line.get(name)) for line in lines) for name in names}
-    differing = {name: list(found) for name, found in values.items() if len(found) > 1}
-    words = "; ".join(f"{name} is {' or '.join(found)}" for name, found in differing.items())
+    values = {name: list(dict.fromkeys(line.get(name) for line in lines)) for name in names}
+    differing = {name: found for name, found in values.items() if len(found) > 1}
+    for name in set(differing) & {"budget.lr", "budget.weight_decay"}:  # what the rule's own options set
+        if name.replace("budget", "rule") in differing:
+            del differing[name]
+    words = "; ".join(f"{name} is {' or '.join(map(as_text, found))}" for name, found in differing.items())
+    example = ", ".join(f"{name!r}: {found[0]!r}" for name, found in differing.items())
     return (
-        f"there are {len(records)} runs of {asked.rule} on {asked.task}, seed {asked.seed}: {words}. Choose one with "
-        "where={COLUMN: VALUE}"
+        f"there are {len(records)} runs of {asked.rule} on {asked.task}, seed {asked.seed}: {words}. Choose one, as with "
+        f"where={{{example}}}"
     )
 
 

@@ -296,6 +296,7 @@ def _column(found: Findings, i: int) -> dict[str, Any]:
         figures.cost_on_task(found, i),
         figures.curves_of_task(found, i),
         figures.perturbations(found, i),
+        *figures.options(found, i),
         figures.angles_of_task(found, i),
     ]
     return {
@@ -373,26 +374,25 @@ def _present(shown: Sequence[Figure | None]) -> list[Figure]:
 
 
 def _claims(pages: Pages, environment: Environment, found: Findings, shared: Mapping[str, Any]) -> None:
-    from rulezoo.claims.figures import draw
-    from rulezoo.claims.report import protocol, tuning
+    from rulezoo.claims.report import Judgement, protocol, tuning
 
     claims: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
     for one in found.claims:
-        claim, evidence, verdict = one.claim, one.evidence, one.verdict
         tables = [protocol(one.study)]
         picture, sentence = "", ""
-        if verdict:
-            tables += [*claim.criterion.tables(evidence), *tuning(one.study, evidence)]
-            chart = claim.criterion.chart(evidence)
-            picture, sentence = one.figure, chart.words
-            pages[f"pictures/{picture}"] = draw(chart)
+        if isinstance(one.judgement, Judgement):
+            tables += [*one.judgement.tables, *tuning(one.study, one.evidence)]
+            if one.judgement.chart and isinstance(one.picture, bytes):
+                picture, sentence = one.figure, one.judgement.chart.description
+                pages[f"pictures/{picture}"] = one.picture
         entry = {
             "finding": one,
-            "parts": verdict.parts if verdict else (),
+            "verdict": one.verdict,
+            "problem": one.problem(drawn=True),
             "tables": tables,
             "picture": picture,
             "words": sentence,
         }
-        claims.setdefault(claim.name, (claim, []))[1].append(entry)
+        claims.setdefault(one.claim.name, (one.claim, []))[1].append(entry)
     context = {**shared, "title": "Claims: rulezoo", "claims": list(claims.values()), "pictures": ()}
     _page(pages, environment, "claims.html", "claims.html", context)

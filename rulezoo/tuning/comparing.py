@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.inspection import Inspector
-from rulezoo.comparison.plan import Cell, choose_device, plan, resolved
+from rulezoo.comparison.plan import Cell, choose_device, number_of_cells, plan, resolved
 from rulezoo.errors import UserError
 from rulezoo.evaluations import running
 from rulezoo.evaluations.request import Requested, requested
@@ -192,6 +192,14 @@ def tune(
     listeners = listeners or Listeners()
     run, cells = runner(request, executor, listeners), plan(registry, request)
     return _tune(cells, request, registry, store, run, listeners)
+
+
+def number_of_runs(request: Request, registry: Registry) -> int:
+    """The largest number of runs that a comparison can take, trials and winners of a tuning included."""
+    each = len(request.seeds)
+    if request.trials:
+        each = 2 * each + request.trials * len(study.SEEDS)
+    return number_of_cells(registry, request) * each
 
 
 def _tune(
