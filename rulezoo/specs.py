@@ -258,6 +258,11 @@ class RuleSpec(Spec):
         self._expect("variants", "a tuple of Variant", variants)
         if self.variants and self.plausibility is None:
             raise SpecError(f"{self.name} has variants, but no plausibility that they could change")
+        for one, other in combinations(self.variants, 2):
+            if set(one.options) == set(other.options):
+                raise SpecError(
+                    f"{self.name} has two variants with {' and '.join(one.options)}; give one, with the changes of both"
+                )
         for some in (*combinations(self.variants, 1), *combinations(self.variants, 2)):
             _expect_possible(self, some)
 

@@ -9,7 +9,6 @@ import pytest
 
 from rulezoo.cli import main
 from rulezoo.cli import reproduce as command
-from rulezoo.cli.executor import Workers
 from rulezoo.comparison.jobs import work
 from rulezoo.comparison.plan import plan
 from rulezoo.comparison.reproduction import CannotReproduce, budget_words, groups, remade, request_of
@@ -17,6 +16,7 @@ from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
+from rulezoo.executors.machine import Workers
 from rulezoo.results.comparing import compare
 from rulezoo.results.provenance import cpu, packages
 from rulezoo.results.records import Answered, Hardware, Plugin, Record

@@ -46,6 +46,7 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
               "may be repeated.")  # fmt: skip
 @click.option("--data", "root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for tasks and evaluations.")  # fmt: skip
+@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
               help="Folder of results in which to store the outcome for rules; the leaderboard shows it.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
@@ -59,6 +60,7 @@ def verify(
     tasks: list[str],
     options: dict[str, str],
     root: Path | None,
+    download: bool,
     out: Path | None,
     seed: int,
     form: str,
@@ -82,13 +84,15 @@ def verify(
         named = ", ".join(f"{subject.name!r} is a {subject.kind}" for subject in subjects)
         raise UserError(f"--on is for rules and evaluations, and {named}; leave --on out")
     files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
-    on = _networks(tasks, others, root, files)
+    on = _networks(tasks, others, root, files, download=download)
     if out and any(subject.kind == "rule" for subject in subjects):
         _expect_writable(out)
     reports = []
     for place, subject in enumerate(subjects):
         with _progress() as progress:
-            report = suite.verify(subject, own, root=root, seed=seed, on=on, report=progress)
+            report = suite.verify(
+                subject, own, root=root, seed=seed, on=on, report=progress, download=download
+            )
         reports.append(report)
         if form == "text":
             echo("\n" * bool(place) + "\n".join(suite.lines(report)))
@@ -143,22 +147,35 @@ def _sorted(
 
 
 def _networks(
-    tasks: Sequence[str], options: Mapping[str, Mapping[str, str]], root: Path | None, files: Sequence[Path]
+    tasks: Sequence[str],
+    options: Mapping[str, Mapping[str, str]],
+    root: Path | None,
+    files: Sequence[Path],
+    *,
+    download: bool,
 ) -> list[TaskNet]:
-    """The networks of tasks, after they passed the check that precedes every comparison."""
+    """The networks of tasks, after they passed the check that precedes every comparison.
+
+    Raises:
+        TaskError: if a task cannot be trained on.
+        DataMissing: if its data are missing; the exit code is that of what was not examined.
+    """
     if not tasks:
         return []
     from rulezoo.comparison.inspection import TaskError, inspect, refusal
     from rulezoo.task import DataMissing
     from rulezoo.testing import task_net
+    from rulezoo.testing.verify import NOT_EXAMINED
 
     on = [task_net(task, options[task], root=root, files=files) for task in tasks]
-    examined = inspect([(task, options[task]) for task in tasks], root, files=files)
+    examined = inspect([(task, options[task]) for task in tasks], root, download=download, files=files)
     for task, found in zip(tasks, examined, strict=True):
         if problem := refusal(task, options[task], found):
             raise TaskError(f"{problem}; `rulezoo verify {task}` checks it in full")
         if found.missing is not None:
-            raise DataMissing(found.missing)
+            missing = DataMissing(found.missing)
+            missing.exit_code = NOT_EXAMINED
+            raise missing
     return on
 
 

@@ -48,12 +48,14 @@ class Report:
         results: of every check, in order.
         options: of the rule or task, defaults included; empty where it could not be made.
         seed: of the networks that were drawn for a rule.
+        on: names of the tasks whose networks a rule was checked on, too.
     """
 
     subject: Subject
     results: tuple[CheckResult, ...]
     options: Mapping[str, Value] = field(default_factory=dict)
     seed: int = 0
+    on: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -108,7 +110,7 @@ class Report:
         }
         if self.subject.kind == "rule":
             found = {name: msgspec.to_builtins(mark) for name, mark in marks(self).items()}
-            head |= {"seed": self.seed, "plausibility": found}
+            head |= {"seed": self.seed, "on": list(self.on), "plausibility": found}
         return {
             **head,
             "ok": self.ok,
@@ -173,6 +175,7 @@ def verify(
     seed: int = 0,
     on: Sequence[TaskNet] = (),
     report: Callable[[int, int, str], None] | None = None,
+    download: bool = False,
 ) -> Report:
     """Run the conformance suite.
 
@@ -183,6 +186,7 @@ def verify(
         seed: of the sizes, names and data of networks that are drawn for a rule.
         on: networks of tasks to check a rule or an evaluation on, too; see `rulezoo.testing.task_net`.
         report: called before each check with the number of those done, that of all, and the check's ``id``.
+        download: whether missing data sets of a task may be downloaded into ``root``.
 
     Raises:
         OptionError: if an option does not exist or its value is not legal.
@@ -195,8 +199,9 @@ def verify(
     if options:
         with foreign(f"{subject.kind} {subject.name!r} cannot be made"):
             made = configure(spec.load(), subject.name, options)
-    results = _results(subject, made, options, root, seed, on, report)
-    return Report(subject, tuple(results), _resolved(subject, made), seed)
+    results = _results(subject, made, options, root, seed, on, report, download=download)
+    names = tuple(task.name for task in on) if subject.kind != TASK.name else ()
+    return Report(subject, tuple(results), _resolved(subject, made), seed, names)
 
 
 def _results(
@@ -207,6 +212,8 @@ def _results(
     seed: int,
     on: Sequence[TaskNet],
     report: Callable[[int, int, str], None] | None,
+    *,
+    download: bool,
 ) -> list[CheckResult]:
     from rulezoo.testing import check_claim, check_evaluation, check_rule, check_task
 
@@ -215,7 +222,7 @@ def _results(
         case TASK.name:
             from rulezoo.comparison.inspection import inspect
 
-            (found,) = inspect([(subject.name, options)], root, files=subject.files)
+            (found,) = inspect([(subject.name, options)], root, download=download, files=subject.files)
             return check_task(made or spec, spec=spec, root=root, found=found, report=report)
         case EVALUATION.name:
             return check_evaluation(made or spec, spec=spec, root=root, on=on, report=report)
