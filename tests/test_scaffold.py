@@ -110,7 +110,7 @@ def test_what_is_written_is_clean_by_ruff_and_mypy(tmp_path):
         (["task", "digits-cnn"], "there is a task 'digits-cnn' already, of rulezoo"),
         (["rule", "taken"], "'taken.py' is there already"),
         (["rule", "taken", "--package"], "pyproject.toml' is there already"),
-        (["claim", "nmnc-beats-vnc"], "there is a claim 'nmnc-beats-vnc' already, of rulezoo"),
+        (["claim", "alignment"], "there is a claim 'alignment' already, of rulezoo"),
         (["network", "x"], "'network' is not one of"),
     ],
 )
