@@ -29,7 +29,7 @@ SHOWN_ONLY = {"text"}  # output, or what a file holds
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-_FILE = re.compile(r"# (\w+\.py)\b")
+_FILE = re.compile(r"# (\w+\.(?:py|toml))\b")
 _NUMBER = re.compile(r"\d[\d,]*(?:\\?\.\d+)?(?:e-?\d+)?")
 
 
@@ -58,6 +58,13 @@ def run_python(block: Block, page: Path, namespace: dict[str, Any]) -> None:
     else:
         padding = "\n" * block.line  # so that a traceback gives the line of the page
         exec(compile(padding + block.text, str(page), "exec"), namespace)  # noqa: S102
+
+
+def write_toml(block: Block) -> None:
+    """A block of TOML is a file, with its name in the first line."""
+    named = _FILE.match(block.text)
+    assert named, "a block of TOML must begin with the name of its file, like # study.toml"
+    Path(named[1]).write_text(block.text, encoding="utf-8")
 
 
 def sessions(block: Block) -> list[tuple[str, list[str]]]:
@@ -120,6 +127,8 @@ def test_every_block_of_a_page_runs(page, reader, monkeypatch):
         monkeypatch.setenv("RULEZOO_PLUGINS", "")  # --plugin is of one command
         if block.language == "python":
             run_python(block, page, namespace)
+        elif block.language == "toml":
+            write_toml(block)
         elif block.language == "console":
             for command, shown in sessions(block):
                 run_console(command, shown)
