@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rulezoo import Budget, Data, Split, datasets
-from rulezoo.datasets.inputs import prepared
+from rulezoo.inputs import prepared
 from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
 from rulezoo_plugins.backprop import Backprop

@@ -10,10 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rulezoo import claims as claims
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.calls import compare as compare
+    from rulezoo.api.calls import load as load
+    from rulezoo.api.calls import train as train
+    from rulezoo.api.learner import Learner as Learner
+    from rulezoo.api.results import Results as Results
+    from rulezoo.api.run import Run as Run
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
+    from rulezoo.errors import WeightsError as WeightsError
+    from rulezoo.evaluation import Evaluation as Evaluation
+    from rulezoo.evaluation import Measurement as Measurement
     from rulezoo.net import Layer as Layer
     from rulezoo.net import Net as Net
     from rulezoo.net import NetError as NetError
@@ -25,6 +35,8 @@ if TYPE_CHECKING:
     from rulezoo.rule import LearningRule as LearningRule
     from rulezoo.rule import State as State
     from rulezoo.rule import Step as Step
+    from rulezoo.specs import ClaimSpec as ClaimSpec
+    from rulezoo.specs import EvaluationSpec as EvaluationSpec
     from rulezoo.specs import Limit as Limit
     from rulezoo.specs import Plausibility as Plausibility
     from rulezoo.specs import RuleSpec as RuleSpec
@@ -35,34 +47,47 @@ if TYPE_CHECKING:
     from rulezoo.task import DataMissing as DataMissing
     from rulezoo.task import Split as Split
     from rulezoo.task import Task as Task
+    from rulezoo.trained import TrainedNetwork as TrainedNetwork
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Batch": "rule",
     "Budget": "task",
+    "ClaimSpec": "specs",
     "Data": "task",
     "DataMissing": "task",
+    "Evaluation": "evaluation",
+    "EvaluationSpec": "specs",
+    "Learner": "api.learner",
     "LearningRule": "rule",
     "Limit": "specs",
     "Layer": "net",
+    "Measurement": "evaluation",
     "Net": "net",
     "NetError": "net",
     "OptionError": "options",
     "Plausibility": "specs",
+    "Results": "api.results",
     "RuleSpec": "specs",
+    "Run": "api.run",
     "Site": "net",
     "Split": "task",
     "State": "rule",
     "Step": "rule",
     "Task": "task",
     "TaskSpec": "specs",
+    "TrainedNetwork": "trained",
     "Variant": "specs",
+    "WeightsError": "errors",
     "add_sites": "net",
+    "compare": "api.calls",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
+    "load": "api.calls",
+    "train": "api.calls",
 }
-_MODULES = ("credit", "datasets", "manifold")  # public modules: what rules and tasks are made of
+_MODULES = ("claims", "credit", "datasets", "manifold")  # public modules: what plugins are made of
 
 __all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

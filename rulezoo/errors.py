@@ -28,6 +28,10 @@ class PluginError(UserError):
     """A plugin broke the contract, or its code failed; the message says what and why."""
 
 
+class WeightsError(UserError, ValueError):
+    """Trained weights that were not kept, were changed, or belong to another network; the message says what to do."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], listing: str) -> UnknownName:
     """The error for a name that is not among the known ones.
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from rulezoo.task import Task
 
 
 def number(seed: int, *purpose: str | int) -> int:
@@ -24,3 +27,12 @@ def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu"
     import torch
 
     return torch.Generator(device).manual_seed(number(seed, *purpose))
+
+
+def initial_network(task: Task, seed: int) -> nn.Module:
+    """The task's network with the initial weights of a seed, on the CPU: the same for every rule and device."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(number(seed, "init"))  # of the CPU alone, as forked above
+        return task.network()

@@ -1,4 +1,4 @@
-"""What a plugin says about its rules and tasks without importing them: light, frozen, printable."""
+"""What a plugin says about what it offers without importing it: light, frozen, printable."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from rulezoo.errors import UserError, did_you_mean
 from rulezoo.options import Value, is_written
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-EVERY = "all"  #: on the command line, every rule or task; no name of one
+EVERY = "all"  #: on the command line, all of a kind; not allowed as a name
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 Signal = Literal["none", "scalar", "vector", "neuron-specific"]
 _PER_SITE = re.compile(r"[1-9]\d* per site")
@@ -81,9 +81,9 @@ class Plausibility:
                 f"'none', got {self.signal!r}"
             )
 
-    def _expect(self, field: str, expected: str, holds: bool) -> None:
+    def _expect(self, name: str, expected: str, holds: bool) -> None:
         if not holds:
-            raise SpecError(f"{field} must be {expected}, got {getattr(self, field)!r}")
+            raise SpecError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
     def marks(self) -> dict[str, str]:
         """Field name → a short mark for a table, e.g. ``{"weight_transport": "yes", …}``; what is not declared is left out."""
@@ -108,7 +108,7 @@ class Variant:
     """
 
     options: tuple[str, ...]
-    changes: Mapping[str, bool | int | str] = dataclasses.field(hash=False)
+    changes: Mapping[str, bool | int | str] = field(hash=False)
 
     def __post_init__(self) -> None:
         _expect_options("variant", self.options)
@@ -170,55 +170,63 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class _Spec:
+class Spec:
+    """What the specs of all kinds share; their attributes are described there."""
+
     name: str
     target: str
     summary: str
     version: int = 1
     tags: tuple[str, ...] = ()
     reference: str = ""
+    former_names: tuple[str, ...] = field(default=(), kw_only=True)
+
+    _target: ClassVar[str] = "'package.module:Class'"
+    _noun: ClassVar[str] = "class"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise SpecError(f"name {self.name!r} must be lower-case words joined by hyphens, like 'my-rule'")
         if self.name == EVERY:
             raise SpecError(
-                f"name {self.name!r} is reserved: on the command line it stands for every rule or task"
+                f"name {self.name!r} is reserved: on the command line it stands for every rule, task or evaluation"
             )
-        for field in ("target", "summary", "reference"):
-            self._expect(field, "a text", isinstance(getattr(self, field), str))
-        self._expect("target", "'package.module:Class'", bool(_TARGET.fullmatch(self.target)))
+        for one in ("target", "summary", "reference"):
+            self._expect(one, "a text", isinstance(getattr(self, one), str))
+        self._expect("target", self._target, bool(_TARGET.fullmatch(self.target)))
         self._expect("version", "a whole number, 1 or more", type(self.version) is int and self.version >= 1)
         words = isinstance(self.tags, tuple) and all(isinstance(tag, str) for tag in self.tags)
         self._expect("tags", "a tuple of words, like ('cnn', 'vision')", words)
+        former = isinstance(self.former_names, tuple) and all(isinstance(n, str) for n in self.former_names)
+        self._expect("former_names", "a tuple of names, like ('my-rule',)", former)
 
-    def _expect(self, field: str, expected: str, holds: bool) -> None:
+    def _expect(self, name: str, expected: str, holds: bool) -> None:
         if not holds:
-            raise SpecError(f"{field} of {self.name} must be {expected}, got {getattr(self, field)!r}")
+            raise SpecError(f"{name} of {self.name} must be {expected}, got {getattr(self, name)!r}")
 
     @property
     def module(self) -> str:
-        """The module that the class is asked of."""
+        """The module that the target is asked of."""
         return self.target.partition(":")[0]
 
-    def load(self) -> type:
-        """Import the module and return the class.
+    def load(self) -> Any:  # noqa: ANN401  the registry checks what it is
+        """Import the module and return what the target names in it.
 
         Raises:
-            SpecError: if the module has no such class.
+            SpecError: if the module has nothing of that name, or no class where one was expected.
             ImportError: if the module cannot be imported.
         """
         module, attribute = self.module, self.target.partition(":")[2]
         found = getattr(importlib.import_module(module), attribute, None)
         if found is None:
-            raise SpecError(f"{self.name}: module {module} has no class {attribute}")
-        if not isinstance(found, type):
+            raise SpecError(f"{self.name}: module {module} has no {self._noun} {attribute}")
+        if self._noun == "class" and not isinstance(found, type):
             raise SpecError(f"{self.name}: {self.target} is a {type(found).__name__}, not a class")
         return found
 
 
 @dataclass(frozen=True)
-class RuleSpec(_Spec):
+class RuleSpec(Spec):
     """A learning rule, described.
 
     Attributes:
@@ -239,12 +247,9 @@ class RuleSpec(_Spec):
     plausibility: Plausibility | None = None
     limits: tuple[Limit, ...] = ()
     variants: tuple[Variant, ...] = ()
-    former_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        former = isinstance(self.former_names, tuple) and all(isinstance(n, str) for n in self.former_names)
-        self._expect("former_names", "a tuple of names, like ('my-rule',)", former)
         self._expect("family", "a text", isinstance(self.family, str))
         self._expect("plausibility", "a Plausibility", isinstance(self.plausibility, Plausibility | None))
         limits = isinstance(self.limits, tuple) and all(isinstance(limit, Limit) for limit in self.limits)
@@ -287,7 +292,7 @@ def _changed(found: Plausibility, variants: Iterable[Variant]) -> Plausibility:
 
 
 @dataclass(frozen=True)
-class TaskSpec(_Spec):
+class TaskSpec(Spec):
     """A task, described.
 
     Attributes:
@@ -298,6 +303,50 @@ class TaskSpec(_Spec):
         tags: free words to filter by, e.g. ``("cnn", "vision")``.
         reference: where the data come from, with a link.
         embedded: whether the data come with rulezoo or are generated, so that nothing is downloaded.
+        former_names: names under which it was known; they still work where a task is asked for.
     """
 
     embedded: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationSpec(Spec):
+    """An evaluation of trained networks, described.
+
+    Attributes:
+        name: how users call it, lower-case words joined by hyphens.
+        target: ``"package.module:Class"``, a subclass of `rulezoo.Evaluation`; imported only where it runs.
+        summary: one sentence.
+        version: raise it when results change; it is part of a measurement's identity.
+        tags: free words to filter by.
+        reference: the paper or the library whose measure it is, with a link.
+        data: the data it needs in addition to the task's, and where they come from; empty = none.
+        requires: what pip has to install for it, e.g. ``"rulezoo[brain]"``; empty = nothing.
+        former_names: names under which it was known; they still work where an evaluation is asked for.
+    """
+
+    data: str = ""
+    requires: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for one in ("data", "requires"):
+            self._expect(one, "a text", isinstance(getattr(self, one), str))
+
+
+@dataclass(frozen=True)
+class ClaimSpec(Spec):
+    """A claim, described.
+
+    Attributes:
+        name: how users call it, lower-case words joined by hyphens.
+        target: ``"package.module:NAME"``, a `rulezoo.claims.Claim`; imported only where it is needed.
+        summary: the claim in one sentence.
+        version: raise it when the protocol or the criterion changes.
+        tags: free words to filter by.
+        reference: who makes the claim, with a link.
+        former_names: names under which it was known; they still work where a claim is asked for.
+    """
+
+    _target: ClassVar[str] = "'package.module:NAME'"
+    _noun: ClassVar[str] = "claim"

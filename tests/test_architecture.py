@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import rulezoo
+from rulezoo.discovery.kinds import KINDS
 
 CORE = Path(rulezoo.__file__).parent
+BUILT_IN = ("rulezoo_plugins", "rulezoo_tasks", "rulezoo_evaluations")
 HEAVY = {
     "torch",
     "torchvision",
@@ -37,11 +39,25 @@ LAYERS = (
     "training",
     "comparison",
     "executors",
+    "evaluations",
     "tuning",
     "leaderboard",
 )
-SINGLE = ("errors", "manifold", "options", "rule", "seeding", "source", "specs", "task", "text")
-LAYERS += ("claims", "site", "testing", "scaffold", "cli")
+SINGLE = (
+    "errors",
+    "evaluation",
+    "inputs",
+    "manifold",
+    "options",
+    "rule",
+    "seeding",
+    "source",
+    "specs",
+    "task",
+    "text",
+    "trained",
+)
+LAYERS += ("claims", "site", "testing", "scaffold", "api", "cli")
 
 
 def imports(path):
@@ -59,9 +75,7 @@ def files(package):
 
 @pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda p: str(p.relative_to(CORE)))
 def test_the_core_imports_no_plugin(path):
-    assert not {
-        module for module, _ in imports(path) if module.split(".")[0] in ("rulezoo_plugins", "rulezoo_tasks")
-    }
+    assert not {module for module, _ in imports(path) if module.split(".")[0] in BUILT_IN}
 
 
 def layer(module):
@@ -89,7 +103,7 @@ def test_every_package_has_its_layer():
     assert {path.stem for path in CORE.glob("*.py")} == {*SINGLE, "__init__", "__main__"}
 
 
-@pytest.mark.parametrize("package", ["rulezoo_plugins", "rulezoo_tasks"])
+@pytest.mark.parametrize("package", BUILT_IN)
 def test_built_in_plugins_use_public_names_only(package):
     public = {name for name in rulezoo.__all__ if not name.startswith("_")}
     for path in files(package):
@@ -101,7 +115,7 @@ def test_built_in_plugins_use_public_names_only(package):
                 assert module.split(".")[0] == package, f"{path.name} imports {module}"
 
 
-@pytest.mark.parametrize("package", ["rulezoo_plugins", "rulezoo_tasks"])
+@pytest.mark.parametrize("package", BUILT_IN)
 def test_a_catalogue_imports_nothing_heavy(package):
     catalogue = files(package)[0]
     assert catalogue.name == "__init__.py"
@@ -111,7 +125,17 @@ def test_a_catalogue_imports_nothing_heavy(package):
 def test_every_public_name_is_there():
     for name in rulezoo.__all__:
         assert getattr(rulezoo, name) is not None
-    assert len(rulezoo.__all__) <= 25, "the public surface fits on one screen"
+    assert len(rulezoo.__all__) <= 40, "the public surface fits on one screen"
     with pytest.raises(AttributeError, match="no attribute 'Nett'"):
         _ = rulezoo.Nett
     assert sys.modules["rulezoo"].__version__
+
+
+def test_every_kind_of_plugin_has_a_hook_and_a_base_class_that_exist():
+    from rulezoo.discovery import hookspecs
+
+    hooks = {name for name in vars(hookspecs) if name.startswith("rulezoo_")}
+    assert hooks == {kind.hook for kind in KINDS}
+    for kind in KINDS:
+        module, _, name = kind.base.partition(":")
+        assert isinstance(getattr(importlib.import_module(module), name), type)

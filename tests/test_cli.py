@@ -269,13 +269,16 @@ def test_the_warning_names_the_command_that_tells_more(run, file):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", "bakprop"], "unknown rule or task 'bakprop'; did you mean 'backprop'? (rulezoo list)"),
+        (
+            ["show", "bakprop"],
+            "unknown rule, task, evaluation or claim 'bakprop'; did you mean 'backprop'? (rulezoo list)",
+        ),
         (["lst"], "unknown command 'lst'; did you mean 'list'? (rulezoo --help)"),
         (
             ["plugins", "--traceback", "ruzoo"],
             "unknown plugin 'ruzoo'; did you mean 'rulezoo'? (rulezoo plugins)",
         ),
-        (["list", "ruls"], "Invalid value for '[rules|tasks]': 'ruls' is not one of"),
+        (["list", "ruls"], "Invalid value for '[rules|tasks|evaluations|claims]': 'ruls' is not one of"),
         (["show"], "Missing argument 'NAME'. (rulezoo show --help)"),
         (
             ["--plugin", "nowhere.py", "list"],

@@ -280,7 +280,8 @@ def test_what_no_number_says_is_stored_as_nothing(store, monkeypatch):
         Evaluation(12, 2, inf, 0.5, {"a": 1.0, "b": 2.0}),
     )
     monkeypatch.setattr(
-        "rulezoo.training.runner.run", lambda *args: [(0, Outcome("diverged", "for a test", curve=curve))]
+        "rulezoo.training.runner.run",
+        lambda *args, **more: [(0, Outcome("diverged", "for a test", curve=curve))],
     )
     (cell,) = cells(rules=["frozen"], seeds=(0,))
     (record,) = work(Job(cell.request, store.root))

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rulezoo.cli.executor import THREADS, Wanted, workers
+from rulezoo.cli.executor import Wanted, workers
 from rulezoo.comparison.jobs import Job
 from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError
 from rulezoo.executors.gpus import VISIBLE, chosen, least_used
 from rulezoo.executors.local import Local
+from rulezoo.executors.machine import THREADS
 from rulezoo.results.store import Store
 
 
@@ -196,5 +197,5 @@ def test_a_training_has_its_share_of_the_cores_and_no_more_threads_than_the_envi
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("rulezoo.cli.executor._cores", lambda: 8)
+    monkeypatch.setattr("rulezoo.executors.machine.cores", lambda: 8)
     assert workers(Wanted(jobs=jobs), "cpu").threads == threads

@@ -149,7 +149,10 @@ def test_a_rule_that_skips_the_task_asked_for_was_not_examined_on_it(monkeypatch
         (["choosy.py", "--on", "digits-cnn", "-o", "digits-cnn.wdth=1"], "did you mean 'width'"),
         (["choosy.py", "-o", "digits-cnn.width=1"], "'digits-cnn' is no task of --on; add --on digits-cnn"),
         (["both.py", "--on", "absent"], "no file here; get it there"),
-        (["digits-cnn", "--on", "digits-cnn"], "--on is for rules, and 'digits-cnn' is a task"),
+        (
+            ["digits-cnn", "--on", "digits-cnn"],
+            "--on is for rules and evaluations, and 'digits-cnn' is a task",
+        ),
     ],
 )
 def test_what_cannot_be_examined_on_is_a_usage_error(words, message):

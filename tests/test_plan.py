@@ -53,7 +53,7 @@ def registry(monkeypatch):
         spec(TaskSpec, "tiny", TinyTask, version=2, **default),
         spec(TaskSpec, "other", Other, **default),
     ]
-    return Registry(dict(rules), dict(tasks), (), {})
+    return Registry({"rule": dict(rules), "task": dict(tasks)})
 
 
 def cell(registry, options=None, epochs=None, **more):
@@ -101,7 +101,7 @@ def test_the_identity_says_everything_that_was_asked(registry):
 
 def test_a_former_name_is_planned_under_the_name_of_today(registry):
     name, found = spec(RuleSpec, "first", First, former_names=("once",))
-    renamed = replace(registry, rules={**registry.rules, name: found})
+    renamed = Registry({**registry.found, "rule": {**registry.rules, name: found}})
 
     cells = planned(
         renamed, ["once", "first"], ["tiny"], options={"once": {"gain": "2"}, "first": {"sign": "true"}}
@@ -311,9 +311,9 @@ def test_a_mistake_in_an_option_is_an_option_error(registry):
 
 def test_nothing_to_compare_is_said(registry):
     with pytest.raises(UserError, match="nothing to compare: no rule is in the standard comparison"):
-        planned(Registry({}, registry.tasks, (), {}))
+        planned(Registry({"task": registry.tasks}))
     with pytest.raises(UserError, match="nothing to compare: no task is in the standard comparison"):
-        planned(Registry(registry.rules, {}, (), {}), ["first"])
+        planned(Registry({"rule": registry.rules}), ["first"])
 
 
 @pytest.mark.parametrize(

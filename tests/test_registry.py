@@ -129,7 +129,7 @@ def test_the_built_in_rules_come_from_a_plugin():
     registry = discover()
     assert registry.rule("backprop").distribution == "rulezoo"
     assert all(info.ok and not info.reason and not info.traceback for info in registry.plugins)
-    assert sum(info.rules for info in registry.plugins) == len(registry.rules)
+    assert sum(info.offers["rule"] for info in registry.plugins) == len(registry.rules)
     assert issubclass(registry.rule_class("backprop"), LearningRule)
 
 
@@ -139,7 +139,8 @@ def test_a_strangers_rule_is_found_with_its_distribution(install):
     found = registry.rule("nice")
     assert (found.distribution, found.version, found.origin) == ("nice-rules", "2.5", "nice-rules 2.5")
     info = plugin(registry, "nice-rules")
-    assert (info.name, info.ok, info.rules, info.tasks) == ("main", True, 1, 0)
+    assert (info.name, info.ok) == ("main", True)
+    assert info.offers == {"rule": 1, "task": 0, "evaluation": 0, "claim": 0}
 
 
 @pytest.mark.parametrize("what", BROKEN)
@@ -152,7 +153,7 @@ def test_a_broken_plugin_is_named_with_its_reason_and_the_others_work(install, w
     assert not info.ok
     assert reason in info.reason
     assert info.traceback.startswith("Traceback")
-    assert (info.rules, info.tasks) == (0, 0)
+    assert not any(info.offers.values())
     assert {"nice", "backprop"} <= set(registry.rules)
 
 
@@ -399,3 +400,106 @@ def test_modules_of_one_name_in_the_folders_of_two_plugin_files_are_named(tmp_pa
     assert "two" not in found.rules
     (broken,) = [plugin for plugin in found.plugins if not plugin.ok]
     assert "it imports 'spice_of_both', and Python finds that of another plugin file first" in broken.reason
+
+
+FOUR = """
+    from dataclasses import dataclass
+    from rulezoo import ClaimSpec, Evaluation, EvaluationSpec, Measurement, claims, hookimpl, hp
+
+    @dataclass(frozen=True)
+    class Answer(Evaluation):
+        headline = "answer"
+        gain: float = hp(2.0, "factor", low=0)
+
+        def measure(self, network, root):
+            return Measurement({{"answer": 21 * self.gain}})
+
+    ARM = claims.Arm("blue", "backprop", "digits-cnn", (0, 1))
+    SKY = claims.Claim(
+        "sky",
+        "The sky is blue.",
+        "everybody",
+        claims.Standing("blue", (), "blue"),
+        {{"quick": claims.Study((ARM,), "reduced", "a minute")}},
+    )
+    Claim = claims.Claim
+
+    def make():
+        return SKY
+
+    @hookimpl
+    def rulezoo_evaluations():
+        return [EvaluationSpec("{evaluation}", f"{{__name__}}:{cls}", "An answer.", former_names=("reply",))]
+
+    @hookimpl
+    def rulezoo_claims():
+        return [ClaimSpec("sky", f"{{__name__}}:{target}", "The sky is blue.")]
+"""
+
+
+def four(evaluation="answer", cls="Answer", target="SKY"):
+    return FOUR.format(evaluation=evaluation, cls=cls, target=target)
+
+
+def test_a_strangers_evaluation_and_claim_are_found_and_made(install):
+    install("nice-lab", four(), version="2.5")
+    registry = discover()
+    assert registry.evaluation("answer").origin == "nice-lab 2.5"
+    assert registry.make_evaluation("answer", {"gain": "3"}).measure(None, None).values == {"answer": 63.0}
+    assert registry.claim("sky").statement == "The sky is blue."
+    assert plugin(registry, "nice-lab").offers == {"rule": 0, "task": 0, "evaluation": 1, "claim": 1}
+
+
+def test_evaluations_and_claims_have_former_names_near_names_and_clashes_as_rules_have(install):
+    install("nice-lab", four())
+    install("other-lab", four(evaluation="other"))
+    registry = discover()
+    assert registry.evaluation("reply").spec.name == "answer"
+    assert registry.current("reply") == "answer"
+    with pytest.raises(UnknownName) as caught:
+        registry.evaluation("anser")
+    assert str(caught.value) == (
+        "unknown evaluation 'anser'; did you mean 'answer'? (rulezoo list evaluations)"
+    )
+    with pytest.raises(
+        AmbiguousName, match=r"claim 'sky' is claimed 2 times, by nice-lab 1\.0 and other-lab"
+    ):
+        registry.claim("sky")
+    assert not plugin(registry, "other-lab").ok
+    assert {"answer", "other"} <= set(registry.evaluations)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "load", "reason"),
+    [
+        ({"cls": "make"}, lambda zoo: zoo.make_evaluation("answer", {}), ":make is a function, not a class"),
+        ({"cls": "Claim"}, lambda zoo: zoo.make_evaluation("answer", {}), "must be a subclass of rulezoo.Eval"),
+        ({"target": "make"}, lambda zoo: zoo.claim("sky"), r"must be a rulezoo\.claims\.Claim, not a function"),
+        ({"target": "SEA"}, lambda zoo: zoo.claim("sky"), "has no claim SEA"),
+    ],
+)  # fmt: skip
+def test_what_an_evaluation_or_a_claim_names_is_checked(file, kwargs, load, reason):
+    with pytest.raises((PluginError, SpecError), match=reason):
+        load(discover([file(four(**kwargs))]))
+
+
+def test_what_pip_must_install_is_said_where_a_module_is_missing(file):
+    path = file("""
+        import rulezoo
+
+        @rulezoo.hookimpl
+        def rulezoo_evaluations():
+            return [rulezoo.EvaluationSpec("rdm", "no_such_module_anywhere:A", "x", requires="rulezoo[brain]")]
+    """)
+    with pytest.raises(PluginError, match=r"it needs rulezoo\[brain\]: pip install 'rulezoo\[brain\]'"):
+        discover([path]).make_evaluation("rdm", {})
+
+
+def test_listing_what_there_is_imports_no_torch(install):
+    """A claim and an evaluation are named by text; torch is imported where they are used."""
+    code = (
+        "import sys; from rulezoo.discovery.registry import discover; zoo = discover();"
+        "print(sorted(zoo.found), {'torch', 'numpy', 'pandas'} & set(sys.modules))"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "['claim', 'evaluation', 'rule', 'task'] set()"

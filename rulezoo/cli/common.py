@@ -19,6 +19,7 @@ from rulezoo.discovery.registry import PluginInfo, Registry, discover
 from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
+    from rulezoo.leaderboard.evaluated import Evaluations
     from rulezoo.leaderboard.verified import Verifications
     from rulezoo.results.records import Record
     from rulezoo.results.store import Store
@@ -94,6 +95,16 @@ def verified_rules(store: Store, zoo: Registry) -> Verifications:
     from rulezoo.leaderboard.verified import stored
 
     found, damaged = stored(store, zoo)
+    for damage in damaged:
+        say(f"left out: {damage.path} {damage.reason}")
+    return found
+
+
+def evaluated_networks(store: Store, zoo: Registry) -> Evaluations:
+    """The evaluations of a store; what cannot be read is named on stderr."""
+    from rulezoo.leaderboard.evaluated import evaluations_of
+
+    found, damaged = evaluations_of(store, zoo)
     for damage in damaged:
         say(f"left out: {damage.path} {damage.reason}")
     return found

@@ -17,6 +17,7 @@ import click
 from rulezoo.cli.common import (
     checking,
     count,
+    evaluated_networks,
     going_on_later,
     name_failed,
     out_option,
@@ -25,7 +26,9 @@ from rulezoo.cli.common import (
     tell_of_blocks,
     verified_rules,
 )
-from rulezoo.cli.executor import Wanted, Workers, executor_options, workers
+from rulezoo.cli.evaluation_progress import name_failed_of
+from rulezoo.cli.evaluation_progress import progress as evaluation_progress
+from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.forecast import show_forecast
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
@@ -35,6 +38,7 @@ from rulezoo.comparison.plan import check_compiler
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
+from rulezoo.executors.machine import Workers
 from rulezoo.leaderboard import board, formats
 from rulezoo.leaderboard import tuned as report
 from rulezoo.results.freshness import FAILED, mixed_data, stale
@@ -78,6 +82,7 @@ def compare(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> N
     failed = name_failed(made.records)
     for hint in _hints(made.records, found, request):
         say(hint)
+    failed |= name_failed_evaluations(Store(out), made, retried=bool(request.retry))
     if say_failed_trials(made.tuned) or failed:
         sys.exit(1)
 
@@ -107,7 +112,16 @@ def listeners(found: Registry) -> Listeners:
         log=say,
         examining=checking,
         deep_blocks=partial(tell_of_blocks, found),
+        evaluating=partial(evaluation_progress, sys.stderr),
     )
+
+
+def name_failed_evaluations(store: Store, made: Comparison, *, retried: bool) -> bool:
+    """One line on stderr for each evaluation that failed or could not be made; whether there were any."""
+    for reason in made.not_evaluated.reasons:
+        say(f"not evaluated: {reason}")
+    failed = name_failed_of(store, made.records, made.evaluations, retried=retried)
+    return failed or bool(made.not_evaluated.reasons)
 
 
 def _hints(records: Sequence[Record], found: Registry, request: Request) -> Iterator[str]:
@@ -146,6 +160,7 @@ def _show(made: Comparison, found: Registry, out: Path) -> None:
         tunings=made.tuned,
         stale=lambda record: stale(record, found),
         verifications=verified_rules(Store(out), found),
+        evaluations=evaluated_networks(Store(out), found),
     )
     color = is_terminal() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns

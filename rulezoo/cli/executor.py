@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -14,11 +13,10 @@ import click
 from rulezoo.errors import UserError
 
 if TYPE_CHECKING:
-    from rulezoo.comparison.executor import Executor
+    from rulezoo.executors.machine import Workers
     from rulezoo.results.records import Device
 
 EXECUTORS = ("local", "slurm", "ray")
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  #: variables that limit torch's threads
 
 
 @dataclass(frozen=True)
@@ -33,21 +31,6 @@ class Wanted:
     memory_limit: float | None = None
     slurm: tuple[tuple[str, str], ...] = ()
     ray_address: str | None = None
-
-
-@dataclass(frozen=True)
-class Workers:
-    """What that comes to.
-
-    Attributes:
-        executor: who does the jobs.
-        device: where they compute.
-        threads: torch's threads in each process.
-    """
-
-    executor: Executor
-    device: Device
-    threads: int
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -157,27 +140,21 @@ def _fitting(wanted: Wanted, device: str) -> None:
 
 
 def _local(wanted: Wanted, wish: str) -> Workers:
-    from rulezoo.comparison.plan import choose_device
-    from rulezoo.executors.local import Local
+    from rulezoo.executors.machine import this_machine
 
-    gpus = _gpus(wanted.gpus) if wanted.gpus else ()
-    device = choose_device("cuda" if gpus or wanted.per_gpu else wish)
-    on_gpus = max(1, len(gpus)) * (wanted.per_gpu or 1)
-    jobs = wanted.jobs or (_cores() if device == "cpu" else on_gpus)
-    memory = _bytes(wanted.memory_limit)
-    return Workers(Local(jobs, wanted.time_limit, gpus, memory), device, _threads(jobs))
-
-
-def _gpus(wanted: str) -> tuple[str, ...]:
-    import torch
-
-    from rulezoo.executors.gpus import chosen
-
-    return chosen(wanted, torch.cuda.device_count(), os.environ)
+    return this_machine(
+        wish,
+        wanted.jobs,
+        gpus=wanted.gpus,
+        per_gpu=wanted.per_gpu,
+        time_limit=wanted.time_limit,
+        memory_limit=_bytes(wanted.memory_limit),
+    )
 
 
 def _slurm(wanted: Wanted, wish: str) -> Workers:
     _installed("submitit", "slurm")
+    from rulezoo.executors.machine import Workers
     from rulezoo.executors.slurm import Slurm
     from rulezoo.executors.slurm_request import Request
 
@@ -193,6 +170,7 @@ def _slurm(wanted: Wanted, wish: str) -> Workers:
 
 def _ray(wanted: Wanted, wish: str) -> Workers:
     _installed("ray", "ray")
+    from rulezoo.executors.machine import Workers
     from rulezoo.executors.ray import Ray
 
     device = _elsewhere(wish, gpu=bool(wanted.per_gpu), ask="--per-gpu 1")
@@ -222,15 +200,3 @@ def _elsewhere(device: str, *, gpu: bool, ask: str) -> Device:
 def _installed(module: str, extra: str) -> None:
     if find_spec(module) is None:
         raise UserError(f"--executor {extra} needs {module}: pip install 'rulezoo[{extra}]'")
-
-
-def _threads(jobs: int) -> int:
-    """An equal share of the cores for each of so many jobs, but no more threads than the environment allows."""
-    allowed = [os.environ.get(name, "").partition(",")[0].strip() for name in THREADS]
-    return max(1, min([_cores() // jobs, *(int(word) for word in allowed if word.isdecimal() and int(word))]))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # a cluster gives a job fewer than the node has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

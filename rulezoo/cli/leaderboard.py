@@ -10,14 +10,16 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, names, out_option, registry, say, verified_rules
+from rulezoo.cli.claims import known, name_problems
+from rulezoo.cli.common import count, evaluated_networks, names, out_option, registry, say, verified_rules
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.errors import UserError, unknown
+from rulezoo.evaluations import store as evaluations
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import Format, render
 from rulezoo.results import verifications
@@ -26,7 +28,6 @@ from rulezoo.results.store import Store
 from rulezoo.tuning import records as tunings
 
 if TYPE_CHECKING:
-    from rulezoo.claims.report import Finding
     from rulezoo.results.records import Record
     from rulezoo.site.build import Files
 
@@ -68,21 +69,25 @@ def leaderboard(
         _copy(out, publish)
         return
     records = read(out, curves=bool(html or serve))
-    _check("task", tasks, {record.asked.task for record in records})
-    _check("rule", rules, {record.asked.rule for record in records})
+    check_stored("task", tasks, {record.asked.task for record in records})
+    check_stored("rule", rules, {record.asked.rule for record in records})
     conclusions = tunings.read(Store(out))
     for damage in conclusions.damaged:
         say(f"left out: {damage.path} {damage.reason}")
     zoo = registry()
     verified = verified_rules(Store(out), zoo)
-    shown = {"tasks": tasks or None, "rules": rules or None}
+    shown: dict[str, Any] = {
+        "tasks": tasks or None,
+        "rules": rules or None,
+        "verifications": verified,
+        "evaluations": evaluated_networks(Store(out), zoo),
+    }
     if html or serve:
         from rulezoo.site.build import site
 
-        findings = _claims(claims) if claims else ()
-        files = site(
-            records, zoo, **shown, tunings=conclusions.tunings, claims=findings, verifications=verified
-        )
+        findings = known(zoo, claims) if claims else ()
+        files = site(records, zoo, **shown, tunings=conclusions.tunings, claims=findings)
+        name_problems(findings, drawn=True)
         _publish(files, html, port if serve else None)
         return
     board = build(
@@ -91,7 +96,6 @@ def leaderboard(
         specs=zoo.specs(),
         tunings=conclusions.tunings,
         stale=lambda record: stale(record, zoo),
-        verifications=verified,
     )
     color = is_terminal() and not os.environ.get("NO_COLOR")
     echo(
@@ -109,6 +113,8 @@ def _copy(out: Path, to: Path) -> None:
     number = tunings.publish(Store(out), Store(to))
     for one in verifications.read(Store(out)).found:
         verifications.put(Store(to), one)
+    for evaluated in evaluations.read(Store(out)).found:
+        evaluations.put(Store(to), evaluated, evaluations.arrays_of(Store(out), evaluated))
     echo(f"{to}: {count(number, 'record')}")
 
 
@@ -142,15 +148,6 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _claims(folder: Path) -> list[Finding]:
-    from rulezoo.claims.catalogue import CLAIMS
-    from rulezoo.claims.design import PROFILES
-    from rulezoo.claims.report import Finding
-    from rulezoo.claims.running import stored
-
-    return [Finding(c, profile, stored(folder, c, profile)) for c in CLAIMS.values() for profile in PROFILES]
-
-
 def read(out: Path, *, curves: bool = True) -> Sequence[Record]:
     """The records in a folder of results; the damaged ones are named on stderr. ``curves`` as in `Store.read`.
 
@@ -170,7 +167,12 @@ def read(out: Path, *, curves: bool = True) -> Sequence[Record]:
     return reading.records
 
 
-def _check(kind: str, asked: Sequence[str], stored: Collection[str]) -> None:
+def check_stored(kind: str, asked: Sequence[str], stored: Collection[str]) -> None:
+    """Refuse names of which nothing is stored.
+
+    Raises:
+        UnknownName: if there is one; the message gives the near names.
+    """
     for name in asked:
         if name not in stored:
             raise unknown(kind, name, sorted(stored), f"stored: {', '.join(sorted(stored)) or 'nothing'}")

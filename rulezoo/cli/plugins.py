@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import click
 
 from rulezoo.cli.common import print_table
 from rulezoo.cli.output import echo
+from rulezoo.discovery.kinds import KINDS
 from rulezoo.discovery.registry import PluginInfo, discover
 from rulezoo.errors import unknown
 from rulezoo.text import clean_lines
@@ -24,10 +24,13 @@ def plugins(as_json: bool, name: str | None) -> None:
     if name is not None:
         _print_tracebacks(found, name)
     elif as_json:
-        echo(json.dumps([dataclasses.asdict(plugin) for plugin in found], indent=2))
+        echo(json.dumps([plugin.as_dict() for plugin in found], indent=2))
     else:
-        rows = [(p.name, p.distribution, p.version, p.rules, p.tasks, p.reason or "ok") for p in found]
-        print_table(rows, ("plugin", "distribution", "version", "rules", "tasks", "state"))
+        rows = [
+            (p.name, p.distribution, p.version, *(p.offers[kind.name] for kind in KINDS), p.reason or "ok")
+            for p in found
+        ]
+        print_table(rows, ("plugin", "distribution", "version", *(kind.plural for kind in KINDS), "state"))
 
 
 def _print_tracebacks(found: Sequence[PluginInfo], name: str) -> None:

@@ -26,14 +26,18 @@ MOST_RUNS = 1000  #: largest number of runs of a grid that is started without as
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
-def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+def seeds_of(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Callback of an option with seeds; see `rulezoo.comparison.seeds.read`."""
     try:
-        return seeds.read(value)
+        return None if value is None else seeds.read(value)
     except RequestError as error:
         raise click.BadParameter(str(error)) from error
 
 
-def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, dict[str, str]]:
+def options_of(
+    ctx: click.Context, param: click.Parameter, values: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Callback of an option that holds options of plugins: ``nmnc.rank=64`` → ``{"nmnc": {"rank": "64"}}``."""
     options: dict[str, dict[str, str]] = {}
     for value in values:
         left, equals, text = value.partition("=")
@@ -79,13 +83,13 @@ _WHAT: _Options = {
                  help="Rules to compare, or 'all'.  [default: those of the standard comparison]"),
     "tasks": click.option("--tasks", metavar="A,B", multiple=True, callback=names,
                  help="Tasks to compare them on, or 'all'.  [default: those of the standard comparison]"),
-    "seeds": click.option("--seeds", callback=_seeds, metavar="N|A-B|A,B", default="3", show_default=True,
+    "seeds": click.option("--seeds", callback=seeds_of, metavar="N|A-B|A,B", default="3", show_default=True,
                  help="Seeds of the runs of each rule on each task: 5 = seeds 0 to 4, 5-9 = seeds 5 to 9, 0,3,7 = "
                  "these."),
     "trials": click.option("--tune", "trials", type=click.IntRange(min=2), metavar="N",
                  help="Tune every rule on every task with N trials, and compare its default with the best of them."),
-    "options": click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=_options,
-                 help="An option of a rule or a task, like nmnc.rank=64; `rulezoo show NAME` lists them. Several "
+    "options": click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=options_of,
+                 help="An option of a rule, a task or an evaluation, like nmnc.rank=64; `rulezoo show NAME` lists them. Several "
                  "values, like nmnc.rank=4,16,64, are a grid: each is compared. An option that takes any text reads "
                  "commas as part of it; write its grid as a list in a study file."),
     "budget": click.option("-b", "--budget", "budget", metavar="NAME=VALUE", multiple=True, callback=_budget,
@@ -114,6 +118,9 @@ _KEPT: _Options = {
                  help="Store the trained weights of each run alongside its record."),
     "keep_memory": click.option("--keep-memory", is_flag=True,
                  help="Store what each rule keeps between steps, such as feedback weights, too."),
+    "evaluations": click.option("--evaluate", "evaluations", metavar="A,B", multiple=True, callback=names,
+                 help="Evaluate the trained networks, or 'all'; keeps the weights. `rulezoo list evaluations` lists "
+                 "what there is."),
     "checkpoint": click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True,
                  metavar="SECONDS",
                  help="Checkpoint every N seconds, to resume after an interruption; 0 = never."),

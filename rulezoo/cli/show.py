@@ -8,27 +8,26 @@ import click
 
 from rulezoo.cli.common import print_table, registry
 from rulezoo.cli.output import echo
+from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, in_words
 from rulezoo.discovery.plugins import foreign
 from rulezoo.discovery.registry import Found, Registry
 from rulezoo.options import Option, as_text, declared
-from rulezoo.specs import RuleSpec, TaskSpec
+from rulezoo.specs import EvaluationSpec, RuleSpec, TaskSpec
 from rulezoo.task import Task
 
 
 @click.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show what a rule or task is, and its options."""
+    """Show a rule, task, evaluation or claim, and its options."""
     zoo = registry()
-    rules = {known for kind, known in zoo.clashes if kind == "rule"} | {*zoo.rules}
-    tasks = {known for kind, known in zoo.clashes if kind == "task"} | {*zoo.tasks}
-    name = name if name in rules | tasks else zoo.current(name)
-    if name not in rules | tasks:
-        raise zoo.unknown("rule or task", name, [*zoo.rules, *zoo.tasks], "rulezoo list")
-    if name in rules:
-        _show_rule(zoo, name)
-    if name in tasks:
-        _show_task(zoo, name)
+    name = zoo.current(name)
+    kinds = zoo.kinds_of(name)
+    if not kinds:
+        known = [one for kind in KINDS for one in zoo.all(kind)]
+        raise zoo.unknown(in_words(), name, known, "rulezoo list")
+    for kind in kinds:
+        _SHOWN[kind.name](zoo, name)
 
 
 def _show_rule(zoo: Registry, name: str) -> None:
@@ -57,6 +56,31 @@ def _show_task(zoo: Registry, name: str) -> None:
     _print_options(declared(type(task)))
 
 
+def _show_evaluation(zoo: Registry, name: str) -> None:
+    found = zoo.evaluation(name)
+    spec: EvaluationSpec = found.spec
+    facts = {"reference": spec.reference or "none named", "data": spec.data or "none but the task's"}
+    _print_facts("evaluation", found, facts | ({"requires": spec.requires} if spec.requires else {}))
+    evaluation = zoo.load(EVALUATION, name)
+    echo()
+    print_table([("value on the leaderboard", evaluation.headline_in_words())])
+    _print_options(declared(evaluation))
+
+
+def _show_claim(zoo: Registry, name: str) -> None:
+    found = zoo.find(CLAIM, name)
+    _print_facts("claim", found, {"source": found.spec.reference or "none named"})
+    claim = zoo.claim(name)
+    echo()
+    print_table([("verdict rule", claim.criterion.verdict_rule)])
+    echo()
+    rows = [(profile, study.runs, study.duration, study.scale) for profile, study in claim.studies.items()]
+    print_table(rows, ("profile", "runs", "duration", "scale"))
+
+
+_SHOWN = {"rule": _show_rule, "task": _show_task, "evaluation": _show_evaluation, "claim": _show_claim}
+
+
 def _print_facts(kind: str, found: Found[Any], facts: dict[str, str]) -> None:
     spec = found.spec
     echo(f"{spec.name} ({kind})")
@@ -64,7 +88,7 @@ def _print_facts(kind: str, found: Found[Any], facts: dict[str, str]) -> None:
     echo()
     tags = {"tags": ", ".join(spec.tags)} if spec.tags else {}
     print_table(
-        [*(facts | tags).items(), ("from", found.origin), ("class", spec.target), ("version", spec.version)]
+        [*(facts | tags).items(), ("from", found.origin), ("target", spec.target), ("version", spec.version)]
     )
 
 

@@ -40,12 +40,12 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 @click.command()
 @click.argument("targets", metavar="NAME|FILE...", nargs=-1, required=True)
 @click.option("--on", "tasks", metavar="TASK", multiple=True, callback=names,
-              help="Check rules on the network and the data of this task, too: minutes; may be repeated.")  # fmt: skip
+              help="Check rules and evaluations on the network and the data of this task, too: minutes; may be repeated.")  # fmt: skip
 @click.option("-o", "options", metavar="[TASK.]OPTION=VALUE", multiple=True, callback=_options,
-              help="An option of the rule or task, like rank=64, or of a task of --on, like cifar10-cnn.width=0.25; "
+              help="An option of the rule, task or evaluation, like rank=64, or of a task of --on, like cifar10-cnn.width=0.25; "
               "may be repeated.")  # fmt: skip
 @click.option("--data", "root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
-              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for a task.")  # fmt: skip
+              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for tasks and evaluations.")  # fmt: skip
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
               help="Folder of results in which to store the outcome for rules; the leaderboard shows it.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
@@ -63,12 +63,13 @@ def verify(
     seed: int,
     form: str,
 ) -> None:
-    """Check that a rule or task is what it says it is.
+    """Check that a plugin is what it says it is.
 
-    Runs the conformance suite (rulezoo.testing) on rules and tasks by name, on every rule ("all"), or on all of a Python
-    file: is it pure and reproducible, does it learn, is it backprop in disguise, does it do what it declares? For each
+    Runs the conformance suite (rulezoo.testing) on rules, tasks, evaluations and claims by name, on every rule ("all"), or
+    on all of a Python file. Of a rule: is it pure and reproducible, does it learn, is it backprop in disguise, does it do what it declares? For each
     mark of plausibility the report says whether it was verified. With --on, rules are checked on real tasks, too, and
-    trained there for a few hundred steps: does their score come from training?
+    trained there for a few hundred steps: does their score come from training? Of an evaluation: is it pure, does it leave the
+    network as it is, has it a number or a reason? Of a claim: can its runs be planned?
 
     Exit code: 0 if all checks passed, 1 if a check failed, 2 if the command cannot be carried out, 3 if a rule or task
     was not examined, because the rule skips every network or the task's data are missing.
@@ -77,9 +78,9 @@ def verify(
 
     subjects = list(dict.fromkeys(one for target in targets for one in suite.subjects(target)))
     own, others = _sorted(options, tasks)
-    if tasks and not any(subject.kind == "rule" for subject in subjects):
-        named = ", ".join(repr(subject.name) for subject in subjects)
-        raise UserError(f"--on is for rules, and {named} is a task; leave --on out")
+    if tasks and not any(subject.kind in ("rule", "evaluation") for subject in subjects):
+        named = ", ".join(f"{subject.name!r} is a {subject.kind}" for subject in subjects)
+        raise UserError(f"--on is for rules and evaluations, and {named}; leave --on out")
     files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
     on = _networks(tasks, others, root, files)
     if out and any(subject.kind == "rule" for subject in subjects):
@@ -119,7 +120,9 @@ def _store(report: Report, out: Path) -> None:
     from rulezoo.testing.verification import verification
 
     if report.subject.kind != "rule":
-        say(f"the outcome for task {report.subject.name} is not stored: the leaderboard shows those of rules")
+        say(
+            f"the outcome for {report.subject.kind} {report.subject.name} is not stored: the leaderboard shows those of rules"
+        )
         return
     say(f"stored: {verifications.put(Store(out), verification(report))}")
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from rulezoo.datasets.inputs import Inputs, prepared
 from rulezoo.discovery.plugins import reason
 from rulezoo.errors import UserError
+from rulezoo.inputs import Inputs, prepared
 from rulezoo.net import Site
 from rulezoo.source import Source, draw
 from rulezoo.task import Budget, Data, Split, Task

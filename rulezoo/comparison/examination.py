@@ -196,7 +196,7 @@ def _check_functions(task: Task, stored: Data[Tensor | Source], report: Report) 
     import torch
 
     from rulezoo.comparison import contract
-    from rulezoo.datasets.inputs import prepared
+    from rulezoo.inputs import prepared
     from rulezoo.training.trainer import build
 
     report("prepare()")

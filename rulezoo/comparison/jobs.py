@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import msgspec
 
 from rulezoo.comparison.grids import single
 from rulezoo.comparison.plan import Cell, plan
-from rulezoo.comparison.recording import code_of, of_failure, of_outcome
+from rulezoo.comparison.recording import code_of, kept_files, of_failure, of_outcome
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.fingerprint import core
 from rulezoo.discovery.plugins import FILES
@@ -25,7 +25,8 @@ from rulezoo.results import groups, journal
 from rulezoo.results.leases import forget, leases
 from rulezoo.results.records import Asked, Record, Status
 from rulezoo.results.store import Store
-from rulezoo.training.checkpoints import CheckpointFiles, clear
+from rulezoo.training.checkpoints import CheckpointFiles, Checkpoints, clear
+from rulezoo.training.outcome import Outcome
 from rulezoo.training.protocol import Trial
 
 Tell = Callable[[int, int], None]
@@ -120,40 +121,85 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
 
 
 def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
-    import torch
-
-    from rulezoo.comparison import contract
-    from rulezoo.training import allocator, runner
+    from rulezoo.training import allocator
 
     allocator.prepare()
-    # Or convolutions on a GPU would have ten bits, and be called float32.
-    torch.backends.cudnn.allow_tf32 = False
-    started, missing = datetime.now(UTC), {asked.seed: asked for asked in todo}
-    with journal.training(store, groups.name(todo[0], list(missing)), todo) as note:
+    with journal.training(store, groups.name(todo[0], [asked.seed for asked in todo]), todo) as note:
 
         def told(done: int, total: int) -> None:
             note(done, total)
             tell(done, total)
 
-        data = cell.task.data(job.request.data)
-        digest = contract.digest(data)  # of the very tensors that are trained on
-        device = torch.device(job.request.device)
-        outcomes = runner.run(
-            cell.rule,
-            cell.task,
-            list(missing),
-            cell.budget,
-            data,
-            device,
-            told,
-            job.request.probes,
-            job.trial,
-            _checkpoints(job, cell),
-            job.request.compiled,
-        )
-        with torch.autocast(job.request.device, torch.bfloat16, enabled=job.request.precision == "bfloat16"):
-            for seed, outcome in outcomes:
-                store.put(of_outcome(cell, missing[seed], outcome, started, digest))
+        keep = _keep(job.request, filter(None, map(store.get, todo)))
+        for record, outcome in outcomes(
+            cell, job.request, todo, told, _checkpoints(job, cell), job.trial, **keep
+        ):
+            store.put(record, kept_files(record, outcome))
+
+
+def outcomes(
+    cell: Cell,
+    request: Request,
+    todo: Sequence[Asked],
+    told: Tell,
+    checkpoints: Checkpoints | None = None,
+    trial: Trial | None = None,
+    *,
+    keep_weights: bool = False,
+    keep_memory: bool = False,
+) -> Iterator[tuple[Record, Outcome]]:
+    """Train runs of a cell in this process; the record and the outcome of each as soon as there is one.
+
+    Args:
+        cell: the cell.
+        request: what is asked of it.
+        todo: the runs.
+        told: called with the number of steps done, and of all steps.
+        checkpoints: where states are kept, if they are.
+        trial: set where the runs are trials of a tuning.
+        keep_weights: as in `rulezoo.training.runner.run`.
+        keep_memory: likewise.
+
+    Raises:
+        DataMissing: if the task's data are not there.
+    """
+    import torch
+
+    from rulezoo.comparison import contract
+    from rulezoo.training import runner
+
+    # Or convolutions on a GPU would have ten bits, and be called float32.
+    torch.backends.cudnn.allow_tf32 = False
+    started, missing = datetime.now(UTC), {asked.seed: asked for asked in todo}
+    data = cell.task.data(request.data)
+    digest = contract.digest(data)  # of the very tensors that are trained on
+    found = runner.run(
+        cell.rule,
+        cell.task,
+        list(missing),
+        cell.budget,
+        data,
+        torch.device(request.device),
+        told,
+        request.probes,
+        trial,
+        checkpoints,
+        request.compiled,
+        keep_weights,
+        keep_memory,
+    )
+    with torch.autocast(request.device, torch.bfloat16, enabled=request.precision == "bfloat16"):
+        for seed, outcome in found:
+            yield of_outcome(cell, missing[seed], outcome, started, digest), outcome
+
+
+def _keep(request: Request, old: Iterable[Record]) -> dict[str, bool]:
+    """What to keep of runs: what is asked for, and what is kept of the records that they replace."""
+    old = list(old)
+    return {
+        "keep_weights": request.keep_weights or any(record.weights for record in old),
+        "keep_memory": request.keep_memory or any(record.memory for record in old),
+    }
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
@@ -218,13 +264,17 @@ def tidy(store: Store, asked: Sequence[Asked], request: Request) -> None:
 def is_done(record: Record | None, request: Request) -> bool:
     """Whether a run does not have to be run: it has a record, was not interrupted, and holds what is asked for.
 
-    Probes change no number of a run and are no part of its identity. A run that went well but was probed at fewer
-    points than are asked for is run again, and the same numbers with more probes replace the old record.
+    Probes and what is kept change no number of a run and are no part of its identity. A run that went well but was
+    probed at fewer points than are asked for, or whose weights or memory are asked for and were not kept, is run again,
+    and the same numbers with more of them replace the old record.
     """
     if record is None or record.status == "interrupted":
         return False
+    if record.status != "ok":
+        return True
     last = record.curve[-1].step if record.curve else 0
-    return record.status != "ok" or len(record.probes) >= min(request.probes, last + 1)
+    kept = (record.weights or not request.keep_weights) and (record.memory or not request.keep_memory)
+    return bool(kept) and len(record.probes) >= min(request.probes, last + 1)
 
 
 def failures(job: Job, status: Status, reason: str, started: datetime) -> list[Record]:

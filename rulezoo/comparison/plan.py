@@ -142,11 +142,15 @@ def is_grid(registry: Registry, request: Request) -> bool:
 def resolved(registry: Registry, request: Request) -> Request:
     """The same request with everything filled in: names, the values of grids, and the device.
 
+    Evaluations need the trained weights, which are then kept.
+
     Raises:
         UserError: if nothing is left to compare, an option belongs to what is not compared, or the device is missing.
     """
     rules = _named(tuple(map(registry.current, request.rules)), registry.rules)
     tasks = _named(request.tasks, registry.tasks)
+    evaluations = tuple(map(registry.current, request.evaluations))
+    evaluations = tuple(registry.evaluations) if evaluations == ALL else evaluations
     if not (rules and tasks):
         raise UserError(
             f"nothing to compare: no {'task' if rules else 'rule'} is in the standard comparison; name some"
@@ -155,7 +159,7 @@ def resolved(registry: Registry, request: Request) -> Request:
     for name, texts in request.options.items():
         options.setdefault(registry.current(name), {}).update(texts)
     for name in options:
-        if name not in (*rules, *tasks):
+        if name not in (*rules, *tasks, *evaluations):
             raise UserError(
                 f"-o {name}.…: {name!r} is not compared here; the rules are {', '.join(rules)} and the tasks "
                 f"{', '.join(tasks)}"
@@ -164,7 +168,15 @@ def resolved(registry: Registry, request: Request) -> Request:
         for name in set(names) & set(options):
             options[name] = listed(declared(class_of(name)), options[name])
     device = choose_device("auto") if request.device == "auto" else request.device
-    return replace(request, rules=rules, tasks=tasks, options=options, device=device)
+    return replace(
+        request,
+        rules=rules,
+        tasks=tasks,
+        evaluations=evaluations,
+        options=options,
+        device=device,
+        keep_weights=request.keep_weights or bool(evaluations),
+    )
 
 
 def _named(names: tuple[str, ...], known: Mapping[str, Found[Any]]) -> tuple[str, ...]:

@@ -53,6 +53,21 @@ def of_outcome(
     )
 
 
+def kept_files(record: Record, outcome: Outcome) -> dict[str, bytes]:
+    """The files alongside the record of a run, see `rulezoo.results.store.KEPT`."""
+    from rulezoo.results import weights
+
+    kept = outcome.kept
+    if kept is None:
+        return {}
+    parts = {"weights": kept.weights, "memory": kept.memory}
+    return {
+        kind: weights.encode(tensors, kept.example, record)
+        for kind, tensors in parts.items()
+        if tensors is not None
+    }
+
+
 def of_failure(
     cell: Cell, asked: Asked, status: Status, reason: str, started: datetime, seeds_together: int
 ) -> Record:

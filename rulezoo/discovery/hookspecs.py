@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from rulezoo.specs import RuleSpec, TaskSpec
+from rulezoo.specs import ClaimSpec, EvaluationSpec, RuleSpec, TaskSpec
 
 GROUP = "rulezoo"  #: the entry-point group, and pluggy's name of the project
 
@@ -22,3 +22,13 @@ def rulezoo_rules() -> Iterable[RuleSpec]:  # type: ignore[empty-body]  # a hook
 @hookspec
 def rulezoo_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]  # a hook specification has no body
     """The tasks of this plugin. Import nothing heavy here: a spec names its class by text."""
+
+
+@hookspec
+def rulezoo_evaluations() -> Iterable[EvaluationSpec]:  # type: ignore[empty-body]  # a hook specification has no body
+    """The evaluations of trained networks of this plugin. Import nothing heavy here: a spec names its class by text."""
+
+
+@hookspec
+def rulezoo_claims() -> Iterable[ClaimSpec]:  # type: ignore[empty-body]  # a hook specification has no body
+    """The claims of this plugin. Import nothing heavy here: a spec names its claim by text."""

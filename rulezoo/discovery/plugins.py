@@ -14,9 +14,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
@@ -26,15 +26,16 @@ from typing import TypeVar
 import pluggy
 
 from rulezoo.discovery import hookspecs
+from rulezoo.discovery.kinds import KINDS, Kind
 from rulezoo.errors import PluginError, UserError, did_you_mean
-from rulezoo.specs import RuleSpec, TaskSpec
+from rulezoo.specs import Spec
 from rulezoo.text import SENTENCE, bounded
 
 #: Environment variable with plugin files, joined like those of ``PATH``; child processes see them, too.
 FILES = "RULEZOO_PLUGINS"
 FILE_MODULE = "rulezoo_file_"  #: how the name of the module of a plugin that is a file begins
 
-S = TypeVar("S", RuleSpec, TaskSpec)
+S = TypeVar("S", bound=Spec)
 
 _folders: set[str] = set()  # of plugin files, at the end of sys.path
 
@@ -60,11 +61,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one plugin offers, or else why not: the reason in a line, and the traceback."""
+    """What one plugin offers, name of a kind → specs, or else why not: the reason in a line, and the traceback."""
 
     source: Source
-    rules: tuple[RuleSpec, ...] = ()
-    tasks: tuple[TaskSpec, ...] = ()
+    offers: Mapping[str, tuple[Spec, ...]] = field(default_factory=dict)
     reason: str = ""
     traceback: str = ""
 
@@ -84,20 +84,26 @@ def single_files(files: Iterable[Path]) -> list[Source]:
 def ask(source: Source) -> Answer:
     """Load a plugin and call its hooks; this never raises, but for an interrupt from the keyboard."""
     try:
-        return Answer(source, *_offers(source.load()))
+        return Answer(source, _offers(source.load()))
     except (Exception, SystemExit) as error:  # noqa: BLE001  foreign code may raise anything; it is reported
         return Answer(source, reason=reason(error), traceback="".join(traceback.format_exception(error)))
 
 
 @contextmanager
-def foreign(failure: str) -> Iterator[None]:
-    """The border to a plugin's code elsewhere: what it raises becomes a `PluginError` saying what failed."""
+def foreign(failure: str, hint: str = "") -> Iterator[None]:
+    """The border to a plugin's code elsewhere: what it raises becomes a `PluginError` saying what failed.
+
+    Args:
+        failure: what failed, for the message.
+        hint: what to do where a module cannot be imported.
+    """
     try:
         yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{failure}: {reason(error)}") from error
+        advice = f"; {hint}" if hint and isinstance(error, ImportError) else ""
+        raise PluginError(f"{failure}: {reason(error)}{advice}") from error
 
 
 def reason(error: BaseException) -> str:
@@ -210,14 +216,14 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
         return code
 
 
-def _offers(plugin: object) -> tuple[tuple[RuleSpec, ...], tuple[TaskSpec, ...]]:
+def _offers(plugin: object) -> dict[str, tuple[Spec, ...]]:
     """What a plugin offers, by a manager of its own: none that failed has to be undone in a shared one."""
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     known = [name for name in vars(hookspecs) if manager.parse_hookspec_opts(hookspecs, name) is not None]
     manager.register(plugin)
     _check_hooks(plugin, manager.get_hookcallers(plugin) or [], known)
-    return _specs(manager.hook.rulezoo_rules, RuleSpec), _specs(manager.hook.rulezoo_tasks, TaskSpec)
+    return {kind.name: _specs(getattr(manager.hook, kind.hook), kind) for kind in KINDS}
 
 
 def _check_hooks(plugin: object, callers: Sequence[pluggy.HookCaller], known: Sequence[str]) -> None:
@@ -233,8 +239,8 @@ def _check_hooks(plugin: object, callers: Sequence[pluggy.HookCaller], known: Se
         raise PluginError(f"it has no hook; write {' or '.join(known)}, decorated with @rulezoo.hookimpl")
 
 
-def _specs(hook: pluggy.HookCaller, kind: type[S]) -> tuple[S, ...]:
-    expected = f"expected a list of rulezoo.{kind.__name__}"
+def _specs(hook: pluggy.HookCaller, kind: Kind[S]) -> tuple[S, ...]:
+    expected = f"expected a list of rulezoo.{kind.spec.__name__}"
     answers = hook()
     if hook.get_hookimpls() and not answers:  # pluggy drops None
         raise PluginError(f"{hook.name}() returned None; {expected}")
@@ -243,7 +249,7 @@ def _specs(hook: pluggy.HookCaller, kind: type[S]) -> tuple[S, ...]:
         if not isinstance(answer, Iterable):
             raise PluginError(f"{hook.name}() returned a {type(answer).__name__}; {expected}")
         for item in answer:
-            if not isinstance(item, kind):
+            if not isinstance(item, kind.spec):
                 raise PluginError(f"{hook.name}() returned a list with a {type(item).__name__}; {expected}")
             specs.append(item)
     return tuple(specs)

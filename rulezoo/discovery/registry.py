@@ -1,35 +1,37 @@
-"""What is in the zoo: the rules and tasks of every installed plugin and of single files, by name.
+"""What is in the zoo: what every installed plugin and single file offers, of each kind, by name.
 
-Nothing here imports torch; the classes of plugins are imported by `Registry.make_rule` and its siblings.
+Nothing here imports torch; what the specs name is imported by `Registry.load` and `Registry.make`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rulezoo.discovery import plugins
+from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, RULE, TASK, Kind
 from rulezoo.discovery.plugins import Answer, Source, foreign
-from rulezoo.errors import AmbiguousName, PluginError, UnknownName, unknown
+from rulezoo.errors import AmbiguousName, UnknownName, unknown
 from rulezoo.options import configure
-from rulezoo.specs import RuleSpec, TaskSpec
+from rulezoo.specs import ClaimSpec, EvaluationSpec, RuleSpec, Spec, TaskSpec
 from rulezoo.text import brief
 
 if TYPE_CHECKING:
+    from rulezoo.evaluation import Evaluation
     from rulezoo.rule import LearningRule
     from rulezoo.task import Task
 
-S = TypeVar("S", RuleSpec, TaskSpec)
-C = TypeVar("C")
+S = TypeVar("S", bound=Spec)
+S_co = TypeVar("S_co", bound=Spec, covariant=True)
 
 
 @dataclass(frozen=True)
-class Found(Generic[S]):
+class Found(Generic[S_co]):
     """A spec, and the distribution and version that it came with; of a file, its name and its text's hash."""
 
-    spec: S
+    spec: S_co
     distribution: str
     version: str
 
@@ -48,8 +50,7 @@ class PluginInfo:
         distribution: what it was installed with, or the file's name.
         version: of the distribution, or the hash of the file's text.
         ok: whether everything it offers can be used.
-        rules: the number of rules that it offers.
-        tasks: the number of tasks that it offers.
+        offers: name of a kind → how many of it the plugin offers, for every kind.
         reason: why it is not ok, in a sentence.
         traceback: what its code raised, if it did.
     """
@@ -58,58 +59,98 @@ class PluginInfo:
     distribution: str
     version: str
     ok: bool
-    rules: int
-    tasks: int
+    offers: Mapping[str, int]
     reason: str = ""
     traceback: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields for JSON, with a number for each kind (``"rules"``, ``"tasks"``)."""
+        plain = asdict(self)
+        counts = plain.pop("offers")
+        return plain | {kind.plural: counts[kind.name] for kind in KINDS}
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The rules and tasks there are, by name, and the plugins they come from.
+    """What there is of each kind, by name, and the plugins it comes from.
 
     Attributes:
-        rules: name → rule, without the names that several plugins claim.
-        tasks: name → task, likewise.
+        found: name of a kind → name → what is found under it, without the names that several plugins claim.
         plugins: every plugin, those that failed included.
-        clashes: ``("rule", name)`` or ``("task", name)`` → who claims it.
+        clashes: ``("rule", name)``, ``("task", name)``, … → who claims it.
     """
 
-    rules: Mapping[str, Found[RuleSpec]]
-    tasks: Mapping[str, Found[TaskSpec]]
-    plugins: tuple[PluginInfo, ...]
-    clashes: Mapping[tuple[str, str], tuple[Found[Any], ...]]
+    found: Mapping[str, Mapping[str, Found[Any]]] = field(default_factory=dict)
+    plugins: tuple[PluginInfo, ...] = ()
+    clashes: Mapping[tuple[str, str], tuple[Found[Any], ...]] = field(default_factory=dict)
 
-    def rule(self, name: str) -> Found[RuleSpec]:
-        """The rule of that name.
+    def all(self, kind: Kind[S]) -> Mapping[str, Found[S]]:
+        """Everything of one kind, by name."""
+        return self.found.get(kind.name, {})
+
+    @property
+    def rules(self) -> Mapping[str, Found[RuleSpec]]:
+        """The rules, by name."""
+        return self.all(RULE)
+
+    @property
+    def tasks(self) -> Mapping[str, Found[TaskSpec]]:
+        """The tasks, by name."""
+        return self.all(TASK)
+
+    @property
+    def evaluations(self) -> Mapping[str, Found[EvaluationSpec]]:
+        """The evaluations, by name."""
+        return self.all(EVALUATION)
+
+    @property
+    def claims(self) -> Mapping[str, Found[ClaimSpec]]:
+        """The claims, by name."""
+        return self.all(CLAIM)
+
+    def find(self, kind: Kind[S], name: str) -> Found[S]:
+        """What has that name, or once had it.
 
         Raises:
             UnknownName: if there is none; the message gives the near names.
             AmbiguousName: if several plugins claim the name.
         """
-        return self._pick("rule", self.current(name), self.rules)
+        known = self.all(kind)
+        if name not in known:
+            name = next((new for new, one in known.items() if name in one.spec.former_names), name)
+        if name in known:
+            return known[name]
+        if rivals := self.clashes.get((kind.name, name)):
+            raise AmbiguousName(f"{_claim(kind.name, name, rivals)}; uninstall or rename one of them")
+        raise self.unknown(kind.name, name, known, f"rulezoo list {kind.plural}")
+
+    def kinds_of(self, name: str) -> list[Kind[Any]]:
+        """The kinds of which something has that name, or is claimed to have it by several plugins."""
+        return [kind for kind in KINDS if name in self.all(kind) or (kind.name, name) in self.clashes]
 
     def current(self, name: str) -> str:
-        """The name of the rule that was once called ``name``; ``name`` itself if no rule was."""
-        if name in self.rules or name in self.tasks:
+        """The name of what was once called ``name``; ``name`` itself if nothing was."""
+        if self.kinds_of(name):
             return name
-        renamed = (new for new, found in self.rules.items() if name in found.spec.former_names)
+        everything = (one.items() for one in self.found.values())
+        renamed = (new for known in everything for new, one in known if name in one.spec.former_names)
         return next(renamed, name)
 
+    def rule(self, name: str) -> Found[RuleSpec]:
+        """The rule of that name; raises like `find`."""
+        return self.find(RULE, name)
+
     def task(self, name: str) -> Found[TaskSpec]:
-        """The task of that name; raises like `rule`."""
-        return self._pick("task", name, self.tasks)
+        """The task of that name; raises like `find`."""
+        return self.find(TASK, name)
+
+    def evaluation(self, name: str) -> Found[EvaluationSpec]:
+        """The evaluation of that name; raises like `find`."""
+        return self.find(EVALUATION, name)
 
     def specs(self) -> dict[str, RuleSpec]:
         """Name of a rule → its spec."""
         return {name: found.spec for name, found in self.rules.items()}
-
-    def _pick(self, kind: str, name: str, known: Mapping[str, Found[S]]) -> Found[S]:
-        if name in known:
-            return known[name]
-        if rivals := self.clashes.get((kind, name)):
-            raise AmbiguousName(f"{_claim(kind, name, rivals)}; uninstall or rename one of them")
-        raise self.unknown(kind, name, known, f"rulezoo list {kind}s")
 
     def unknown(self, kind: str, name: str, known: Iterable[str], listing: str) -> UnknownName:
         """The error of `rulezoo.errors.unknown`, with the plugins that failed to load: one may offer what was asked for."""
@@ -118,53 +159,66 @@ class Registry:
         ]
         return UnknownName("; ".join([str(unknown(kind, name, known, listing)), *reasons]))
 
-    def rule_class(self, name: str) -> type[LearningRule]:
-        """The class of a rule, imported.
+    def load(self, kind: Kind[Any], name: str) -> Any:  # noqa: ANN401  its callers below know the class
+        """What a spec names, imported: a class, or for kinds that are not made, the object.
 
         Raises:
-            UnknownName: if there is no such rule.
-            PluginError: if its module cannot be imported or holds no subclass of `rulezoo.LearningRule`.
+            UnknownName: if there is nothing of that name.
+            PluginError: if its module cannot be imported, or the target is not of the kind's base class.
         """
-        from rulezoo.rule import LearningRule
+        found = self.find(kind, name)
+        what = f"{kind.name} {name!r} of {found.origin}"
+        with foreign(f"{what} cannot be loaded", hint=_install(found.spec)):
+            loaded = found.spec.load()
+        kind.check(loaded, what, found.spec.target)
+        return loaded
 
-        return _load(f"rule {name!r}", self.rule(name), LearningRule)
-
-    def task_class(self, name: str) -> type[Task]:
-        """The class of a task, imported; raises like `rule_class`."""
-        from rulezoo.task import Task
-
-        return _load(f"task {name!r}", self.task(name), Task)
-
-    def make_rule(self, name: str, texts: Mapping[str, str]) -> LearningRule:
-        """A configured rule.
+    def make(self, kind: Kind[Any], name: str, texts: Mapping[str, str]) -> Any:  # noqa: ANN401  likewise
+        """A configured rule, task or evaluation.
 
         Args:
-            name: the rule's name.
+            kind: which kind it is.
+            name: its name.
             texts: options as the command line gives them, ``{"sigma": "0.02"}``; the rest keep their defaults.
 
         Raises:
-            UnknownName: if there is no such rule.
+            UnknownName: if there is nothing of that name.
             PluginError: if its code fails.
-            OptionError: if an option does not exist or its value is not legal.
+            OptionError: if an option does not exist or its value is not allowed.
         """
-        cls = self.rule_class(name)
-        with foreign(f"rule {name!r} of {self.rule(name).origin} cannot be made"):
+        cls = self.load(kind, name)
+        with foreign(f"{kind.name} {name!r} of {self.find(kind, name).origin} cannot be made"):
             return configure(cls, name, texts)
+
+    def rule_class(self, name: str) -> type[LearningRule]:
+        """The class of a rule, imported; raises like `load`."""
+        return self.load(RULE, name)  # type: ignore[no-any-return]
+
+    def task_class(self, name: str) -> type[Task]:
+        """The class of a task, imported; raises like `load`."""
+        return self.load(TASK, name)  # type: ignore[no-any-return]
+
+    def make_rule(self, name: str, texts: Mapping[str, str]) -> LearningRule:
+        """A configured rule; see `make`."""
+        return self.make(RULE, name, texts)  # type: ignore[no-any-return]
 
     def make_task(self, name: str, texts: Mapping[str, str]) -> Task:
-        """A configured task; like `make_rule`."""
-        cls = self.task_class(name)
-        with foreign(f"task {name!r} of {self.task(name).origin} cannot be made"):
-            return configure(cls, name, texts)
+        """A configured task; see `make`."""
+        return self.make(TASK, name, texts)  # type: ignore[no-any-return]
+
+    def make_evaluation(self, name: str, texts: Mapping[str, str]) -> Evaluation:
+        """A configured evaluation; see `make`."""
+        return self.make(EVALUATION, name, texts)  # type: ignore[no-any-return]
+
+    def claim(self, name: str) -> Any:  # noqa: ANN401  claims stand above this module
+        """The claim of that name, a `rulezoo.claims.Claim`, imported; raises like `load`."""
+        return self.load(CLAIM, name)
 
 
-def _load(what: str, found: Found[S], base: type[C]) -> type[C]:
-    with foreign(f"{what} of {found.origin} cannot be loaded"):
-        cls = found.spec.load()
-    if not issubclass(cls, base):
-        expected = f"must be a subclass of rulezoo.{base.__name__}"
-        raise PluginError(f"{what} of {found.origin}: {found.spec.target} {expected}")
-    return cls
+def _install(spec: Spec) -> str:
+    """What a user can do where a module that a spec needs is not installed."""
+    requires = spec.requires if isinstance(spec, EvaluationSpec) else ""
+    return f"it needs {requires}: pip install '{requires}'" if requires else ""
 
 
 def discover(files: Sequence[Path] = (), before: Callable[[Source], None] = lambda source: None) -> Registry:
@@ -193,15 +247,17 @@ def _assemble(answers: Sequence[Answer]) -> Registry:
     single = {key: rivals[0] for key, rivals in claims.items() if len(rivals) == 1}
     clashes = {key: tuple(rivals) for key, rivals in claims.items() if len(rivals) > 1}
     return Registry(
-        rules={name: found for (kind, name), found in single.items() if kind == "rule"},
-        tasks={name: found for (kind, name), found in single.items() if kind == "task"},
+        found={
+            kind.name: {name: found for (of, name), found in single.items() if of == kind.name}
+            for kind in KINDS
+        },
         plugins=tuple(_info(answer, clashes) for answer in answers),
         clashes=clashes,
     )
 
 
 def _claims(answer: Answer) -> Iterator[tuple[tuple[str, str], Found[Any]]]:
-    for kind, specs in (("rule", answer.rules), ("task", answer.tasks)):
+    for kind, specs in answer.offers.items():
         for spec in specs:
             yield (kind, spec.name), Found(spec, answer.source.distribution, answer.source.version)
 
@@ -210,9 +266,9 @@ def _info(answer: Answer, clashes: Mapping[tuple[str, str], tuple[Found[Any], ..
     mine = dict.fromkeys(key for key, _ in _claims(answer) if key in clashes)
     reason = answer.reason or "; ".join(_claim(*key, clashes[key]) for key in mine)
     source = answer.source
-    counts = len(answer.rules), len(answer.tasks)
+    counts = {kind.name: len(answer.offers.get(kind.name, ())) for kind in KINDS}
     return PluginInfo(
-        source.name, source.distribution, source.version, not reason, *counts, reason, answer.traceback
+        source.name, source.distribution, source.version, not reason, counts, reason, answer.traceback
     )
 
 

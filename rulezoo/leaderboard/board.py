@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import names
+from rulezoo.leaderboard.evaluated import Evaluations, Head, Summary
 from rulezoo.leaderboard.grid import Grid, arrange, cost, is_too_short, test_score
 from rulezoo.leaderboard.marks import Declared
 from rulezoo.leaderboard.verified import Verifications, Verified
@@ -51,6 +52,7 @@ class Column:
         chance: the score of guessing, as a fraction of 1.
         conditions: everything that was asked, by name.
         hardware: the classes of machine that the costs were measured on, in words.
+        evaluations: the evaluations of the networks that were trained here.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Column:
     chance: float
     conditions: Facts
     hardware: tuple[str, ...]
+    evaluations: tuple[Head, ...] = ()
 
     @property
     def label(self) -> str:
@@ -81,6 +84,7 @@ class Cell:
         short: whether too few steps were timed to say what they cost.
         notes: sentences on whatever went wrong.
         setting: what a tuner chose here, e.g. ``lr=0.0032``; empty unless the row was tuned.
+        evaluations: one for each of the column's; ``None`` where it was not carried out.
     """
 
     n: int
@@ -93,6 +97,7 @@ class Cell:
     short: bool = False
     notes: tuple[str, ...] = ()
     setting: str = ""
+    evaluations: tuple[Summary | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,11 @@ class Board:
         """Whether a verification of any row is stored."""
         return any(row.verification for row in self.rows)
 
+    @property
+    def shows_evaluations(self) -> bool:
+        """Whether an evaluation of any network is stored."""
+        return any(column.evaluations for column in self.columns)
+
 
 def build(
     records: Iterable[Record],
@@ -164,6 +174,7 @@ def build(
     tunings: Iterable[Tuned] = (),
     stale: Callable[[Record], str | None] = lambda record: None,
     verifications: Verifications | None = None,
+    evaluations: Evaluations | None = None,
 ) -> Board:
     """Make the table; the order of the records is of no importance.
 
@@ -175,9 +186,10 @@ def build(
         tunings: the winners of which get rows of their own.
         stale: why a record may be out of date, if it may; see `rulezoo.results.freshness`.
         verifications: what ``rulezoo verify`` has found of rules.
+        evaluations: what was found of the trained networks.
     """
     grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
-    return of(grid, specs, stale, verifications) if grid.rows else Board()
+    return of(grid, specs, stale, verifications, evaluations) if grid.rows else Board()
 
 
 def of(
@@ -185,6 +197,7 @@ def of(
     specs: Mapping[str, RuleSpec] | None = None,
     stale: Callable[[Record], str | None] = lambda record: None,
     verifications: Verifications | None = None,
+    evaluations: Evaluations | None = None,
 ) -> Board:
     """The table of an arrangement that has rows; the arguments are those of `build`."""
     from rulezoo.leaderboard.scores import standings
@@ -192,19 +205,21 @@ def of(
     marks = Declared(specs or {})
     shown = [run for row, column in grid.cells for run in grid.runs(row, column)]
     mixed = mixed_data(shown)
-    known = verifications or Verifications()
-    rows = [_row(grid, standing, marks, stale, mixed, known) for standing in standings(grid.scores())]
+    known, measured = verifications or Verifications(), _Measured(grid, evaluations or Evaluations())
+    rows = [
+        _row(grid, standing, marks, stale, mixed, known, measured) for standing in standings(grid.scores())
+    ]
     sizes = Counter(cell.n for row in rows for cell in row.cells if cell and cell.mean is not None)
     return Board(
-        columns=tuple(_columns(grid)),
+        columns=tuple(_columns(grid, measured)),
         rows=tuple(rows),
         seeds=max(sizes, key=lambda n: (sizes[n], n), default=0),
         reference=grid.reference,
     )
 
 
-def _columns(grid: Grid) -> Iterator[Column]:
-    for group, detail in zip(grid.columns.values(), grid.details, strict=True):
+def _columns(grid: Grid, measured: _Measured) -> Iterator[Column]:
+    for (label, group), detail in zip(grid.columns.items(), grid.details, strict=True):
         yield Column(
             task=group[0].asked.task,
             detail=detail,
@@ -214,6 +229,29 @@ def _columns(grid: Grid) -> Iterator[Column]:
             hardware=tuple(
                 sorted({names.machine(h) for h in {r.answered.hardware for r in group if r.cost}})
             ),
+            evaluations=measured.heads[label],
+        )
+
+
+class _Measured:
+    """The evaluations of the runs in a grid, by column and cell."""
+
+    def __init__(self, grid: Grid, evaluations: Evaluations) -> None:
+        runs = {
+            column: [run for row in grid.rows for run in grid.runs(row, column)] for column in grid.columns
+        }
+        self.heads = {column: evaluations.heads(found) for column, found in runs.items()}
+        self._data = {
+            (column, head): evaluations.usual_data(head, runs[column])
+            for column, heads in self.heads.items()
+            for head in heads
+        }
+        self._evaluations = evaluations
+
+    def of(self, column: str, runs: Sequence[Record]) -> tuple[Summary | None, ...]:
+        """Those of some runs of a column, one for each of its heads."""
+        return tuple(
+            self._evaluations.summary(head, runs, self._data[column, head]) for head in self.heads[column]
         )
 
 
@@ -288,6 +326,7 @@ def _row(
     stale: Callable[[Record], str | None],
     mixed: Mapping[str, str],
     verifications: Verifications,
+    measured: _Measured,
 ) -> Row:
     group = grid.rows[standing.rule]
     asked = group.runs[0].asked
@@ -298,7 +337,9 @@ def _row(
         version=asked.rule_version,
         options=group.options,
         label=standing.rule,
-        cells=tuple(_cell_at(grid, standing.rule, column, marks, stale, mixed) for column in grid.columns),
+        cells=tuple(
+            _cell_at(grid, standing.rule, column, marks, stale, mixed, measured) for column in grid.columns
+        ),
         score=standing.score,
         gap=standing.gap,
         plausibility=plausibility,
@@ -315,6 +356,7 @@ def _cell_at(
     marks: Declared,
     stale: Callable[[Record], str | None],
     mixed: Mapping[str, str],
+    measured: _Measured,
 ) -> Cell | None:
     latest = grid.runs(row, column)
     old = len(grid.cells.get((row, column), ())) - len(latest)
@@ -322,10 +364,12 @@ def _cell_at(
         return None
     cell = _cell(latest, old)
     setting = grid.settings.get((row, column), "")
+    evaluations = measured.of(column, latest)
     notes = (
         *cell.notes,
         *marks.notes(latest),
         *_stale_notes(latest, stale),
         *_data_notes(row, latest, mixed),
+        *(note for one in evaluations if one for note in one.notes),
     )
-    return replace(cell, setting=setting, notes=notes)
+    return replace(cell, setting=setting, notes=notes, evaluations=evaluations)

@@ -15,7 +15,8 @@ import msgspec
 from rulezoo.leaderboard import documents, terminal, words
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.board import Board, Row
+    from rulezoo.leaderboard.board import Board, Cell, Column, Row
+    from rulezoo.leaderboard.evaluated import Head
 
 Format = Literal["table", "md", "latex", "csv", "json"]
 CSV = (
@@ -68,7 +69,9 @@ def csv(board: Board) -> str:
     fields = words.fields(board)
     out = io.StringIO()
     writer = csv_.writer(out, lineterminator="\n")
-    writer.writerow([*CSV, *fields, *(VERIFICATION if board.shows_verifications else ())])
+    evaluations = _evaluations(board)
+    measured = [f"{label} {part}" for label in evaluations for part in ("mean", "sd", "n")]
+    writer.writerow([*CSV, *fields, *(VERIFICATION if board.shows_verifications else ()), *measured])
     for row in board.rows:
         for column, cell in zip(board.columns, row.cells, strict=True):
             if cell is None:
@@ -78,8 +81,26 @@ def csv(board: Board) -> str:
             came = (cell.n, cell.failed, cell.skipped, cell.mean, cell.sd, cell.cost, cell.mixed)
             marks: list[object] = [row.plausibility.get(field, "") for field in fields]
             marks += _verification(row) if board.shows_verifications else []
+            for label in evaluations:
+                marks += _evaluated(column, cell, label)
             writer.writerow(map(_no_formula, (*variant, *asked, *came, "; ".join(cell.notes), *marks)))
     return out.getvalue()
+
+
+def _evaluations(board: Board) -> list[str]:
+    """The evaluations of any column, each with the name of its value: ``calibration error``."""
+    return list(dict.fromkeys(_name(one) for column in board.columns for one in column.evaluations))
+
+
+def _name(head: Head) -> str:
+    return f"{head.label} {head.headline}"
+
+
+def _evaluated(column: Column, cell: Cell, name: str) -> list[object]:
+    for head, one in zip(column.evaluations, cell.evaluations, strict=True):
+        if _name(head) == name and one is not None:
+            return [one.mean, one.sd, one.n]
+    return ["", "", ""]
 
 
 def _verification(row: Row) -> list[object]:
@@ -95,6 +116,10 @@ def json(board: Board) -> str:
     content = msgspec.to_builtins(board)
     for row in content["rows"] if not board.shows_verifications else ():
         del row["verification"]
+    if not board.shows_evaluations:
+        cells = (cell for row in content["rows"] for cell in row["cells"] if cell)
+        for place in (*content["columns"], *cells):
+            del place["evaluations"]
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
 
 

@@ -45,12 +45,16 @@ def table(board: Board, width: int, color: bool) -> str:
         return words.EMPTY
     footnotes = words.footnotes(board)
     names = _Written(Text("rule"), [Text(row.label) for row in board.rows])
-    tasks = [_task(board, i, footnotes) for i in range(len(board.columns))]
+    groups = [
+        [_task(board, i, footnotes), *(_evaluated(board, i, j) for j in range(len(column.evaluations)))]
+        for i, column in enumerate(board.columns)
+    ]
+    tasks = [column for group in groups for column in group]
     room = width - min(NAME_WIDTH, names.width) - GAP
     full, letters = (_plausibility(board, short=short) for short in (False, True))
     one_table = _total([*tasks, *letters]) <= room < _total([*tasks, *full])
     short = one_table or _total(full) > room  # letters only where they help
-    packed = _packed([*([task] for task in tasks), letters if short else full], room)
+    packed = _packed([*groups, letters if short else full], room)
 
     out = io.StringIO()
     widest = width - room + max(map(_total, packed))  # rather a long line than a number cut off
@@ -138,6 +142,21 @@ def _task(board: Board, i: int, footnotes: dict[str, int]) -> _Written:
         written.append(Text.assemble((score, style), after))
     last = f"{metric:<{left}}{' ' * GAP}{'cost' if right else '':>{right}}"
     return _Written(Text("\n".join(filter(None, [column.task, _cut(column.detail), last]))), written)
+
+
+def _evaluated(board: Board, i: int, j: int) -> _Written:
+    """One evaluation, which stands to the right of its task."""
+    from rich.text import Text
+
+    head, cells = board.columns[i].evaluations[j], [row.cells[i] for row in board.rows]
+    best = words.best_evaluated(board, i, j)
+    values = _aligned([words.evaluated(cell, j) for cell in cells])
+    written = []
+    for r, (cell, value) in enumerate(zip(cells, values, strict=True)):
+        suffix = words.evaluated_suffix(cell, j)
+        after = f"{f' {suffix}' if suffix else ''} "
+        written.append(Text.assemble((value, "bold green" if r in best else ""), after))
+    return _Written(Text(f"{_cut(head.label)}\n{_cut(head.value)}"), written)
 
 
 def _cut(text: str) -> str:

@@ -108,6 +108,40 @@ def best(board: Board, i: int) -> set[int]:
     return {r for r, mean in means.items() if mean == highest}
 
 
+def best_evaluated(board: Board, i: int, j: int) -> set[int]:
+    """The rows with the best mean of evaluation ``j`` of column ``i``; none where no way is better."""
+    higher = board.columns[i].evaluations[j].higher_is_better
+    means = {
+        r: one.mean
+        for r, row in enumerate(board.rows)
+        if (cell := row.cells[i]) and (one := cell.evaluations[j]) and one.mean is not None
+    }
+    if higher is None or not means:
+        return set()
+    best_mean = (max if higher else min)(means.values())
+    return {r for r, mean in means.items() if mean == best_mean}
+
+
+def evaluated(cell: Cell | None, j: int) -> tuple[str, str]:
+    """Mean and spread of evaluation ``j`` of a cell; ``–`` where it has no value, empty where it was not carried out."""
+    one = cell.evaluations[j] if cell else None
+    if one is None:
+        return "", ""
+    if one.mean is None:
+        return "–", ""
+    return _number(one.mean), "" if one.sd is None else _number(one.sd)
+
+
+def evaluated_suffix(cell: Cell | None, j: int) -> str:
+    """The number of networks of evaluation ``j``, unless it is the number of runs of the cell."""
+    one = cell.evaluations[j] if cell else None
+    return f"(n={one.n})" if cell and one and one.mean is not None and one.n != cell.n else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value == 0 or 1e-2 <= abs(value) < 1e3 else f"{value:.3g}"
+
+
 def footnotes(board: Board) -> dict[str, int]:
     """Sentence → number, in the order in which a reader meets them; the same sentence has one number."""
     notes = dict.fromkeys(note for row in board.rows for cell in row.cells if cell for note in cell.notes)
@@ -153,6 +187,11 @@ def numbers(board: Board, *, bold: bool) -> list[str]:
     if any(cell and cell.short for row in board.rows for cell in row.cells):
         lines.append(f"cost –: fewer than {LEAST_TIMED} steps were timed")
     lines.append(_order(board))
+    if board.shows_evaluations:
+        lines.append(
+            "evaluations of the trained networks: mean ± standard deviation over the seeds (↑: higher is better, "
+            "↓: lower is better); `rulezoo show NAME` describes an evaluation"
+        )
     lines += board_rows.legend(one for row in board.rows for one in (row.ruleset, *row.kept))
     return lines + list(_kept(board))
 

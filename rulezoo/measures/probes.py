@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit, manifold
-from rulezoo.datasets.inputs import Inputs
+from rulezoo.inputs import Inputs
 from rulezoo.measures import dimension
 from rulezoo.measures.geometry import Alignment, angles, jacobians, visits_of_sites
 from rulezoo.measures.precision import at_least_single
@@ -48,6 +48,8 @@ QUANTITIES = {
     "chance": "d/n, alpha of a random subspace",
     "margin": "alpha − chance",
     "alpha_random": "the control: alpha measured in a random subspace of the same dimension",
+    "gradient_norm": "√E‖g‖², size of the true gradient of an example's loss with respect to the activity, over all visits of "
+    "the site",
     "alpha_gradient": "E‖Uᵀg‖²/E‖g‖², share of the true gradient's energy in the manifold",
     "alpha_mean_gradient": "the same of J̄ᵀe, the gradient through the mean Jacobian J̄",
     "ceiling": "degrees between J(x)ᵀe and J̄ᵀe, mean over examples: what direct feedback has left at best",
@@ -147,7 +149,9 @@ class Prober:
         if not all(p.isfinite().all() for p in params.values()):
             return Probe(step=t, epoch=epoch, reason="the parameters are not finite")
         noise = generator(seed, type(rule).__name__, "probe", t, device=self.examples.x.device)
-        taken = [self._steps(rule, params, state, batch, noise, t) for batch in self.batches]
+        taken = [
+            observed_step(self.net, self.loss, rule, params, state, batch, noise, t) for batch in self.batches
+        ]
         sites = {site: self._signals(site, taken) for site in self.sites}
         if geometry:
             for site, numbers in self.geometry(params).items():
@@ -160,32 +164,7 @@ class Prober:
             reason=next((one.reason for one in taken if one.reason), None),
         )
 
-    def _steps(
-        self,
-        rule: LearningRule,
-        params: Tensors,
-        state: State,
-        batch: Batch,
-        gen: torch.Generator,
-        t: int,
-    ) -> _Taken:
-        """One step of the rule and one of backprop."""
-        noise = rule.noise(self.net, state, batch, gen, t)
-        net, offsets = _Listening(self.net), self._offsets(batch)
-        truth, _ = credit.backprop(net, self.loss, params | offsets, batch.x, batch.y)
-        try:
-            step = rule.step(net, self.loss, params | offsets, state, batch, noise, t)
-        except Exception as error:  # noqa: BLE001  a rule may count on knowing all parameters; then we ask for less
-            step = rule.step(self.net, self.loss, params, state, batch, noise, t)
-            reason = f"the signals at sites cannot be seen: {type(error).__name__}: {error}"
-            return _Taken(directions(step), truth, reason)
-        return _Taken(directions(step), truth, None)
-
-    def _offsets(self, batch: Batch) -> Tensors:
-        keys = [key for visits in self.sites.values() for key in visits]
-        return {_OFFSET + k: self.net.zeros(k, len(batch.x)) for k in keys}
-
-    def _signals(self, site: str, taken: Sequence[_Taken]) -> dict[str, float]:
+    def _signals(self, site: str, taken: Sequence[ObservedStep]) -> dict[str, float]:
         keys = [_OFFSET + key for key in self.sites[site]]
         if not all(key in one.grads for one in taken for key in keys):
             return {}
@@ -195,7 +174,7 @@ class Prober:
 
         return _against_backprop([rows(one.grads) for one in taken], [rows(one.truth) for one in taken])
 
-    def _updates(self, taken: Sequence[_Taken]) -> dict[str, dict[str, float]]:
+    def _updates(self, taken: Sequence[ObservedStep]) -> dict[str, dict[str, float]]:
         def vector(grads: Tensors, names: Sequence[str]) -> Tensor:
             none = taken[0].truth
             return torch.cat([grads.get(n, torch.zeros_like(none[n])).flatten() for n in names])[None]
@@ -252,12 +231,57 @@ class Prober:
         return {site: _thinned(torch.cat(rows), self.samples) for site, rows in seen.items()}
 
 
-class _Taken(NamedTuple):
-    """One step of the rule and of backprop: gradients of parameters, and of the offsets where the rule gives them."""
+class ObservedStep(NamedTuple):
+    """One step of the rule and of backprop: directions of parameters, and of the offsets where the rule gives them.
+
+    Attributes:
+        grads: the rule's directions.
+        truth: backprop's.
+        reason: why the signals cannot be seen, if they cannot.
+    """
 
     grads: Tensors
     truth: Tensors
     reason: str | None
+
+    def signals(self) -> Tensors:
+        """The rule's teaching signals: visit of a ``post`` site → ``(batch, *shape)``."""
+        return {name.removeprefix(_OFFSET): g for name, g in self.grads.items() if name.startswith(_OFFSET)}
+
+
+def observed_step(
+    net: Net,
+    loss: credit.Loss,
+    rule: LearningRule,
+    params: Tensors,
+    state: State,
+    batch: Batch,
+    gen: torch.Generator,
+    t: int,
+) -> ObservedStep:
+    """One step of the rule and one of backprop, with the signals that arrive at ``post`` sites; nothing is changed.
+
+    Args:
+        net: the network.
+        loss: per example.
+        rule: the rule.
+        params: the network's parameters.
+        state: the rule's memory.
+        batch: the minibatch.
+        gen: draws the rule's noise.
+        t: the number of the step.
+    """
+    noise = rule.noise(net, state, batch, gen, t)
+    listening = _Listening(net)
+    offsets = {_OFFSET + key: net.zeros(key, len(batch.x)) for key in net.keys("post")}
+    truth, _ = credit.backprop(listening, loss, params | offsets, batch.x, batch.y)
+    try:
+        step = rule.step(listening, loss, params | offsets, state, batch, noise, t)
+    except Exception as error:  # noqa: BLE001  a rule may count on knowing all parameters; then we ask for less
+        step = rule.step(net, loss, params, state, batch, noise, t)
+        reason = f"the signals at sites cannot be seen: {type(error).__name__}: {error}"
+        return ObservedStep(directions(step), truth, reason)
+    return ObservedStep(directions(step), truth, None)
 
 
 class _Listening(Net):

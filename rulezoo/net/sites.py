@@ -7,7 +7,8 @@ and `rulezoo.net.placement` finds: the network itself is not changed, and its pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -112,6 +113,19 @@ def add_sites(module: nn.Module, after: Mapping[Any, Kind] | None = None) -> nn.
 def request_of(module: nn.Module) -> Request | None:
     """What `add_sites` was asked for, if it was."""
     return module.__dict__.get(_REQUEST)
+
+
+@contextmanager
+def with_sites(module: nn.Module) -> Iterator[None]:
+    """For as long as it lasts, a request for the sites of every hidden layer in a module that has no sites at all."""
+    if request_of(module) is not None or any(isinstance(child, Site) for child in module.modules()):
+        yield
+        return
+    add_sites(module)
+    try:
+        yield
+    finally:
+        del module.__dict__[_REQUEST]
 
 
 def _places(module: nn.Module, where: Where) -> list[str]:

@@ -47,6 +47,15 @@ def seeds_of(named: str) -> tuple[int, ...]:
     return tuple(seed for span in spans for seed in range(span[0], span[-1] + 1))
 
 
+def spans(seeds: Sequence[int]) -> str:
+    """Seeds in ascending order, in words.
+
+    >>> spans([0, 1, 2, 7])
+    '0-2,7'
+    """
+    return ",".join(span.replace("to", "-") for span in _spans(seeds))
+
+
 def _spans(seeds: Sequence[int]) -> Iterator[str]:
     cuts = [i for i, (one, other) in enumerate(pairwise(seeds), start=1) if other != one + 1]
     for begin, end in pairwise([0, *cuts, len(seeds)]):

@@ -46,6 +46,7 @@ LARGEST = 1e100  #: numbers beyond it are stored like those that are not finite;
 Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 NonNegative = Annotated[float, Meta(ge=0, le=LARGEST)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 RANGES = {"accuracy": (0.0, 1.0)}  #: of the metrics whose name says it
 _ROUNDING = 1e-6  # of a mean in float32
@@ -253,6 +254,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         probes: measurements taken during training, in the order of the steps; empty when none were asked for.
         block_depth: number of weight layers in series through which an error travelled within one block, measured;
             ``None`` = not measured.
+        weights: SHA-256 of the file of trained weights alongside the record; ``None`` = not kept.
+        memory: the same of the file of the rule's memory.
+        weights: SHA-256 of the file of trained weights alongside the record; ``None`` = not kept.
+        memory: SHA-256 of the file of the rule's memory alongside the record; ``None`` = not kept.
 
     Raises:
         RecordError: if ``chance`` is not finite, a score lies outside of its metric's range, or ``changed`` names an
@@ -275,6 +280,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     parameters: Count | None = None
     probes: list[Probe] = []
     block_depth: int | None = None
+    weights: Digest | None = None
+    memory: Digest | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(

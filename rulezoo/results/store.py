@@ -1,6 +1,7 @@
 """The results: one folder of small JSON files, one file per run.
 
-``runs/<task>/<rule>/seed<k>-<key>.json`` holds a `rulezoo.results.records.Record` and the digest of its content. A
+``runs/<task>/<rule>/seed<k>-<key>.json`` holds a `rulezoo.results.records.Record` and the digest of its content; where
+they were kept, ``….safetensors`` and ``….memory.safetensors`` hold the trained weights and the rule's memory. A
 file appears whole or not at all (temporary file, fsync, rename), so any number of processes may write at
 once, and a run that is killed leaves every finished record readable.
 """
@@ -13,7 +14,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ from rulezoo.results.records import LARGEST, SCHEMA, Asked, Record, RecordError
 from rulezoo.text import SENTENCE, TRACEBACK, bounded
 
 STALE = 3600.0  # seconds after which a temporary file cannot belong to a living writer
+KEPT = {
+    "weights": ".safetensors",
+    "memory": ".memory.safetensors",
+}  #: field of a record → what its file ends with
 _AGAIN = ".again"  # folder of the records whose runs were asked for again, until there are others
 _REPLACED = ".replaced"  # folder of those that others have replaced
 PROBE = bytes(1 << 16)  # more than a record usually takes, so that a full disk is seen before training
@@ -71,6 +76,12 @@ class Store:
         """Where the record of a run is, or would be."""
         return self.root / _place(asked)
 
+    def kept_path(self, asked: Asked, kind: str) -> Path:
+        """Where the weights or the memory of a run are, or would be; ``kind`` is a key of `KEPT`."""
+        path = self.path(asked)
+        aside = _kept_path(self.root / _AGAIN / path.name, kind)
+        return aside if aside.exists() and not path.exists() else _kept_path(path, kind)
+
     def folder(self, name: str) -> Path:
         """A folder of the store for other things than records, made if need be.
 
@@ -94,7 +105,8 @@ class Store:
         """
         path = self.path(asked)
         try:
-            path.replace(self.folder(_AGAIN) / path.name)
+            _move_kept(path, self.folder(_AGAIN) / path.name)
+            path.replace(self.root / _AGAIN / path.name)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -105,23 +117,37 @@ class Store:
         path = self.path(asked)
         with suppress(OSError):
             if not path.exists() and (aside := self.root / _AGAIN / path.name).is_file():
+                _move_kept(aside, path)
                 aside.replace(path)
         return self.get(asked)
 
-    def put(self, record: Record) -> Path:
+    def put(self, record: Record, kept: Mapping[str, bytes] | None = None) -> Path:
         """Write a record in the place of an older one of the same run. Paths and names of machine and user leave its messages.
 
-        One that was set aside goes to ``.replaced``.
+        An older one that was set aside goes to ``.replaced``.
+
+        Args:
+            record: the record; the digests of what is kept are filled in.
+            kept: key of `KEPT` → content of the file alongside the record. It is written first, so a record never names
+                what does not exist; files of an older record that this one does not have are deleted.
 
         Raises:
             RecordError: if the record would not be readable.
             StoreError: if it cannot be written; what was stored before is whole.
         """
-        path = self.path(record.asked)
-        write_whole(self.root, path, _encode(record))
+        path, kept = self.path(record.asked), kept or {}
+        digests = {kind: hashlib.sha256(kept[kind]).hexdigest() if kind in kept else None for kind in KEPT}
+        content = _encode(msgspec.structs.replace(record, **digests))
+        for kind, tensors in kept.items():
+            write_whole(self.root, _kept_path(path, kind), tensors)
+        write_whole(self.root, path, content)
+        _delete_kept(path, KEPT.keys() - kept.keys())
         if (old := self.root / _AGAIN / path.name).exists():
             with suppress(OSError, StoreError):  # the new record is there: that is what matters
-                old.replace(self.folder(_REPLACED) / path.name)
+                replaced = self.folder(_REPLACED) / path.name
+                _delete_kept(replaced)
+                _move_kept(old, replaced)
+                old.replace(replaced)
         return path
 
     def get(self, asked: Asked, *, curves: bool = True) -> Record | None:
@@ -205,6 +231,23 @@ class Store:
 def _place(asked: Asked) -> str:
     """The path of a record within its store."""
     return f"runs/{asked.task}/{asked.rule}/seed{asked.seed}-{asked.key}.json"
+
+
+def _kept_path(path: Path, kind: str) -> Path:
+    return path.with_name(path.name.removesuffix(".json") + KEPT[kind])
+
+
+def _move_kept(path: Path, to: Path) -> None:
+    """Move what is kept alongside the record of a path to where the record goes next."""
+    for kind in KEPT:
+        with suppress(FileNotFoundError):
+            _kept_path(path, kind).replace(_kept_path(to, kind))
+
+
+def _delete_kept(path: Path, kinds: Iterable[str] = KEPT) -> None:
+    for kind in kinds:
+        with suppress(OSError):
+            _kept_path(path, kind).unlink(missing_ok=True)
 
 
 def _places(root: Path) -> Iterator[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
+    from rulezoo.leaderboard.evaluated import Evaluations
     from rulezoo.leaderboard.verified import Verifications
     from rulezoo.results.records import Record
     from rulezoo.tuning.records import Tuned
@@ -40,6 +41,7 @@ def site(
     tunings: Iterable[Tuned] = (),
     claims: Sequence[Finding] = (),
     verifications: Verifications | None = None,
+    evaluations: Evaluations | None = None,
 ) -> Files:
     """Every file.
 
@@ -51,9 +53,10 @@ def site(
         tunings: the winners of which get rows of their own.
         claims: with their evidence; there is no page of claims without them.
         verifications: what ``rulezoo verify`` has found of rules.
+        evaluations: what was found of the trained networks.
     """
     grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
-    found = Findings(grid, registry, claims, verifications)
+    found = Findings(grid, registry, claims, verifications, evaluations)
     here = Path(__file__).parent / "templates"
     static = {name: (here / name).read_bytes() for name in _STATIC}
     return {**static, "tables.js": _tables(), **pages.render(found)}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
     from rulezoo.leaderboard.board import Board, Cell, Row
+    from rulezoo.leaderboard.evaluated import Evaluations
     from rulezoo.leaderboard.stats import Comparison, Summary
     from rulezoo.leaderboard.verified import Verifications, Verified
     from rulezoo.results.records import Record
@@ -29,18 +30,24 @@ class Findings:
         registry: the rules and tasks there are.
         claims: the claims with their evidence, if they are to be shown.
         verifications: what ``rulezoo verify`` has found of rules.
+        evaluations: what was found of the trained networks.
     """
 
     grid: Grid
     registry: Registry
     claims: Sequence[Finding] = ()
     verifications: Verifications | None = None
+    evaluations: Evaluations | None = None
 
     @cached_property
     def board(self) -> Board:
         """The table."""
         return board.of(
-            self.grid, self.registry.specs(), lambda record: stale(record, self.registry), self.verifications
+            self.grid,
+            self.registry.specs(),
+            lambda record: stale(record, self.registry),
+            self.verifications,
+            self.evaluations,
         )
 
     @cached_property

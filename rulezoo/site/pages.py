@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
 from rulezoo.site import figures, pictures, words
-from rulezoo.site.commands import beyond, command
+from rulezoo.site.commands import command
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.leaderboard import stats
     from rulezoo.leaderboard.board import Cell, Row
+    from rulezoo.leaderboard.evaluated import Head
     from rulezoo.site.figures import Figure
     from rulezoo.site.findings import Findings
 
@@ -37,6 +39,17 @@ class Field(NamedTuple):
     word: str
     meaning: str
     binary: bool
+
+
+class Evaluated(NamedTuple):
+    """An evaluation of a cell: its head, mean, spread and number of networks as text, and its order."""
+
+    head: Head
+    mean: str
+    sd: str
+    few: str
+    best: bool
+    order: float
 
 
 class Result(NamedTuple):
@@ -56,7 +69,7 @@ class Result(NamedTuple):
     setting: str
     made: str
     command: str
-    beyond: list[int]
+    evaluations: list[Evaluated]
 
 
 def render(found: Findings) -> Pages:
@@ -178,10 +191,32 @@ def _row(
                 "best": at in found.best[i],
                 "share": _share(found, i, cell),
                 "notes": [notes[note] for note in cell.notes] if cell else [],
+                "evaluated": _evaluated(found, at, i),
             }
             for i, cell in enumerate(row.cells)
         ],
     }
+
+
+def _evaluated(found: Findings, at: int, i: int) -> list[Evaluated]:
+    """The evaluations of a cell, one for each of its column's."""
+    board = found.board
+    cell, shown = board.rows[at].cells[i], []
+    for j, head in enumerate(board.columns[i].evaluations):
+        one = cell.evaluations[j] if cell else None
+        mean, sd = board_words.evaluated(cell, j)
+        last = math.inf if head.higher_is_better is False else -math.inf  # where there is no value
+        shown.append(
+            Evaluated(
+                head,
+                mean,
+                sd,
+                board_words.evaluated_suffix(cell, j),
+                at in board_words.best_evaluated(board, i, j),
+                last if one is None or one.mean is None else one.mean,
+            )
+        )
+    return shown
 
 
 def _checks(row: Row, field: str) -> tuple[str, ...]:
@@ -298,7 +333,7 @@ def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | rang
                 setting=cell.setting,
                 made=_made(last),
                 command=command(runs),
-                beyond=beyond(runs),
+                evaluations=_evaluated(found, found.board.rows.index(row), i),
             )
 
 
@@ -339,26 +374,25 @@ def _present(shown: Sequence[Figure | None]) -> list[Figure]:
 
 
 def _claims(pages: Pages, environment: Environment, found: Findings, shared: Mapping[str, Any]) -> None:
-    from rulezoo.claims.figures import draw
-    from rulezoo.claims.report import protocol, tuning
+    from rulezoo.claims.report import Judgement, protocol, tuning
 
     claims: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
     for one in found.claims:
-        claim, evidence, verdict = one.claim, one.evidence, one.verdict
         tables = [protocol(one.study)]
         picture, sentence = "", ""
-        if verdict:
-            tables += [*claim.criterion.tables(evidence), *tuning(one.study, evidence)]
-            chart = claim.criterion.chart(evidence)
-            picture, sentence = one.figure, chart.words
-            pages[f"pictures/{picture}"] = draw(chart)
+        if isinstance(one.judgement, Judgement):
+            tables += [*one.judgement.tables, *tuning(one.study, one.evidence)]
+            if one.judgement.chart and isinstance(one.picture, bytes):
+                picture, sentence = one.figure, one.judgement.chart.description
+                pages[f"pictures/{picture}"] = one.picture
         entry = {
             "finding": one,
-            "parts": verdict.parts if verdict else (),
+            "verdict": one.verdict,
+            "problem": one.problem(drawn=True),
             "tables": tables,
             "picture": picture,
             "words": sentence,
         }
-        claims.setdefault(claim.name, (claim, []))[1].append(entry)
+        claims.setdefault(one.claim.name, (one.claim, []))[1].append(entry)
     context = {**shared, "title": "Claims: rulezoo", "claims": list(claims.values()), "pictures": ()}
     _page(pages, environment, "claims.html", "claims.html", context)

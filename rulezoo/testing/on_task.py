@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rulezoo.datasets.inputs import Inputs, prepared
 from rulezoo.discovery.registry import discover
+from rulezoo.inputs import Inputs, prepared
 from rulezoo.net import Net, NetError, Tensors
 from rulezoo.rule import Batch
 from rulezoo.seeding import number

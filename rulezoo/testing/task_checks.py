@@ -18,7 +18,7 @@ from torch import Tensor
 from rulezoo import credit
 from rulezoo.comparison import contract
 from rulezoo.comparison.examination import Examination, examine
-from rulezoo.datasets.inputs import Inputs, prepared
+from rulezoo.inputs import Inputs, prepared
 from rulezoo.net import Net, Tensors
 from rulezoo.rule import Batch
 from rulezoo.source import Source

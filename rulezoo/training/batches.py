@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from rulezoo.datasets.inputs import Ahead, Inputs, to_device
+from rulezoo.inputs import Ahead, Inputs, to_device
 from rulezoo.rule import Batch
 from rulezoo.seeding import generator
 from rulezoo.source import Draw, Source, draw
@@ -21,7 +21,7 @@ class Batches:
     """The minibatches of one split, in an order of its own for each seed.
 
     Args:
-        split: on the device, see `rulezoo.datasets.inputs.prepared`.
+        split: on the device, see `rulezoo.inputs.prepared`.
         size: examples in a batch; a shorter last batch is dropped, unless there is no other.
         seeds: the seeds.
     """

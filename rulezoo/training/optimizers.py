@@ -193,6 +193,14 @@ def class_of(name: str) -> type | None:
     return subclasses(torch.optim, torch.optim.Optimizer).get(_SHORT.get(name, (name, {}))[0])
 
 
+def by_name(name: str) -> tuple[Any, dict[str, Any]] | None:
+    """The class that a budget's name of an optimiser stands for, and the settings that a budget gives it by default."""
+    if class_of(name) is None or name in REFUSED:
+        return None
+    budget = Budget(1, 1, 1e-3, optimizer=name)
+    return _class(budget)[0], _arguments(budget, ours=0.0)
+
+
 def _class(budget: Budget) -> tuple[Any, dict[str, Any]]:
     """The optimiser's class, and the options that its short name stands for."""
     name, fixed = _SHORT.get(budget.optimizer, (budget.optimizer, {}))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from rulezoo.results.records import Probe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rulezoo.net import Tensors
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,21 @@ class Evaluation:
     train_loss: float | None
     validation: float
     logs: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What is kept of a network after training; all of it on the CPU.
+
+    Attributes:
+        example: two inputs as the network takes them.
+        weights: the ``state_dict`` of the plain model; ``None`` where only the memory is kept.
+        memory: the rule's memory, ``params.<name>`` and ``buffers.<name>``; ``None`` where it is not kept.
+    """
+
+    example: Tensor
+    weights: Tensors | None
+    memory: Tensors | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,7 @@ class Outcome:
         block_depth: layers in series that an error reached one through another, see `rulezoo.measures.locality`;
             ``None`` where it could not be measured.
         probes: what was measured from outside, see `rulezoo.measures.probes`.
+        kept: the network after training, where it ended well and was asked for.
     """
 
     status: Literal["ok", "diverged", "error", "skipped", "pruned", "oom_host", "oom_gpu"]
@@ -56,3 +77,4 @@ class Outcome:
     peak_bytes: int | None = None
     block_depth: int | None = None
     probes: tuple[Probe, ...] = ()
+    kept: Kept | None = field(default=None, repr=False, compare=False)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import credit
-from rulezoo.datasets.inputs import Inputs
+from rulezoo.inputs import Inputs
 from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
 from rulezoo.measures.probes import Prober, points
@@ -28,12 +28,13 @@ from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.trained import check_restorable, needs_memory, state_tensors
 from rulezoo.training import optimizers
 from rulezoo.training.batches import Batches, Feed, Take
 from rulezoo.training.checkpoints import Checkpoints, Saved
 from rulezoo.training.clock import Clock
 from rulezoo.training.errors import in_words
-from rulezoo.training.outcome import Evaluation, Outcome
+from rulezoo.training.outcome import Evaluation, Kept, Outcome
 from rulezoo.training.protocol import Trial
 from rulezoo.training.trainer import Trainer
 
@@ -61,6 +62,8 @@ class RunRequest:
     trial: Trial | None
     checkpoints: Checkpoints
     compiled: bool
+    keep_weights: bool = False
+    keep_memory: bool = False
 
 
 class _PlainBackprop(LearningRule):
@@ -84,6 +87,10 @@ class Run:
         values: list[Values],
         seeds: tuple[int, ...],
     ) -> None:
+        if request.keep_weights:
+            check_restorable(net)
+        self.keep_weights = request.keep_weights
+        self.keep_memory = request.keep_memory or (request.keep_weights and needs_memory(request.rule))
         self.trial = request.trial
         self.task, self.net, self.seeds = request.task, net, seeds
         self.budget, self.data, self.checkpoints = request.budget, data, request.checkpoints
@@ -321,7 +328,24 @@ class Run:
             self.failed.setdefault(place, f"the outputs for the {part} data were not finite")
         if place in self.failed:
             return replace(common, status="diverged", reason=self.failed[place])
-        return replace(common, scores={"validation": curve[-1].validation, part: last[place]})
+        scores = {"validation": curve[-1].validation, part: last[place]}
+        return replace(common, scores=scores, kept=self._kept(place))
+
+    def _kept(self, place: int) -> Kept | None:
+        if not (self.keep_weights or self.keep_memory):
+            return None
+        params, state = self.trainer.of(place)
+        network = self.trainer.network(place, rows=1, training=False)
+        return Kept(
+            example=self.net.example.cpu(),
+            weights=_on_cpu(network.state_dict(params)) if self.keep_weights else None,
+            memory=_on_cpu(state_tensors(state)) if self.keep_memory else None,
+        )
+
+
+def _on_cpu(tensors: Tensors) -> Tensors:
+    """Copies that share no memory, with each other or with what is trained."""
+    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
 
 
 def _plain(budget: Budget) -> Budget:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from rulezoo.datasets.inputs import prepared
+from rulezoo.inputs import prepared
 from rulezoo.rule import LearningRule
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Task
@@ -34,6 +34,8 @@ def run(
     trial: Trial | None = None,
     checkpoints: Checkpoints | None = None,
     compiled: bool = False,
+    keep_weights: bool = False,
+    keep_memory: bool = False,
 ) -> Iterator[tuple[int, Outcome]]:
     """Train ``rule`` on ``task``, all seeds together where the rule and the memory allow it.
 
@@ -54,6 +56,9 @@ def run(
         checkpoints: where to leave the state now and then, and to go on from; on a CPU, and with as many threads, the
             numbers are the same bit for bit, however often a training was broken off.
         compiled: let `torch.compile` take the step, and that of the pace-maker.
+        keep_weights: hand over the weights of each network that was trained to the end, see `Outcome.kept`; with the
+            memory of a rule that predicts with it.
+        keep_memory: hand over the rule's memory.
 
     Yields:
         each seed and its outcome, as soon as it is known.
@@ -71,6 +76,8 @@ def run(
         trial,
         checkpoints or Checkpoints(),
         compiled,
+        keep_weights,
+        keep_memory,
     )
     yield from _outcomes(request, tuple(seeds))
 

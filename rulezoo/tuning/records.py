@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from rulezoo.options import Value
 from rulezoo.results import reading
+from rulezoo.results.merging import Contents, Item
 from rulezoo.results.provenance import without_paths
 from rulezoo.results.records import Asked, Count, Number, RecordError, Status
 from rulezoo.results.store import Damage, Store, write_whole
@@ -139,6 +140,24 @@ def read(store: Store) -> Conclusions:
             why = f"is no conclusion of a tuning that this rulezoo reads ({error}); tune again to replace it"
             damaged.append(Damage(path.relative_to(store.root).as_posix(), why))
     return Conclusions(tunings, damaged)
+
+
+def contents(store: Store) -> Contents:
+    """Every conclusion, to be merged with those of other folders; the newest is the one with the newest trial."""
+    finished = {one.asked.key: one.answered.finished for one in trials_of(store).read(curves=False).records}
+    items, damaged = [], []
+    for path in _files(store):
+        place = path.relative_to(store.root).as_posix()
+        try:
+            tuned = reading.decode(path.read_bytes(), Tuned)
+        except (OSError, reading.Unreadable) as error:
+            damaged.append(Damage(place, f"is no conclusion of a tuning that this rulezoo reads ({error})"))
+            continue
+        name = f"{tuned.ruleset} of {tuned.asked.rule} on {tuned.asked.task}"
+        keys = [key for trial in tuned.trials for key in trial.runs]
+        newest = max((finished.get(key, "") for key in keys), default="")
+        items.append(Item("tuning", place, name, path, msgspec.json.encode(tuned, order="sorted"), newest))
+    return Contents(items, damaged)
 
 
 def publish(store: Store, to: Store) -> int:

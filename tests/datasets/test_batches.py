@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rulezoo import Budget, Data, Split, datasets, hp
-from rulezoo.datasets.inputs import Ahead, Inputs, prepared
+from rulezoo.inputs import Ahead, Inputs, prepared
 from rulezoo.source import Source, draw
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner

@@ -1,0 +1,1 @@
+"""The Python interface: what a script or a notebook calls; `rulezoo` offers its names."""
