@@ -253,7 +253,7 @@ def _in_memory(cell: Cell, progress: Callable[[int, int], None] | None) -> Run:
     from rulezoo.comparison.jobs import outcomes
 
     request, told = cell.request, progress or (lambda done, total: None)
-    ((record, outcome),) = outcomes(cell, request, cell.asked, told, keep_weights=request.keep_weights)
+    ((record, outcome),) = outcomes(cell, request, cell.asked, told)
 
     def network() -> TrainedNetwork:
         from rulezoo.errors import WeightsError

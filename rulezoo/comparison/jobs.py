@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -130,10 +130,8 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
             note(done, total)
             tell(done, total)
 
-        keep = _keep(job.request, filter(None, map(store.get, todo)))
-        for record, outcome in outcomes(
-            cell, job.request, todo, told, _checkpoints(job, cell), job.trial, **keep
-        ):
+        request = _keeping(job.request, filter(None, map(store.get, todo)))
+        for record, outcome in outcomes(cell, request, todo, told, _checkpoints(job, cell), job.trial):
             store.put(record, kept_files(record, outcome))
 
 
@@ -144,21 +142,16 @@ def outcomes(
     told: Tell,
     checkpoints: Checkpoints | None = None,
     trial: Trial | None = None,
-    *,
-    keep_weights: bool = False,
-    keep_memory: bool = False,
 ) -> Iterator[tuple[Record, Outcome]]:
     """Train runs of a cell in this process; the record and the outcome of each as soon as there is one.
 
     Args:
         cell: the cell.
-        request: what is asked of it.
+        request: what is asked of it; weights and memory are handed over where they are to be kept.
         todo: the runs.
         told: called with the number of steps done, and of all steps.
         checkpoints: where states are kept, if they are.
         trial: set where the runs are trials of a tuning.
-        keep_weights: as in `rulezoo.training.runner.run`.
-        keep_memory: likewise.
 
     Raises:
         DataMissing: if the task's data are not there.
@@ -185,21 +178,22 @@ def outcomes(
         trial,
         checkpoints,
         request.compiled,
-        keep_weights,
-        keep_memory,
+        request.keep_weights,
+        request.keep_memory,
     )
     with torch.autocast(request.device, torch.bfloat16, enabled=request.precision == "bfloat16"):
         for seed, outcome in found:
             yield of_outcome(cell, missing[seed], outcome, started, digest), outcome
 
 
-def _keep(request: Request, old: Iterable[Record]) -> dict[str, bool]:
-    """What to keep of runs: what is asked for, and what is kept of the records that they replace."""
+def _keeping(request: Request, old: Iterable[Record]) -> Request:
+    """The request with what is kept of the records that its runs replace, too."""
     old = list(old)
-    return {
-        "keep_weights": request.keep_weights or any(record.weights for record in old),
-        "keep_memory": request.keep_memory or any(record.memory for record in old),
-    }
+    return replace(
+        request,
+        keep_weights=request.keep_weights or any(record.weights for record in old),
+        keep_memory=request.keep_memory or any(record.memory for record in old),
+    )
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:
