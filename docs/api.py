@@ -105,15 +105,17 @@ def _word(annotation: Any) -> Any:  # noqa: ANN401
 def _prose(text: str) -> str:
     """A docstring as Markdown: its sections become lists, its ``code`` and `code` stay."""
     text = text.replace("::\n", ":\n")
-    made, entry = [], False
+    made, entry, plain = [], False, False
     for line in text.splitlines():
         section = _SECTION.fullmatch(line.strip())
         if section:
             made += [f"**{section[1]}**", ""]
-            entry = True
+            entry, plain = True, section[1] in ("Returns", "Yields")
         elif entry and line and not line.startswith(" "):
             entry = False
             made.append(line)
+        elif entry and plain and made[-1]:  # its lines are one text
+            made.append(f"  {line.strip()}".rstrip())
         elif entry and re.match(r"    \S", line):
             made.append("- " + re.sub(r"^([\w.]+(?:, [\w.]+)*): ", r"`\1`: ", line.strip()))
         elif entry and line.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import sys
 from dataclasses import dataclass
@@ -128,15 +129,28 @@ def test_every_block_of_a_page_runs(page, reader, monkeypatch):
             assert block.language in SHOWN_ONLY, f"{page.name}:{block.line} is neither run nor marked as text"
 
 
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+PLUGINS = [path for path in EXAMPLES if "hookimpl" in path.read_text(encoding="utf-8")]
+SCRIPTS = [path for path in EXAMPLES if path not in PLUGINS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "example", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda path: path.name
-)
-def test_an_example_is_short_and_keeps_every_promise(example, reader):
-    assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
+@pytest.mark.parametrize("example", PLUGINS, ids=lambda path: path.name)
+def test_an_example_of_a_plugin_keeps_every_promise(example, reader):
     run_console(
         f"rulezoo verify {shlex.quote(str(example))}", ["…", f"{example.stem} keeps every promise: …"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", SCRIPTS, ids=lambda path: path.name)
+def test_an_example_of_a_script_runs(example, reader):
+    runpy.run_path(str(example), run_name="__main__")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_short(example):
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
 
 
 def test_what_is_compared_can_differ():

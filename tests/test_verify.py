@@ -13,9 +13,17 @@ from click.testing import CliRunner
 
 from rulezoo.cli import cli
 from rulezoo.discovery.plugins import FILES
-from rulezoo.testing import TaskNet, TinyTask, rule_checks, suite, verify
+from rulezoo.testing import (
+    TaskNet,
+    TinyTask,
+    claim_suite,
+    evaluation_suite,
+    rule_checks,
+    suite,
+    task_suite,
+    verify,
+)
 from rulezoo.testing.advice import NEXT_STEP
-from rulezoo.testing.task_suite import CHECKS
 from rulezoo.training.runner import run as run_rule
 
 # Direct feedback alignment in a few lines. Each broken rule is this with one thing wrong: the text on the left, replaced.
@@ -257,7 +265,8 @@ def test_an_honest_rule_keeps_every_promise(small, tmp_path):
 def test_there_is_a_next_step_for_every_check():
     on = [TaskNet("tiny", TinyTask())]
     names = {check.name for check in rule_checks(None, on=on)}
-    names |= {function.__name__.removeprefix("check_") for function in CHECKS}
+    for one in (task_suite, evaluation_suite, claim_suite):
+        names |= {function.__name__.removeprefix("check_") for function in one.CHECKS}
     assert names == NEXT_STEP.keys()
 
 

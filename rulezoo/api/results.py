@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rulezoo.api.leaderboard import Leaderboard
 from rulezoo.api.run import Run
 from rulezoo.errors import UserError, did_you_mean, unknown
-from rulezoo.options import as_text
+from rulezoo.options import as_text, is_written
 from rulezoo.results import groups
 from rulezoo.results.exporting import curve_lines, probe_lines, run_lines, table
 from rulezoo.results.store import Store
@@ -132,6 +132,20 @@ class Results:
             raise NoRun(_ambiguous(found.records))
         return self._run(found.records[0])
 
+    def with_key(self, key: str) -> Run:
+        """The run whose key, as in the name of its record and in column ``key``, begins so.
+
+        Raises:
+            UserError: if there is no such run, or more than one.
+        """
+        found = [record for record in self.records if key and record.asked.key.startswith(key)]
+        if len(found) != 1:
+            raise NoRun(
+                f"{'no run has' if not found else f'{len(found)} runs have'} a key that begins with {key!r}; the column 'key' of "
+                "Results.frame, and the names of the records, hold the keys"
+            )
+        return self._run(found[0])
+
     def leaderboard(self) -> Leaderboard:
         """The table that `rulezoo leaderboard` shows, of these runs: for a terminal (`print`) and a notebook."""
         from rulezoo.leaderboard.board import build
@@ -187,17 +201,22 @@ def _filtered(records: Sequence[Record], kind: str, asked: Sequence[object]) -> 
 
 
 def _where(records: Sequence[Record], name: str, value: Value) -> tuple[Record, ...]:
+    """The runs with that value in a column; a text stands for the value that it is read as, too."""
     lines = list(run_lines(records))
     columns = dict.fromkeys(column for line in lines for column in line)
     if name not in columns:
         own = [column for column in columns if column.endswith(f".{name}")]
         hint = f"did you mean {own[0]!r}?" if own else did_you_mean(name, columns)
         raise NoRun(f"where: {name!r} is not a column of frame{f'; {hint}' if hint else ''}")
-    found = tuple(record for record, line in zip(records, lines, strict=True) if line.get(name) == value)
+    found = tuple(record for record, line in zip(records, lines, strict=True) if _is(line.get(name), value))
     if not found and records:
         values = dict.fromkeys(as_text(line.get(name)) for line in lines)
         raise NoRun(f"where: no run has {name}={as_text(value)}; stored: {', '.join(values)}")
     return found
+
+
+def _is(stored: Value, asked: Value) -> bool:
+    return stored == asked or (isinstance(asked, str) and is_written(stored, asked))
 
 
 def _ambiguous(records: Sequence[Record]) -> str:

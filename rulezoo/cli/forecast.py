@@ -62,8 +62,11 @@ def _duration(seconds: float) -> str:
 
 
 def _disk(tasks: Sequence[Forecast]) -> str:
-    sizes = [size for one in tasks for size in (one.record_bytes, one.weight_bytes)]
-    return _UNKNOWN if any(size is None for size in sizes) else _bytes(sum(size or 0 for size in sizes))
+    sizes = [size for one in tasks for size in (one.record_bytes, one.weight_bytes, one.cache_bytes)]
+    known = _bytes(sum(size or 0 for size in sizes))
+    if all(size is not None for size in sizes):
+        return known
+    return f"{known}, and more that is {_UNKNOWN}" if any(sizes) else _UNKNOWN
 
 
 def _bytes(number: float) -> str:
@@ -81,6 +84,8 @@ def _notes(tasks: Sequence[Forecast], request: Request) -> Iterator[str]:
     yield (
         "Computing time: training steps of runs like these that are stored, from the same class of hardware, one run "
         "after another; evaluation, reading of data and the start of processes are not included. Runs at the same time "
-        "(--jobs) divide it. Memory: the highest that such runs took."
+        "(--jobs) divide it. Memory: the highest that such runs took. Disk: records, weights where they are kept, and "
+        "packed caches of images where they are missing."
     )
+    yield from (f"{one.task}: {one.problem}" for one in tasks if one.problem)
     yield "Nothing was run or written."

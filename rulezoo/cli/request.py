@@ -214,13 +214,17 @@ def check_size(request: Request, found: Registry, *, yes: bool) -> None:
 
     if yes or (runs := number_of_runs(request, found)) <= MOST_RUNS or not is_grid(found, request):
         return
-    if not sys.stdin.isatty():
+    if not _can_ask():
         raise UserError(
             f"the grid has {runs:,} runs, more than {MOST_RUNS:,}; give fewer values, or --yes to run all of them "
             "(--dry-run shows what they take)"
         )
     if not click.confirm(f"The grid has {runs:,} runs. Run them?", err=True):
         raise UserError(f"the grid of {runs:,} runs was not started; --dry-run shows what the runs take")
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()
 
 
 def save(path: Path, ctx: click.Context, request: Request, found: Registry) -> None:

@@ -23,6 +23,7 @@ _OPTION = "option "  # before the name of a task's option among the conditions o
 Name = tuple[str, str]
 """Rule or task, and its option."""
 Facts = dict[Name, Value]
+Rest = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,20 @@ class OptionCurve:
 
 
 def option_curves(board: Board) -> list[OptionCurve]:
-    """Every curve over an option with `LEAST` values or more, in the order of the columns and rows of a board."""
-    groups: dict[tuple[object, ...], dict[Value, _Place]] = defaultdict(dict)
+    """Every curve over an option with `LEAST` values or more, by the values of the other options."""
+    groups: dict[tuple[Name, Rest, Rest], dict[Value, _Place]] = defaultdict(dict)
     for place in _places(board):
         for name, value in place.facts.items():
             others = tuple((other, as_text(v)) for other, v in place.facts.items() if other != name)
             groups[name, place.context, others].setdefault(value, place)
-    of_name: dict[tuple[object, ...], list[tuple[Name, dict[Value, _Place]]]] = defaultdict(list)
+    of_name: dict[tuple[Name, Rest], list[dict[Value, _Place]]] = defaultdict(list)
     for (name, context, _), places in groups.items():
         if len(places) >= LEAST:
-            of_name[name, context].append((name, places))  # type: ignore[arg-type]  # the key's first part
+            of_name[name, context].append(places)
     return [
-        _curve(name, places, [one for _, one in alike])
-        for alike in of_name.values()
-        for name, places in alike
+        _curve(name, places, alike)
+        for (name, _), alike in of_name.items()
+        for places in sorted(alike, key=_values)
     ]
 
 
@@ -97,7 +98,7 @@ class _Place:
     place: int
     cell: Cell
     facts: Facts
-    context: tuple[object, ...]
+    context: Rest
 
 
 def _places(board: Board) -> Iterator[_Place]:
@@ -147,6 +148,11 @@ def _half_width(sd: float | None, n: int) -> float | None:
     from scipy.stats import t
 
     return None if sd is None else float(t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
+
+
+def _values(places: dict[Value, _Place]) -> list[tuple[int, float, str]]:
+    """By the other options, which all places of a curve share."""
+    return [_ascending(value) for value in next(iter(places.values())).facts.values()]
 
 
 def _ascending(value: Value) -> tuple[int, float, str]:

@@ -255,15 +255,15 @@ def options(found: Findings, i: int) -> Iterator[Figure]:
     The number of perturbations has a picture of its own.
     """
     by_option: dict[tuple[str, str], list[OptionCurve]] = {}
-    for curve in option_curves(found.board):
-        if curve.column == i and curve.is_numeric and curve.option != "perturbations":
-            by_option.setdefault((curve.owner, curve.option), []).append(curve)
+    for one in option_curves(found.board):
+        if one.column == i and one.is_numeric and one.option != "perturbations":
+            by_option.setdefault((one.owner, one.option), []).append(one)
     for (owner, option), curves in by_option.items():
         yield _over_option(f"{_file(found, i)}-{owner}-{option}.svg", f"{owner}.{option}", curves[:MOST])
 
 
 def _over_option(file: str, option: str, curves: Sequence[OptionCurve]) -> Figure:
-    lines = [_line(curve) for curve in curves]
+    lines = [_line(one) for one in curves]
     rows = [
         (one.name, f"{x:g}", f"{mean:.1f}", "" if low == high else f"{low:.1f} to {high:.1f}")
         for one in lines
@@ -281,14 +281,14 @@ def _over_option(file: str, option: str, curves: Sequence[OptionCurve]) -> Figur
     )
 
 
-def _line(curve: OptionCurve) -> Series:
-    half = [point.half_width or 0.0 for point in curve.points]
+def _line(of: OptionCurve) -> Series:
+    half = [point.half_width or 0.0 for point in of.points]
     return Series(
-        " ".join(filter(None, [curve.rule, curve.fixed])),
-        tuple(float(point.value) for point in curve.points if isinstance(point.value, int | float)),
-        tuple(100 * point.mean for point in curve.points),
-        tuple(100 * (point.mean - h) for point, h in zip(curve.points, half, strict=True)),
-        tuple(100 * (point.mean + h) for point, h in zip(curve.points, half, strict=True)),
+        " ".join(filter(None, [of.rule, of.fixed])),
+        tuple(float(point.value) for point in of.points if isinstance(point.value, int | float)),
+        tuple(100 * point.mean for point in of.points),
+        tuple(100 * (point.mean - h) for point, h in zip(of.points, half, strict=True)),
+        tuple(100 * (point.mean + h) for point, h in zip(of.points, half, strict=True)),
     )
 
 

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 
 from rulezoo.comparison.execution import outstanding
 from rulezoo.comparison.plan import Cell, plan
+from rulezoo.datasets.cache import estimating
+from rulezoo.discovery.plugins import reason
+from rulezoo.task import DataMissing
 from rulezoo.tuning import records, study
 from rulezoo.tuning.space import space
 
@@ -41,6 +44,8 @@ class Forecast:
         peak_mb: highest memory that stored runs of the same rules on the task took; ``None`` = not known.
         record_bytes: disk space of the new records; ``None`` = not known.
         weight_bytes: disk space of the weights to keep; ``None`` = not known.
+        cache_bytes: disk space of the packed caches of images that are still to be written; ``None`` = not known.
+        problem: why the task's data cannot be used as they are; empty where they can.
     """
 
     task: str
@@ -51,6 +56,8 @@ class Forecast:
     peak_mb: float | None
     record_bytes: int | None
     weight_bytes: int | None
+    cache_bytes: int | None
+    problem: str = ""
 
     @property
     def to_do(self) -> int:
@@ -125,6 +132,7 @@ def _winner(
 def _of_task(task: str, parts: Sequence[_Part], known: _Known) -> Forecast:
     to_do = [part for part in parts if part.to_do]
     seconds = [known.seconds(part.cell) for part in to_do]
+    caches, problem = _caches([part.cell for part in to_do])
     peaks = [peak for part in to_do if (peak := known.peak_mb(part.cell)) is not None]
     return Forecast(
         task=task,
@@ -135,7 +143,25 @@ def _of_task(task: str, parts: Sequence[_Part], known: _Known) -> Forecast:
         peak_mb=max(peaks, default=None),
         record_bytes=_total(to_do, known.record_bytes),
         weight_bytes=_total([part for part in to_do if part.cell.request.keep_weights], known.weight_bytes),
+        cache_bytes=caches,
+        problem=problem,
     )
+
+
+def _caches(cells: Sequence[Cell]) -> tuple[int | None, str]:
+    """Size of the packed caches that these cells lack, and why it is not known if it is not."""
+    tasks = {repr(cell.task): cell for cell in cells}
+    total = 0
+    for cell in tasks.values():
+        try:
+            with estimating() as sizes:
+                cell.task.data(cell.request.data)
+        except DataMissing as error:
+            return None, str(error)
+        except Exception as error:  # noqa: BLE001  the code of a plugin may fail in any way
+            return None, f"data() of task {cell.task_name!r} failed: {reason(error)}"
+        total += sum(sizes)
+    return total, ""
 
 
 class _Known:
