@@ -71,6 +71,10 @@ def test_a_value_has_the_words_of_the_command_line(value, text, same):
             lambda: spec(Variant(("a=1",), {"signal": "none", "hidden_learning": False}), Variant(("b=1",), {"signal": "scalar"})),
             "a with a=1, b=1: hidden layers that do not learn receive no error signal",
         ),
+        (
+            lambda: spec(Variant(("a=1", "b=none"), {"phases": 1}), Variant(("b=None", "a=1.0"), {"phases": 2})),
+            "a has two variants with a=1 and b=none; give one, with the changes of both",
+        ),
     ],
 )  # fmt: skip
 def test_a_variant_that_says_nothing_is_refused(make, message):

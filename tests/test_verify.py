@@ -298,6 +298,27 @@ def test_the_command_takes_names_and_options(small):
 
 
 @pytest.mark.parametrize(
+    ("module", "source", "message"),
+    [("without_class", "", "no class Mine"), ("without_import", "import gone", "No module named 'gone'")],
+)
+def test_a_rule_whose_class_does_not_load_fails_one_check(module, source, message, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
+    (tmp_path / "mine.py").write_text(
+        "from rulezoo import RuleSpec, hookimpl\n\n@hookimpl\ndef rulezoo_rules():\n"
+        f"    return [RuleSpec('mine', '{module}:Mine', 'A rule.')]\n",
+        encoding="utf-8",
+    )
+    done = run("verify", str(tmp_path / "mine.py"), "--format", "json")
+    assert done.exit_code == 1
+    (told,) = json.loads(done.stdout)
+    (check,) = told["checks"]
+    assert (check["check"], check["outcome"]) == ("spec", "failed")
+    assert message in check["message"]
+    assert check["next_step"] == NEXT_STEP["spec"]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["nmcn"], "did you mean 'nmnc'"),
