@@ -154,6 +154,8 @@ def test_an_example_of_a_plugin_keeps_every_promise(example, reader):
 @pytest.mark.slow
 @pytest.mark.parametrize("example", SCRIPTS, ids=lambda path: path.name)
 def test_an_example_of_a_script_runs(example, reader):
+    for module in re.findall(r"^(?:from|import) (\w+)", example.read_text(encoding="utf-8"), re.MULTILINE):
+        pytest.importorskip(module)
     runpy.run_path(str(example), run_name="__main__")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rulezoo.api.leaderboard import Leaderboard
 from rulezoo.api.run import Run
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rulezoo.discovery.registry import Registry
+    from rulezoo.evaluations.records import Evaluated
     from rulezoo.options import Value
     from rulezoo.results.records import Record
     from rulezoo.trained import TrainedNetwork
@@ -79,6 +80,15 @@ class Results:
     def probes(self) -> pd.DataFrame:
         """One line for each quantity that was probed at a site or of a parameter, with its step."""
         return table(list(probe_lines(self.records)))
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """One line for each value of each evaluation of these runs, with its options as ``evaluation.OPTION``."""
+        from rulezoo.evaluations.store import read
+
+        keys = {record.asked.key for record in self.records}
+        found = [one for one in read(Store(self.folder)).found if one.asked.run in keys]
+        return table([line for one in found for line in _values(one)])
 
     def only(
         self,
@@ -149,15 +159,18 @@ class Results:
     def leaderboard(self) -> Leaderboard:
         """The table that `rulezoo leaderboard` shows, of these runs: for a terminal (`print`) and a notebook."""
         from rulezoo.leaderboard.board import build
+        from rulezoo.leaderboard.evaluated import evaluations_of
         from rulezoo.leaderboard.verified import stored
         from rulezoo.results.freshness import stale
 
+        store = Store(self.folder)
         board = build(
             self.records,
             specs=self._registry.specs(),
             tunings=self.tunings,
             stale=lambda record: stale(record, self._registry),
-            verifications=stored(Store(self.folder), self._registry)[0],
+            verifications=stored(store, self._registry)[0],
+            evaluations=evaluations_of(store, self._registry)[0],
         )
         return Leaderboard(board)
 
@@ -174,6 +187,23 @@ class Results:
         from rulezoo.evaluations.network import network_of
 
         return network_of(Store(self.folder), record, self._registry, others=self.records)
+
+
+def _values(evaluated: Evaluated) -> Iterator[dict[str, Any]]:
+    asked = evaluated.asked
+    about = {
+        "key": asked.run,
+        "task": asked.task,
+        "rule": asked.rule,
+        "seed": asked.seed,
+        "evaluation": asked.evaluation,
+        "status": evaluated.status,
+    }
+    options = {f"evaluation.{name}": value for name, value in asked.options.items()}
+    if not evaluated.values:
+        yield {**about, "name": None, "value": None, "note": evaluated.reason, **options}
+    for name, value in evaluated.values.items():
+        yield {**about, "name": name, "value": value, "note": evaluated.notes.get(name), **options}
 
 
 def _listed(asked: T | Iterable[T]) -> list[T]:

@@ -26,9 +26,7 @@ COMMANDS = {
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
     ),
     "results": Command("rulezoo.cli.results:results", "Merge, compare and export folders of results."),
-    "export": Command(
-        "rulezoo.cli.export:export", "Write a trained network into a folder, for programs without rulezoo."
-    ),
+    "export": Command("rulezoo.cli.export:export", "Export a trained network for programs without rulezoo."),
     "reproduce": Command(
         "rulezoo.cli.reproduce:reproduce", "Train stored runs again, and compare the results."
     ),

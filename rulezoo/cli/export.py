@@ -32,7 +32,7 @@ def _where(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
               help="The folder to write; new or empty.")  # fmt: skip
 @out_option
 def export(run: Sequence[str], where: dict[str, str], to: Path, out: Path) -> None:
-    """Write a trained network into a folder, for programs without rulezoo.
+    """Export a trained network for programs without rulezoo.
 
     RUN is the key of a run, as in the name of its record, or the beginning of one. The run's weights must have been kept
     (`rulezoo compare --keep-weights`). The folder holds the weights, a loader that needs torch and safetensors only, the
