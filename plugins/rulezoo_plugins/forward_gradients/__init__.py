@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rulezoo import Plausibility, RuleSpec
 
 _FAMILY = "forward gradients"
@@ -11,7 +13,7 @@ _GUESSED = Plausibility(
     update_locking=True,
     signal="scalar",
     perturbation=True,
-    phases=1,  # the derivative along the perturbation travels with a forward pass
+    phases=1,  # a second pass, with which the derivative along the perturbation travels
     past_storage=True,
 )
 
@@ -26,7 +28,7 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="A random direction of the weights, times the derivative of the loss along it.",
             reference="Baydin, Pearlmutter, Syme, Wood, Torr 2022, arXiv:2202.08587",
-            plausibility=_GUESSED,
+            plausibility=replace(_GUESSED, phases=0),  # the derivative travels with the only pass
         ),
         RuleSpec(
             name="forward-gradient-activities",

@@ -53,6 +53,6 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="The equilibrium of predictive coding, found by descent on the errors instead of the activities.",
             reference="Goemaere, Oliviers, Bogacz, Demeester 2025, arXiv:2505.20137",
-            plausibility=replace(_RELAXING, backward_pass=True),
+            plausibility=replace(_RELAXING, backward_pass=True, phases=43),
         ),
     ]
