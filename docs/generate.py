@@ -32,6 +32,7 @@ from rulezoo.tuning import records as tunings
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = ROOT / "leaderboard" / "claims"
+LENET = ROOT / "leaderboard" / "lenet"
 TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the README's table, with a picture beside them
 
 
@@ -44,11 +45,10 @@ def pages() -> dict[Path, str]:
         "rules": _overview(built_in),
         "board": _table(registry, TUNED),
     }
-    for name, content in parts.items():
-        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
-        readme = re.sub(pattern, lambda m, c=content: f"{m[1]}{c}\n{m[2]}", readme, flags=re.DOTALL)
+    lenet = (LENET / "README.md").read_text(encoding="utf-8")
     return {
-        ROOT / "README.md": readme,
+        ROOT / "README.md": _filled(readme, parts),
+        LENET / "README.md": _filled(lenet, {"board": _table(registry, LENET)}),
         TUNED / "score-against-cost.svg": _picture(registry, TUNED),
         ROOT / "docs" / "rules.md": "\n".join(_rules(registry, built_in)) + "\n",
         ROOT / "docs" / "tasks.md": "\n".join(_tasks(registry)) + "\n",
@@ -56,6 +56,14 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "api.md": "\n".join(api.lines()).rstrip() + "\n",
         **_claims(registry),
     }
+
+
+def _filled(page: str, parts: dict[str, str]) -> str:
+    """A page with what is generated between its marks."""
+    for name, content in parts.items():
+        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+        page = re.sub(pattern, lambda m, c=content: f"{m[1]}{c}\n{m[2]}", page, flags=re.DOTALL)
+    return page
 
 
 def _overview(rules: dict[str, Found[RuleSpec]]) -> str:
