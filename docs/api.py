@@ -33,7 +33,8 @@ def lines() -> Iterator[str]:
         value = getattr(rulezoo, name)
         if not inspect.ismodule(value):
             yield from _entry(name, value)
-    credit, datasets, manifold = rulezoo.credit, rulezoo.datasets, rulezoo.manifold
+    claims, credit, datasets, manifold = rulezoo.claims, rulezoo.credit, rulezoo.datasets, rulezoo.manifold
+    yield from _module(claims, [n for n in claims.__all__ if _is_defined(getattr(claims, n))])
     yield from _module(credit, [n for n in credit.__all__ if _is_defined(getattr(credit, n))])
     yield from _module(datasets, [n for n in datasets.__all__ if _is_defined(getattr(datasets, n))])
     yield from _module(manifold, [n for n, v in vars(manifold).items() if _is_public(manifold, n, v)])
@@ -104,15 +105,17 @@ def _word(annotation: Any) -> Any:  # noqa: ANN401
 def _prose(text: str) -> str:
     """A docstring as Markdown: its sections become lists, its ``code`` and `code` stay."""
     text = text.replace("::\n", ":\n")
-    made, entry = [], False
+    made, entry, plain = [], False, False
     for line in text.splitlines():
         section = _SECTION.fullmatch(line.strip())
         if section:
             made += [f"**{section[1]}**", ""]
-            entry = True
+            entry, plain = True, section[1] in ("Returns", "Yields")
         elif entry and line and not line.startswith(" "):
             entry = False
             made.append(line)
+        elif entry and plain and made[-1]:  # its lines are one text
+            made.append(f"  {line.strip()}".rstrip())
         elif entry and re.match(r"    \S", line):
             made.append("- " + re.sub(r"^([\w.]+(?:, [\w.]+)*): ", r"`\1`: ", line.strip()))
         elif entry and line.strip():

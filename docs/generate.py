@@ -1,4 +1,4 @@
-"""Writes what can be derived: docs/rules.md, docs/tasks.md, docs/cli.md, docs/api.md, and the generated parts of README.md.
+"""Writes what can be derived: rules.md, tasks.md, cli.md, api.md, the page of the claims and its figures, parts of README.md.
 
     python docs/generate.py            # write
     python docs/generate.py --check    # exit 1 if a file is not up to date, and say which
@@ -16,6 +16,8 @@ from pathlib import Path
 import api
 import click
 
+from rulezoo.claims.installed import findings as claims_of
+from rulezoo.claims.report import render as render_claims
 from rulezoo.cli import COMMANDS, cli
 from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.leaderboard import formats, verified
@@ -29,6 +31,8 @@ from rulezoo.specs import RuleSpec
 from rulezoo.tuning import records as tunings
 
 ROOT = Path(__file__).resolve().parent.parent
+CLAIMS = ROOT / "leaderboard" / "claims"
+LENET = ROOT / "leaderboard" / "lenet"
 TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the README's table, with a picture beside them
 
 
@@ -41,17 +45,25 @@ def pages() -> dict[Path, str]:
         "rules": _overview(built_in),
         "board": _table(registry, TUNED),
     }
-    for name, content in parts.items():
-        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
-        readme = re.sub(pattern, lambda m, c=content: f"{m[1]}{c}\n{m[2]}", readme, flags=re.DOTALL)
+    lenet = (LENET / "README.md").read_text(encoding="utf-8")
     return {
-        ROOT / "README.md": readme,
+        ROOT / "README.md": _filled(readme, parts),
+        LENET / "README.md": _filled(lenet, {"board": _table(registry, LENET)}),
         TUNED / "score-against-cost.svg": _picture(registry, TUNED),
         ROOT / "docs" / "rules.md": "\n".join(_rules(registry, built_in)) + "\n",
         ROOT / "docs" / "tasks.md": "\n".join(_tasks(registry)) + "\n",
         ROOT / "docs" / "cli.md": "\n".join(_commands()) + "\n",
         ROOT / "docs" / "api.md": "\n".join(api.lines()).rstrip() + "\n",
+        **_claims(registry),
     }
+
+
+def _filled(page: str, parts: dict[str, str]) -> str:
+    """A page with what is generated between its marks."""
+    for name, content in parts.items():
+        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+        page = re.sub(pattern, lambda m, c=content: f"{m[1]}{c}\n{m[2]}", page, flags=re.DOTALL)
+    return page
 
 
 def _overview(rules: dict[str, Found[RuleSpec]]) -> str:
@@ -77,6 +89,14 @@ def _findings(registry: Registry, folder: Path) -> Findings:
     store = Store(folder)
     grid = arrange(store.read().records, tunings=tunings.read(store).tunings)
     return Findings(grid, registry, verifications=verified.stored(store, registry)[0])
+
+
+def _claims(registry: Registry) -> dict[Path, str]:
+    """The page of the built-in claims, and their figures."""
+    found, broken = claims_of(registry, CLAIMS)
+    built_in = [f for f in found if registry.claims[f.claim.name].distribution == "rulezoo"]
+    assert not any(registry.claims[name].distribution == "rulezoo" for name, _ in broken), broken
+    return {CLAIMS / name: content.decode() for name, content in render_claims(built_in).items()}
 
 
 def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[str]:
@@ -147,6 +167,11 @@ def _commands() -> Iterator[str]:
             command, info_name=name, parent=context, terminal_width=100, max_content_width=100
         )
         yield f"## rulezoo {name}\n\n```\n{command.get_help(inner)}\n```\n"
+        for part, sub in getattr(command, "commands", {}).items():
+            deeper = click.Context(
+                sub, info_name=part, parent=inner, terminal_width=100, max_content_width=100
+            )
+            yield f"### rulezoo {name} {part}\n\n```\n{sub.get_help(deeper)}\n```\n"
 
 
 def main() -> None:

@@ -10,15 +10,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rulezoo import claims as claims
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo.api.calls import compare as compare
+    from rulezoo.api.calls import load as load
+    from rulezoo.api.calls import train as train
     from rulezoo.api.learner import Learner as Learner
+    from rulezoo.api.results import Results as Results
+    from rulezoo.api.run import Run as Run
     from rulezoo.discovery.hookspecs import hookimpl as hookimpl
     from rulezoo.errors import UserError as UserError
     from rulezoo.errors import WeightsError as WeightsError
     from rulezoo.evaluation import Evaluation as Evaluation
     from rulezoo.evaluation import Measurement as Measurement
+    from rulezoo.evaluation import MeasurementError as MeasurementError
     from rulezoo.net import Layer as Layer
     from rulezoo.net import Net as Net
     from rulezoo.net import NetError as NetError
@@ -59,11 +66,14 @@ _HOME = {
     "Limit": "specs",
     "Layer": "net",
     "Measurement": "evaluation",
+    "MeasurementError": "evaluation",
     "Net": "net",
     "NetError": "net",
     "OptionError": "options",
     "Plausibility": "specs",
+    "Results": "api.results",
     "RuleSpec": "specs",
+    "Run": "api.run",
     "Site": "net",
     "Split": "task",
     "State": "rule",
@@ -75,10 +85,13 @@ _HOME = {
     "Variant": "specs",
     "WeightsError": "errors",
     "add_sites": "net",
+    "compare": "api.calls",
     "hookimpl": "discovery.hookspecs",
     "hp": "options",
+    "load": "api.calls",
+    "train": "api.calls",
 }
-_MODULES = ("credit", "datasets", "manifold")  # public modules: what rules and tasks are made of
+_MODULES = ("claims", "credit", "datasets", "manifold")  # public modules: what plugins are made of
 
 __all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

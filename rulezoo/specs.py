@@ -128,10 +128,23 @@ class Variant:
         changes = (f"{name.replace('_', ' ')} {_mark(value)}" for name, value in self.changes.items())
         return f"with {' and '.join(self.options)}: {', '.join(changes)}"
 
+    def same_options(self, other: Variant) -> bool:
+        """Whether both hold with the same options, in whatever order and however the values are written."""
+        return {_meaning(word) for word in self.options} == {_meaning(word) for word in other.options}
+
     def holds(self, options: Mapping[str, Value]) -> bool:
         """Whether a rule with these options is the variant; an option that is not there is not known to be as it says."""
         words = (word.partition("=") for word in self.options)
         return all(name in options and is_written(options[name], text) for name, _, text in words)
+
+
+def _meaning(word: str) -> tuple[str, float | str]:
+    """An option and its value: ``1e-2`` and ``0.01`` are one number, ``none`` and ``None`` one word."""
+    name, _, text = word.partition("=")
+    try:
+        return name, float(text)
+    except ValueError:
+        return name, text.lower() if text.lower() in ("none", "true", "false") else text
 
 
 def _expect_options(owner: str, options: tuple[str, ...]) -> None:
@@ -258,6 +271,11 @@ class RuleSpec(Spec):
         self._expect("variants", "a tuple of Variant", variants)
         if self.variants and self.plausibility is None:
             raise SpecError(f"{self.name} has variants, but no plausibility that they could change")
+        for one, other in combinations(self.variants, 2):
+            if one.same_options(other):
+                raise SpecError(
+                    f"{self.name} has two variants with {' and '.join(one.options)}; give one, with the changes of both"
+                )
         for some in (*combinations(self.variants, 1), *combinations(self.variants, 2)):
             _expect_possible(self, some)
 
@@ -340,7 +358,7 @@ class ClaimSpec(Spec):
 
     Attributes:
         name: how users call it, lower-case words joined by hyphens.
-        target: ``"package.module:NAME"``, a `rulezoo.claims.design.Claim`; imported only where it is needed.
+        target: ``"package.module:NAME"``, a `rulezoo.claims.Claim`; imported only where it is needed.
         summary: the claim in one sentence.
         version: raise it when the protocol or the criterion changes.
         tags: free words to filter by.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # Tiny products are slower on many threads, and sums come out in another order. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,3 +27,10 @@ def mlp():
     from rulezoo.testing import tiny_net
 
     return tiny_net("mlp")
+
+
+@pytest.fixture
+def real_root():
+    if "RULEZOO_DATA" not in os.environ:
+        pytest.skip("$RULEZOO_DATA is not set: no folder with the real image data sets")
+    return Path(os.environ["RULEZOO_DATA"])

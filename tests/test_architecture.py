@@ -57,7 +57,7 @@ SINGLE = (
     "text",
     "trained",
 )
-LAYERS += ("claims", "site", "testing", "scaffold", "cli")
+LAYERS += ("claims", "site", "testing", "scaffold", "api", "cli")
 
 
 def imports(path):
@@ -117,15 +117,19 @@ def test_built_in_plugins_use_public_names_only(package):
 
 @pytest.mark.parametrize("package", BUILT_IN)
 def test_a_catalogue_imports_nothing_heavy(package):
-    catalogue = files(package)[0]
-    assert catalogue.name == "__init__.py"
-    assert not {module.split(".")[0] for module, _ in imports(catalogue)} & (HEAVY | {package})
+    catalogues = [path for path in files(package) if path.name == "__init__.py"]
+    assert files(package)[0] in catalogues
+    for catalogue in catalogues:
+        assert not {module.split(".")[0] for module, _ in imports(catalogue)} & HEAVY
+        families = {f"{module}.{name}" for module, names in imports(catalogue) for name in names}
+        own = {name for name in families if name.startswith(package)}
+        assert all((catalogue.parent / name.rpartition(".")[2] / "__init__.py").is_file() for name in own)
 
 
 def test_every_public_name_is_there():
     for name in rulezoo.__all__:
         assert getattr(rulezoo, name) is not None
-    assert len(rulezoo.__all__) <= 36, "the public surface fits on one screen"
+    assert len(rulezoo.__all__) <= 40, "the public surface fits on one screen"
     with pytest.raises(AttributeError, match="no attribute 'Nett'"):
         _ = rulezoo.Nett
     assert sys.modules["rulezoo"].__version__

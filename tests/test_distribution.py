@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rulezoo.evaluations import store as evaluations
 from rulezoo.results.records import Plugin
 from rulezoo.results.store import Store
 
@@ -26,6 +27,7 @@ FILES = {
 
         [project.entry-points."rulezoo"]
         stranger = "stranger_rules"
+        broken = "stranger_rules.broken"
     """,
     "stranger_rules/__init__.py": """
         import rulezoo
@@ -41,6 +43,51 @@ FILES = {
                     family="strangers",
                 )
             ]
+
+
+        @rulezoo.hookimpl
+        def rulezoo_evaluations():
+            return [
+                rulezoo.EvaluationSpec("weight-size", "stranger_rules.lens:WeightSize", "Size of all weights."),
+                rulezoo.EvaluationSpec("missing-lens", "stranger_rules.lens:Missing", "It is not there."),
+            ]
+
+
+        @rulezoo.hookimpl
+        def rulezoo_claims():
+            return [rulezoo.ClaimSpec("signs-suffice", "stranger_rules.claim:CLAIM", "The sign suffices.")]
+    """,
+    "stranger_rules/broken.py": "raise ValueError('no luck')",
+    "stranger_rules/lens.py": """
+        from dataclasses import dataclass
+        from typing import ClassVar
+
+        from rulezoo import Evaluation, Measurement
+
+
+        @dataclass(frozen=True)
+        class WeightSize(Evaluation):
+            'Sum of the norms of all tensors.'
+
+            headline: ClassVar[str] = "norm"
+
+            def measure(self, network, root):
+                return Measurement({"norm": sum(float(t.norm()) for t in network.params.values())})
+    """,
+    "stranger_rules/claim.py": """
+        from rulezoo import claims
+
+        ARMS = tuple(
+            claims.Arm(rule, rule, "digits-cnn", (0, 1), epochs=1)
+            for rule in ("sign-descent", "frozen", "backprop")
+        )
+        CLAIM = claims.Claim(
+            name="signs-suffice",
+            statement="The sign of the gradient suffices to learn.",
+            source="a stranger",
+            criterion=claims.Standing("sign-descent", ("frozen",), "backprop"),
+            studies={"quick": claims.Study(ARMS, scale="reduced", duration="a minute")},
+        )
     """,
     "stranger_rules/sign.py": """
         from dataclasses import dataclass
@@ -89,7 +136,34 @@ def test_its_rule_is_listed_with_its_distribution(stranger):
 
 def test_its_plugin_is_in_order(stranger):
     (line,) = [line for line in rulezoo(stranger, "plugins").splitlines() if line.startswith("stranger ")]
-    assert line.split() == ["stranger", "stranger-rules", "2.5", "1", "0", "ok"]
+    assert line.split() == ["stranger", "stranger-rules", "2.5", "1", "0", "2", "1", "ok"]
+
+
+def test_a_broken_plugin_of_the_same_distribution_is_named_and_harms_nothing(stranger):
+    (line,) = [line for line in rulezoo(stranger, "plugins").splitlines() if line.startswith("broken ")]
+    assert line.split()[3:] == ["0", "0", "0", "0", "ValueError:", "no", "luck"]
+
+
+def test_its_evaluation_and_its_claim_are_listed_shown_and_verified(stranger):
+    for kind, name in (("evaluations", "weight-size"), ("claims", "signs-suffice")):
+        assert f"{name} stranger-rules 2.5" in " ".join(rulezoo(stranger, "list", kind).split())
+        assert "stranger-rules 2.5" in rulezoo(stranger, "show", name)
+        assert f"{name} keeps every promise" in rulezoo(stranger, "verify", name)
+    assert "norm, higher is better" in rulezoo(stranger, "show", "weight-size")
+
+
+def test_its_evaluation_measures_the_networks_of_a_comparison(stranger, tmp_path):
+    small = ["--tasks", "digits-cnn", "--epochs", "1", "--seeds", "1", "-o", "digits-cnn.width=0.25"]
+    words = ["--rules", "backprop,sign-descent", "--device", "cpu", "--evaluate", "weight-size"]
+    assert "norm ↑" in rulezoo(stranger, "compare", *small, *words, "--out", str(tmp_path))
+    found = evaluations.read(Store(tmp_path)).found
+    assert {one.asked.rule: one.status for one in found} == {"backprop": "ok", "sign-descent": "ok"}
+    assert all(one.plugin == Plugin(distribution="stranger-rules", version="2.5") for one in found)
+    assert all(one.code and len(one.code) == 16 for one in found)
+    command = [sys.executable, "-m", "rulezoo", "evaluate", "--with", "missing-lens", "--out", str(tmp_path)]
+    done = subprocess.run(command, env=stranger, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "missing-lens: module stranger_rules.lens has no class Missing" in done.stderr.splitlines()[-1]
 
 
 def test_its_options_are_shown(stranger):
@@ -109,7 +183,7 @@ def test_its_rule_is_compared_with_a_built_in_one(stranger, tmp_path):
         assert len(record.curve) == 1
 
 
-@pytest.mark.parametrize("kind", ["rule", "task"])
+@pytest.mark.parametrize("kind", ["rule", "task", "evaluation", "claim"])
 def test_a_scaffolded_package_installs_and_keeps_every_promise(kind, tmp_path):
     """`new --package`, install into a fresh environment, `verify`, its own tests: as its author would."""
     pytest.importorskip("hatchling")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import sys
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ SHOWN_ONLY = {"text"}  # output, or what a file holds
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-_FILE = re.compile(r"# (\w+\.py)\b")
+_FILE = re.compile(r"# (\w+\.(?:py|toml))\b")
 _NUMBER = re.compile(r"\d[\d,]*(?:\\?\.\d+)?(?:e-?\d+)?")
 
 
@@ -58,6 +59,13 @@ def run_python(block: Block, page: Path, namespace: dict[str, Any]) -> None:
     else:
         padding = "\n" * block.line  # so that a traceback gives the line of the page
         exec(compile(padding + block.text, str(page), "exec"), namespace)  # noqa: S102
+
+
+def write_toml(block: Block) -> None:
+    """A block of TOML is a file, with its name in the first line."""
+    named = _FILE.match(block.text)
+    assert named, "a block of TOML must begin with the name of its file, like # study.toml"
+    Path(named[1]).write_text(block.text, encoding="utf-8")
 
 
 def sessions(block: Block) -> list[tuple[str, list[str]]]:
@@ -120,6 +128,8 @@ def test_every_block_of_a_page_runs(page, reader, monkeypatch):
         monkeypatch.setenv("RULEZOO_PLUGINS", "")  # --plugin is of one command
         if block.language == "python":
             run_python(block, page, namespace)
+        elif block.language == "toml":
+            write_toml(block)
         elif block.language == "console":
             for command, shown in sessions(block):
                 run_console(command, shown)
@@ -128,15 +138,30 @@ def test_every_block_of_a_page_runs(page, reader, monkeypatch):
             assert block.language in SHOWN_ONLY, f"{page.name}:{block.line} is neither run nor marked as text"
 
 
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+PLUGINS = [path for path in EXAMPLES if "hookimpl" in path.read_text(encoding="utf-8")]
+SCRIPTS = [path for path in EXAMPLES if path not in PLUGINS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "example", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda path: path.name
-)
-def test_an_example_is_short_and_keeps_every_promise(example, reader):
-    assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
+@pytest.mark.parametrize("example", PLUGINS, ids=lambda path: path.name)
+def test_an_example_of_a_plugin_keeps_every_promise(example, reader):
     run_console(
         f"rulezoo verify {shlex.quote(str(example))}", ["…", f"{example.stem} keeps every promise: …"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", SCRIPTS, ids=lambda path: path.name)
+def test_an_example_of_a_script_runs(example, reader):
+    for module in re.findall(r"^(?:from|import) (\w+)", example.read_text(encoding="utf-8"), re.MULTILINE):
+        pytest.importorskip(module)
+    runpy.run_path(str(example), run_name="__main__")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_short(example):
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
 
 
 def test_what_is_compared_can_differ():

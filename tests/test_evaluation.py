@@ -16,7 +16,7 @@ from rulezoo.evaluation import MeasurementError
         ({"values": {1: 1.0}}, "names in values of a measurement must be texts, got 1"),
         ({"values": {"error": "low"}}, "value 'error' of a measurement must be a number, got 'low'"),
         ({"values": {"error": math.nan}}, r"or NaN with the reason in notes\['error'\], got nan"),
-        ({"values": {"error": math.inf}, "notes": {"error": "why"}}, "must be finite, .* got inf"),
+        ({"values": {"error": math.inf}, "notes": {"error": "why"}}, r"must be finite \(at most 1e\+100 in size\), .* got inf"),
         ({"values": {}, "arrays": {"curve": [1.0]}}, "array 'curve' of a measurement must be a numpy array, got list"),
         ({"values": {}, "arrays": {"a": np.array([None])}}, "must be a numpy array, got an array of object"),
         ({"values": {}, "notes": {"error": 3}}, "note 'error' of a measurement must be a text, got 3"),

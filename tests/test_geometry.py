@@ -100,6 +100,7 @@ def test_shares_are_those_of_the_definition(case):
         "alpha": inside / jacobian.square().sum(),
         "chance": 4 / 9,
         "margin": inside / jacobian.square().sum() - 4 / 9,
+        "gradient_norm": (sum(g.square().sum() for g in gradients) / 20) ** 0.5,
         "alpha_gradient": sum((g @ projector).square().sum() for g in gradients)
         / sum(g.square().sum() for g in gradients),
         "alpha_mean_gradient": sum((g @ projector).square().sum() for g in through_mean)
@@ -208,3 +209,4 @@ def test_a_silent_site_has_no_manifold():
 def test_a_site_that_nothing_listens_to_has_no_shares():
     numbers = aligned(torch.zeros(6, 2, 1, 5), torch.ones(6, 2), torch.eye(5))
     assert all(math.isnan(numbers[name]) for name in ("alpha", "alpha_gradient", "ceiling", "spread"))
+    assert numbers["gradient_norm"] == 0

@@ -262,11 +262,12 @@ def test_a_tuning_without_its_winner_is_named_and_left_out(tmp_path):
 
 
 def test_the_runs_of_the_claim_in_these_tests_are_found(tmp_path):
-    from rulezoo.claims.catalogue import CLAIMS
+    from rulezoo.claims.installed import load
     from rulezoo.claims.running import stored
+    from rulezoo.discovery.registry import discover
 
     filled(tmp_path)
-    assert stored(tmp_path, CLAIMS["alignment"], "quick").done == 2
+    assert stored(tmp_path, load(discover(), "alignment"), "quick").done == 2
 
 
 def test_status_neutralises_what_a_note_holds(tmp_path):

@@ -734,9 +734,9 @@ def test_on_a_terminal_there_is_live_progress_and_then_the_table(elsewhere, tmp_
     assert command.process.wait(PATIENCE) == 0
     live, table = text[: text.index("accuracy %")], text[text.index("accuracy %") :]
     assert "4 of 4 runs to do" in live
-    assert re.search(r"digits-cnn  backprop  seeds 0,1 .*\d+/19.*steps", live)
+    assert re.search(r"digits-cnn width=0\.25  backprop  seeds 0,1 .*\d+/19.*steps", live)
     assert re.search(r"all runs .*[024]/4.*runs", live)
-    assert "digits-cnn  frozen  seeds 0,1  test accuracy" in live
+    assert "digits-cnn width=0.25  frozen  seeds 0,1  test accuracy" in live
     assert "\x1b[?25h" in live  # the cursor is back
     assert re.search("backprop .*frozen .*Results: ", table, re.DOTALL)
 

@@ -119,6 +119,40 @@ def test_a_task_whose_data_are_missing_was_not_examined():
     assert check["message"] == "the data are not here: no file here; get it there"
 
 
+def test_a_rule_was_not_examined_on_a_task_whose_data_are_missing():
+    done = run("both.py", "--on", "absent")
+    assert done.exit_code == 3
+    assert done.stderr == "rulezoo: no file here; get it there\n"
+
+
+FAR = PLUGIN.replace(
+    'raise DataMissing("no file here; get it there")',
+    """if not download and not (root / "there").exists():
+            raise DataMissing("add --download to fetch it")
+        (root / "there").touch()
+        return super().data(root)""",
+)
+
+
+@pytest.mark.parametrize("words", [("both.py", "--on", "absent"), ("far.py",)])
+def test_verify_downloads_data_where_it_is_told_to(words, tmp_path):
+    for name in ("both.py", "far.py"):
+        text = (
+            FAR
+            if name == "both.py"
+            else FAR[: FAR.index("@hookimpl\ndef rulezoo_rules")]
+            + FAR[FAR.index("@hookimpl\ndef rulezoo_tasks") :]
+        )
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    done = run(*words, "--data", "data")
+    assert done.exit_code == 3
+    assert "add --download to fetch it" in done.output
+    done = run(*words, "--data", "data", "--download")
+    assert "add --download" not in done.output
+    assert (tmp_path / "data" / "there").exists()
+
+
 def test_on_a_task_it_is_examined_and_seen_through(monkeypatch):
     done = run("choosy.py", "--on", "digits-cnn", "-o", "digits-cnn.width=0.25", "--format", "json")
 
@@ -148,8 +182,10 @@ def test_a_rule_that_skips_the_task_asked_for_was_not_examined_on_it(monkeypatch
         (["choosy.py", "--on", "digits-cn"], "did you mean 'digits-cnn'"),
         (["choosy.py", "--on", "digits-cnn", "-o", "digits-cnn.wdth=1"], "did you mean 'width'"),
         (["choosy.py", "-o", "digits-cnn.width=1"], "'digits-cnn' is no task of --on; add --on digits-cnn"),
-        (["both.py", "--on", "absent"], "no file here; get it there"),
-        (["digits-cnn", "--on", "digits-cnn"], "--on is for rules, and 'digits-cnn' is a task"),
+        (
+            ["digits-cnn", "--on", "digits-cnn"],
+            "--on is for rules and evaluations, and 'digits-cnn' is a task",
+        ),
     ],
 )
 def test_what_cannot_be_examined_on_is_a_usage_error(words, message):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rulezoo import Net, Plausibility, RuleSpec, State, Variant
+from rulezoo import Net, Plausibility, RuleSpec, State, Variant, credit
+from rulezoo.credit import derivatives
 from rulezoo.discovery.registry import discover
 from rulezoo.options import configure, is_written
 from rulezoo.rule import LearningRule
@@ -71,6 +72,10 @@ def test_a_value_has_the_words_of_the_command_line(value, text, same):
             lambda: spec(Variant(("a=1",), {"signal": "none", "hidden_learning": False}), Variant(("b=1",), {"signal": "scalar"})),
             "a with a=1, b=1: hidden layers that do not learn receive no error signal",
         ),
+        (
+            lambda: spec(Variant(("a=1", "b=none"), {"phases": 1}), Variant(("b=None", "a=1.0"), {"phases": 2})),
+            "a has two variants with a=1 and b=none; give one, with the changes of both",
+        ),
     ],
 )  # fmt: skip
 def test_a_variant_that_says_nothing_is_refused(make, message):
@@ -121,7 +126,10 @@ def test_the_variants_of_a_built_in_rule_are_options_that_it_has(name):
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monkeypatch):
-    """Forward passes are counted; a backward pass, or the noise of a weight mirror through single layers, is one more."""
+    """Forward passes are counted; a backward pass, or the noise of a weight mirror through single layers, is one more.
+
+    A rule that relaxes pulls errors back at every step of its relaxation, each time a pass.
+    """
     tiny = tiny_net("rnn" if "rnn" in BUILT_IN[name].tags else "mlp")
     rule, params, batch = made(name, options), tiny.params(), tiny.batch()
     gen = torch.Generator().manual_seed(0)
@@ -135,12 +143,25 @@ def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monk
             runs.append(1)
         return run(self, *words, **more)
 
+    def pulled(function, at):
+        value, pull = value_and_pull(function, at)
+
+        def counted(cotangents, **more):
+            pulls.append(1)
+            return pull(cotangents, **more)
+
+        return value, counted
+
+    pulls, value_and_pull = [], derivatives.value_and_pull
+    if BUILT_IN[name].family == "predictive coding":
+        monkeypatch.setattr(derivatives, "value_and_pull", pulled)
+        monkeypatch.setattr(credit, "value_and_pull", pulled)
     monkeypatch.setattr(Net, "run", counted)
     rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, t)
 
     declared = BUILT_IN[name].plausibility_with(rule.resolved())
     layers = name in ("weight-mirror", "nmnc-layerwise")
-    extra = len(runs) - 1 + declared.backward_pass + layers
+    extra = len(runs) - 1 + (len(pulls) or declared.backward_pass) + layers
     if isinstance(declared.phases, str):
         assert extra == int(declared.phases.split()[0]) * len(tiny.net.keys("post"))
     else:

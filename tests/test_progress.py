@@ -109,6 +109,10 @@ def test_a_long_reason_is_cut_where_it_is_one_line():
 
 
 def test_a_line_names_the_options_and_holds_no_control_characters():
+    wide = job(options={"my-task": {"width": "2"}, "my-rule": {"a": "1"}})
+    assert summary(wide, [record(0, "skipped", "no sites")]).startswith(
+        "my-task width=2  my-rule a=1  seeds 0-2"
+    )
     wild = job(options={"my-rule": {"a": f"1\n{ESC}[2J"}})
     line = summary(wild, [record(0, "error", f"first\r\nsecond {ESC}]0;owned\x07")])
     assert line == "my-task  my-rule a=1 �[2J  seeds 0-2  error: first second �]0;owned�"

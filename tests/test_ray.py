@@ -137,6 +137,10 @@ class Words:
         self.over[job.rule] = records
 
 
+def with_seeds(job, *seeds):
+    return replace(job, request=replace(job.request, seeds=seeds))
+
+
 def jobs(folder, *rules):
     return [
         Job(
@@ -188,7 +192,7 @@ def test_a_job_whose_node_dies_is_done_on_another(cluster, plugin, tmp_path, cap
     def work(folder):
         return [
             *jobs(folder, "waits"),
-            replace(jobs(folder, "waits")[0], seeds=(2, 3)),
+            with_seeds(jobs(folder, "waits")[0], 2, 3),
             *jobs(folder, "backprop"),
         ]
 

@@ -404,8 +404,7 @@ def test_modules_of_one_name_in_the_folders_of_two_plugin_files_are_named(tmp_pa
 
 FOUR = """
     from dataclasses import dataclass
-    from rulezoo import ClaimSpec, Evaluation, EvaluationSpec, Measurement, hookimpl, hp
-    from rulezoo.claims.design import Claim
+    from rulezoo import ClaimSpec, Evaluation, EvaluationSpec, Measurement, claims, hookimpl, hp
 
     @dataclass(frozen=True)
     class Answer(Evaluation):
@@ -415,7 +414,15 @@ FOUR = """
         def measure(self, network, root):
             return Measurement({{"answer": 21 * self.gain}})
 
-    SKY = Claim("sky", "The sky is blue.", "everybody", criterion=None, studies={{}})
+    ARM = claims.Arm("blue", "backprop", "digits-cnn", (0, 1))
+    SKY = claims.Claim(
+        "sky",
+        "The sky is blue.",
+        "everybody",
+        claims.Standing("blue", (), "blue"),
+        {{"quick": claims.Study((ARM,), "reduced", "a minute")}},
+    )
+    Claim = claims.Claim
 
     def make():
         return SKY
@@ -467,7 +474,7 @@ def test_evaluations_and_claims_have_former_names_near_names_and_clashes_as_rule
     [
         ({"cls": "make"}, lambda zoo: zoo.make_evaluation("answer", {}), ":make is a function, not a class"),
         ({"cls": "Claim"}, lambda zoo: zoo.make_evaluation("answer", {}), "must be a subclass of rulezoo.Eval"),
-        ({"target": "make"}, lambda zoo: zoo.claim("sky"), "must be a rulezoo.claims.design.Claim, not a function"),
+        ({"target": "make"}, lambda zoo: zoo.claim("sky"), r"must be a rulezoo\.claims\.Claim, not a function"),
         ({"target": "SEA"}, lambda zoo: zoo.claim("sky"), "has no claim SEA"),
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from rulezoo import scaffold
+from rulezoo.claims import Claim
 from rulezoo.cli import cli
 from rulezoo.discovery.plugins import FILES
 from rulezoo.testing import verify
@@ -36,7 +37,10 @@ def run(*words):
     return CliRunner().invoke(cli, list(words))
 
 
-@pytest.mark.parametrize(("kind", "name"), [("rule", "my-rule"), ("task", "my-task")])
+KINDS = ("rule", "task", "evaluation", "claim")
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, f"my-{kind}") for kind in KINDS])
 def test_a_file_that_is_written_keeps_every_promise(kind, name):
     done = run("new", kind, name)
     file = f"{name.replace('-', '_')}.py"
@@ -52,7 +56,7 @@ def test_a_file_that_is_written_keeps_every_promise(kind, name):
     assert skipped <= {"limits", "gpu", "signal"}
 
 
-@pytest.mark.parametrize("kind", ["rule", "task"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_package_has_all_that_it_needs(kind, tmp_path):
     done = run("new", kind, "my-own", "--package", "--to", "there")
 
@@ -79,19 +83,15 @@ def test_a_package_has_all_that_it_needs(kind, tmp_path):
 def test_what_is_written_is_clean_by_ruff_and_mypy(tmp_path):
     pytest.importorskip("ruff")
     pytest.importorskip("mypy")
-    for words in ("rule a-rule", "task a-task", "rule b-rule --package", "task b-task --package"):
-        assert run("new", *words.split()).exit_code == 0
+    for kind in KINDS:
+        assert run("new", kind, f"a-{kind}").exit_code == 0
+        assert run("new", kind, f"b-{kind}", "--package").exit_code == 0
     (tmp_path / "ruff.toml").write_text(STRICT, encoding="utf-8")
     for words in (["check", "--no-cache"], ["format", "--no-cache", "--check"]):
         command = [sys.executable, "-m", "ruff", *words, "--config=ruff.toml", "."]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    files = [
-        "a_rule.py",
-        "a_task.py",
-        "rulezoo-b-rule/src/rulezoo_b_rule",
-        "rulezoo-b-task/src/rulezoo_b_task",
-    ]
+    files = [path for kind in KINDS for path in (f"a_{kind}.py", f"rulezoo-b-{kind}/src/rulezoo_b_{kind}")]
     strict = ["mypy", "--strict", "--follow-imports=silent", f"--cache-dir={tmp_path / 'cache'}", *files]
     done = subprocess.run([sys.executable, "-m", *strict], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -110,6 +110,7 @@ def test_what_is_written_is_clean_by_ruff_and_mypy(tmp_path):
         (["task", "digits-cnn"], "there is a task 'digits-cnn' already, of rulezoo"),
         (["rule", "taken"], "'taken.py' is there already"),
         (["rule", "taken", "--package"], "pyproject.toml' is there already"),
+        (["claim", "alignment"], "there is a claim 'alignment' already, of rulezoo"),
         (["network", "x"], "'network' is not one of"),
     ],
 )
@@ -129,7 +130,7 @@ def test_what_cannot_be_written_is_refused_in_a_line(words, message, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["class", "import", "state", "learning-rule", "none", "x"])
-@pytest.mark.parametrize("kind", ["rule", "task"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_words_of_python_and_of_the_template_are_no_trap(kind, name):
     names = scaffold.named(kind, name)
     for made in (scaffold.single_file(names, Path()), scaffold.distribution(names, Path())):
@@ -141,4 +142,4 @@ def test_words_of_python_and_of_the_template_are_no_trap(kind, name):
     (path,) = alone.files
     made = runpy.run_path(str(path), run_name="made")
     (spec,) = made[f"rulezoo_{kind}s"]()
-    assert isinstance(made[spec.target.split(":")[1]], type)
+    assert isinstance(made[spec.target.split(":")[1]], Claim if kind == "claim" else type)

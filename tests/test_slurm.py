@@ -253,6 +253,10 @@ def asked(rule, task, seeds, **more):
     return ComparisonRequest(rules=[rule], tasks=[task], seeds=seeds, device="cpu", **more)
 
 
+def with_seeds(job, *seeds):
+    return replace(job, request=replace(job.request, seeds=seeds))
+
+
 def jobs(folder, *rules):
     return [Job(asked(rule, "tiny", (0, 1), epochs=2, threads=1, checkpoint=1e-6), folder) for rule in rules]
 
@@ -374,7 +378,7 @@ def test_seeds_that_take_more_memory_than_their_job_has_go_on_in_halves(cluster,
     assert [(r.status, r.answered.seeds_together) for r in records] == [("ok", 1), ("ok", 1)]
     assert words.begun == ["greedy"]
     assert len(list((tmp_path / "there" / ".slurm").glob("*_submitted.pkl"))) == 2, "it was submitted twice"
-    one_by_one = [replace(job, seeds=(n,)) for job in jobs(tmp_path / "here", "backprop") for n in (0, 1)]
+    one_by_one = [with_seeds(job, n) for job in jobs(tmp_path / "here", "backprop") for n in (0, 1)]
     Local(1).run(one_by_one, Words())
     here = {seed: what for (_, seed), what in results(tmp_path / "here").items()}
     assert {seed: what for (_, seed), what in results(tmp_path / "there").items()} == here
@@ -384,7 +388,7 @@ def test_seeds_that_take_more_memory_than_their_job_has_go_on_in_halves(cluster,
 def test_a_seed_that_takes_more_memory_than_its_job_has_is_out_of_memory(cluster, plugin, tmp_path):
     words = Words()
     (job,) = jobs(tmp_path, "greedy")
-    slurm(memory="0.5").run([replace(job, seeds=(0,))], words)
+    slurm(memory="0.5").run([with_seeds(job, 0)], words)
     (record,) = words.over["greedy"]
     assert record.status == "oom_host"
     assert re.match(r"SLURM ended its job: .*memory.*; its log: .slurm/", record.reason, re.IGNORECASE)

@@ -142,6 +142,26 @@ def test_the_marks_are_those_of_the_options_that_were_given(small):
     assert marks_of(done)["weight_transport"] == ("no", "verified")
 
 
+def test_what_is_stored_names_the_seed_and_the_tasks(small, tmp_path):
+    words = (
+        "--seed",
+        "7",
+        "--on",
+        "digits-cnn",
+        "-o",
+        "digits-cnn.width=0.25",
+        "--out",
+        tmp_path / "results",
+    )
+    call("verify", "backprop", *words)
+    (stored,) = verifications.read(Store(tmp_path / "results")).found
+    assert (stored.seed, stored.on) == (7, ["digits-cnn"])
+
+
+def test_a_verification_from_before_names_were_stored_is_read(tmp_path):
+    assert (found().seed, found().on) == (None, [])
+
+
 def test_a_mark_that_does_not_hold_is_refuted(small, tmp_path):
     broken = HONEST.replace(
         "grads = cut.pull(error, signals)",

@@ -13,9 +13,17 @@ from click.testing import CliRunner
 
 from rulezoo.cli import cli
 from rulezoo.discovery.plugins import FILES
-from rulezoo.testing import TaskNet, TinyTask, rule_checks, suite, verify
+from rulezoo.testing import (
+    TaskNet,
+    TinyTask,
+    claim_suite,
+    evaluation_suite,
+    rule_checks,
+    suite,
+    task_suite,
+    verify,
+)
 from rulezoo.testing.advice import NEXT_STEP
-from rulezoo.testing.task_suite import CHECKS
 from rulezoo.training.runner import run as run_rule
 
 # Direct feedback alignment in a few lines. Each broken rule is this with one thing wrong: the text on the left, replaced.
@@ -257,7 +265,8 @@ def test_an_honest_rule_keeps_every_promise(small, tmp_path):
 def test_there_is_a_next_step_for_every_check():
     on = [TaskNet("tiny", TinyTask())]
     names = {check.name for check in rule_checks(None, on=on)}
-    names |= {function.__name__.removeprefix("check_") for function in CHECKS}
+    for one in (task_suite, evaluation_suite, claim_suite):
+        names |= {function.__name__.removeprefix("check_") for function in one.CHECKS}
     assert names == NEXT_STEP.keys()
 
 
@@ -286,6 +295,27 @@ def test_the_command_takes_names_and_options(small):
     assert (
         run("verify", "flip-flop-rnn").output.splitlines()[-1].startswith("flip-flop-rnn keeps every promise")
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "message"),
+    [("without_class", "", "no class Mine"), ("without_import", "import gone", "No module named 'gone'")],
+)
+def test_a_rule_whose_class_does_not_load_fails_one_check(module, source, message, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
+    (tmp_path / "mine.py").write_text(
+        "from rulezoo import RuleSpec, hookimpl\n\n@hookimpl\ndef rulezoo_rules():\n"
+        f"    return [RuleSpec('mine', '{module}:Mine', 'A rule.')]\n",
+        encoding="utf-8",
+    )
+    done = run("verify", str(tmp_path / "mine.py"), "--format", "json")
+    assert done.exit_code == 1
+    (told,) = json.loads(done.stdout)
+    (check,) = told["checks"]
+    assert (check["check"], check["outcome"]) == ("spec", "failed")
+    assert message in check["message"]
+    assert check["next_step"] == NEXT_STEP["spec"]
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,15 @@ def test_what_is_kept_can_be_read_with_safetensors_alone_and_is_named_by_the_rec
     assert (example.shape, example.dtype) == (EXAMPLE.shape, torch.float32)
 
 
+def test_equal_weights_have_equal_digests():
+    record = stored_record()
+    contents = {
+        weights.encode(dict(reversed(TENSORS.items())) if i % 2 else TENSORS, EXAMPLE, record)
+        for i in range(20)
+    }
+    assert len(contents) == 1
+
+
 def test_an_empty_memory_is_kept_as_such(store):
     record = put(store, tensors={}, kind="memory")
     assert weights.read(store, record, "memory").tensors == {}

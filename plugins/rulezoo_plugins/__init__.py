@@ -1,10 +1,11 @@
-"""The catalogue of built-in rules. It is read by every command, so nothing heavy is imported here."""
+"""The catalogue of built-in rules and claims. It is read by every command, so nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from rulezoo import Limit, Plausibility, RuleSpec, Variant, hookimpl
+from rulezoo import ClaimSpec, Limit, Plausibility, RuleSpec, Variant, hookimpl
+from rulezoo_plugins import forward_gradients, local_losses, predictive_coding
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
@@ -37,6 +38,59 @@ def rulezoo_rules() -> list[RuleSpec]:
         *_noise_correlation(),
         *_node_perturbation(),
         *_recurrent(),
+        *predictive_coding.specs(),
+        *local_losses.specs(),
+        *forward_gradients.specs(),
+    ]
+
+
+@hookimpl
+def rulezoo_claims() -> list[ClaimSpec]:
+    """The claims of the NMNC paper, then two of our own."""
+    claim, ours = "rulezoo_plugins.nmnc_claims", "a question of ours"
+    return [
+        ClaimSpec(
+            "alignment",
+            f"{claim}:ALIGNMENT",
+            "In trained networks the row space of the Jacobian aligns with the neural manifold.",
+            reference=_NMNC,
+        ),
+        ClaimSpec(
+            "dimension",
+            f"{claim}:DIMENSION",
+            "The dimension of the neural manifold grows slowly with the size of the network.",
+            reference=_NMNC,
+        ),
+        ClaimSpec(
+            "cifar",
+            f"{claim}:CIFAR",
+            "At an equal, small number of perturbations, 8 perturbed examples per site and step, NMNC beats vanilla noise "
+            "correlation (VNC) on CIFAR-10.",
+            version=2,
+            reference=_NMNC,
+        ),
+        ClaimSpec(
+            "rnn",
+            f"{claim}:RNN",
+            "At an equal, small number of perturbations, 8 perturbed examples per step, NMNC beats vanilla noise "
+            "correlation (VNC) on recurrent networks.",
+            version=2,
+            reference=_NMNC,
+        ),
+        ClaimSpec(
+            "gap",
+            f"{claim}:GAP",
+            "At its own best setting NMNC beats vanilla noise correlation (VNC), feedback alignment (FA) and direct "
+            "feedback alignment (DFA).",
+            reference=ours,
+        ),
+        ClaimSpec(
+            "auto",
+            f"{claim}:AUTO",
+            "A rank chosen from the rule's own measurements is at every budget at least as good as the better of "
+            "vanilla noise correlation and a fixed rank.",
+            reference=ours,
+        ),
     ]
 
 

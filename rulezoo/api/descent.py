@@ -144,13 +144,21 @@ class Descent:
         self._updates: Tensors | None = None  # of the step that was handed over and not made yet
         self._before: Tensors = {}
         try:
-            optimizer.register_step_pre_hook(self._begin)
-            optimizer.register_step_post_hook(self._end)
+            begin, end = (
+                optimizer.register_step_pre_hook(self._begin),
+                optimizer.register_step_post_hook(self._end),
+            )
         except AttributeError as error:
             raise CallError(
                 f"a {type(optimizer).__name__} has no hooks on its steps, which torch.optim.Optimizer has; call "
                 "super().__init__() in it, or use another optimizer"
             ) from error
+        self._handles = begin, end
+
+    def close(self) -> None:
+        """Leave the optimizer alone from now on."""
+        for handle in self._handles:
+            handle.remove()
 
     def hand_over(self, grads: Tensors, updates: Tensors) -> None:
         """Set ``.grad`` of everything that is trained, copies of ``grads``, and keep ``updates`` for the next step.

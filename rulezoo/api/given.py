@@ -11,18 +11,18 @@ from rulezoo.api.errors import CallError
 from rulezoo.credit import Loss
 from rulezoo.discovery.registry import discover
 from rulezoo.net import Net
-from rulezoo.options import as_text
+from rulezoo.options import as_text, configure
 from rulezoo.rule import Batch, LearningRule
 from rulezoo.task import Budget, Task
 
 
 def rule_of(given: object, options: dict[str, Any]) -> tuple[LearningRule, str]:
     """The rule, and what it is called in messages."""
+    texts = {name: as_text(value) for name, value in options.items()}
     if isinstance(given, str):
-        texts = {name: as_text(value) for name, value in options.items()}
         return discover().make_rule(given, texts), given
     if isinstance(given, type) and issubclass(given, LearningRule):
-        return given(**options), given.__name__
+        return configure(given, given.__name__, texts), given.__name__
     if not isinstance(given, LearningRule):
         raise CallError(f"rule must be the name of a rule, a LearningRule or its class, got {given!r}")
     if options:
@@ -40,8 +40,9 @@ def with_those_of_the_rule(
     own = {one: value for one in names if (value := getattr(rule, one)) is not None}
     if own and isinstance(optimizer, Optimizer):
         raise CallError(
-            f"{name} was made with {', '.join(f'{one}={value:g}' for one, value in own.items())}, which are the optimizer's "
-            "to set; leave them out of the options of the rule"
+            f"{name} was made with {', '.join(f'{one}={value:g}' for one, value in own.items())}, and the "
+            f"{type(optimizer).__name__} has its own learning rate and weight decay; set them there, and leave them out of the "
+            "options of the rule"
         )
     return own | options
 

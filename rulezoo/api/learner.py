@@ -25,8 +25,8 @@ from rulezoo.training import optimizers
 from rulezoo.training.networks import Networks
 
 
-class _Begun(NamedTuple):
-    """What there is from the first batch on."""
+class _Setup(NamedTuple):
+    """What exists from the first batch on."""
 
     networks: Networks
     descent: Descent
@@ -98,7 +98,7 @@ class Learner:
         self.optimizer = made(optimizer, given, model)
         self.seed, self._decay = seed, decay_of(self.rule, self._name, steps)
         self.logs = {}
-        self._begun: _Begun | None = None
+        self._setup: _Setup | None = None
 
     def __repr__(self) -> str:
         return f"Learner({self.rule!r}, {type(self._live.module).__name__}, {type(self.optimizer).__name__}, t={self.t})"
@@ -142,7 +142,7 @@ class Learner:
             ValueError: as `step`.
         """
         batch = self._batch(x, y)
-        networks, descent = self._now(batch)
+        networks, descent = self._current(batch)
         try:
             grads, updates, loss, self.logs = networks.gradients(Batch(batch.x[None], batch.y[None]))
         except Exception as error:
@@ -167,9 +167,9 @@ class Learner:
     @property
     def t(self) -> int:
         """Number of steps so far."""
-        return 0 if self._begun is None else self._begun.networks.t
+        return 0 if self._setup is None else self._setup.networks.t
 
-    # Looking at it ---------------------------------------------------------------------------------------------------
+    # Measures ---------------------------------------------------------------------------------------------------
 
     @property
     def net(self) -> Net:
@@ -179,7 +179,7 @@ class Learner:
     def predict(self, x: Tensor) -> Tensor:
         """The outputs for ``x`` in evaluation mode, ``(batch, *out)``; ``model(x)`` unless the rule reads its answer elsewhere."""
         networks = self._networks()
-        self._look(networks)
+        self._refresh(networks)
         return networks.predict(x)[0]
 
     def signals(self, x: Tensor, y: Tensor) -> Tensors:
@@ -199,7 +199,7 @@ class Learner:
             ValueError: if the signals of the rule cannot be seen, as it does not pull them back through the network.
         """
         batch = self._batch(x, y)
-        networks, _ = self._now(batch)
+        networks, _ = self._current(batch)
         noise = generator(self.seed, type(self.rule).__name__, "probe", self.t, device=x.device)
         net, (params, state) = networks.network(0, len(x)), networks.of(0)
         seen = observed_step(net, self._loss, self.rule, params, state, batch, noise, self.t)
@@ -220,7 +220,7 @@ class Learner:
             no better than chance. What the rule gives no direction for is left out; NaN where one of the two is zero.
         """
         batch = self._batch(x, y)
-        networks, _ = self._now(batch)
+        networks, _ = self._current(batch)
         split = Split(*batch)
         data = Data(split, split, split)
         net, (params, state) = networks.network(0, len(x)), networks.of(0)
@@ -231,7 +231,7 @@ class Learner:
             "parameters": _angles(probe.weights),
         }
 
-    # Going on later --------------------------------------------------------------------------------------------------
+    # State --------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on, for ``torch.save``: a training that is resumed is the same, bit for bit.
@@ -239,6 +239,7 @@ class Learner:
         It holds the model's tensors and the optimizer's state, the rule's memory and random numbers, the number of steps,
         and two inputs of the first batch, with which the network is read again. Tensors are as they lie in memory: copy
         them (``copy.deepcopy``) to keep them while the training goes on. Schedules are yours to keep.
+        Take it between two steps, and not between `gradients` and the optimizer's step.
         """
         return {
             "format": FORMAT,
@@ -249,7 +250,7 @@ class Learner:
             "model": {name: tensor.detach() for name, tensor in self._live.tensors().items()},
             "optimizer_class": type(self.optimizer).__name__,
             "optimizer": self.optimizer.state_dict(),
-            "memory": None if self._begun is None else self._begun.memory(),
+            "memory": None if self._setup is None else self._setup.memory(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -269,24 +270,30 @@ class Learner:
                 tensor.copy_(saved["model"][name])
         optimizers.load_state(self.optimizer, saved["optimizer"])
         self.seed, memory = saved["seed"], saved["memory"]
-        self._begun, self.logs = None, {}
+        if self._setup is not None:
+            self._setup.descent.close()
+        self._setup, self.logs = None, {}
         self._live.forget()
         if memory is None:
             return
-        device = self._live.device
-        example = memory["example"].to(device)
-        net = self._live.read(example)
-        state = State(*({n: v.to(device) for n, v in memory[kind].items()} for kind in ("params", "buffers")))
-        networks, descent = self._begun = self._begin(net, Batch(example, example), state)
+        example = memory["example"].to(self._live.device)
+        state = State(memory["params"], memory["buffers"])
+        networks, descent = self._setup = self._set_up(
+            self._live.read(example), Batch(example, example), state
+        )
+        # As it lay in memory: sums over another layout come out in another order.
+        networks.state = State(networks.state.params, dict(memory["buffers"]))
         networks.t = saved["t"]
         networks.noise[0].set_state(memory["noise"].cpu())
         if descent.own is not None:
             optimizers.load_state(descent.own, memory["optimizer"])
 
-    # How it goes about it --------------------------------------------------------------------------------------------
+    # Internals --------------------------------------------------------------------------------------------
 
     def _batch(self, x: object, y: object) -> Batch:
         """See that a batch is two tensors that fit the model, and the first batch."""
+        if torch.is_inference_mode_enabled():
+            raise CallError("a step inside of torch.inference_mode() cannot train; call it outside")
         for word, one in (("inputs x", x), ("targets y", y)):
             if not isinstance(one, Tensor) or one.ndim == 0:
                 got = "a single number" if isinstance(one, Tensor) else f"a {type(one).__name__}"
@@ -301,8 +308,8 @@ class Learner:
             raise CallError(
                 f"got {len(x)} inputs and {len(y)} targets; expected a target for each input, and one or more"
             )
-        if self._begun is not None:
-            example = self._begun.networks.net.example
+        if self._setup is not None:
+            example = self._setup.networks.net.example
             if (x.shape[1:], x.dtype) != (example.shape[1:], example.dtype):
                 raise CallError(
                     f"inputs are {x.dtype} of shape {tuple(x.shape[1:])} for an example, those of the first batch "
@@ -310,42 +317,42 @@ class Learner:
                 )
         return Batch(x.detach(), y.detach())
 
-    def _now(self, batch: Batch) -> _Begun:
-        """The networks as the model is now; at the first batch, what there is to set up."""
-        if self._begun is None:
-            self._begun = self._start(batch)
-        self._loss.check_targets(batch.y)
-        self._look(self._begun.networks)
-        return self._begun
+    def _current(self, batch: Batch) -> _Setup:
+        """The set-up, made at the first batch, with the model's tensors and modes as they are now."""
+        self._loss.check_targets(batch.y, self.t)
+        if self._setup is None:
+            self._setup = self._start(batch)
+        self._refresh(self._setup.networks)
+        return self._setup
 
     def _networks(self) -> Networks:
-        if self._begun is None:
+        if self._setup is None:
             raise CallError(
                 "the learner has not been given a batch yet, with which it reads the network; call step()"
             )
-        return self._begun.networks
+        return self._setup.networks
 
-    def _start(self, batch: Batch) -> _Begun:
+    def _start(self, batch: Batch) -> _Setup:
         """Read the network, see that rule and loss can be used with it, and let the rule's memory begin."""
-        net = self._live.read(batch.x)
+        net = self._live.read(batch.x[:2].clone())  # a view would keep the whole batch, in files too
         task = task_of(self._loss, net, batch)
         if reason := self.rule.skip(net, task):
             raise CallError(f"{self._name} cannot train this {type(self._live.module).__name__}: {reason}")
         with torch.no_grad():
             output = net.evaluation().run(net.init_params(), batch.x)
         self._loss.check(task, output, batch.y)
-        return self._begin(net, batch, None)
+        return self._set_up(net, batch, None)
 
-    def _begin(self, net: Net, first: Batch, memory: State | None) -> _Begun:
+    def _set_up(self, net: Net, first: Batch, memory: State | None) -> _Setup:
         values, batch = self._live.values(net), Batch(first.x[None], first.y[None])
         known = None if memory is None else [memory]
         networks = Networks(self.rule, net, self._loss, [values], batch, [self.seed], memory=known)
         trainable = {name: p for name, p in self._live.module.named_parameters() if name in net.shapes}
         own = owned(networks.state.params)
-        return _Begun(networks, Descent(self.optimizer, trainable, own, self.rule.rates(net), self._decay))
+        return _Setup(networks, Descent(self.optimizer, trainable, own, self.rule.rates(net), self._decay))
 
-    def _look(self, networks: Networks) -> None:
-        """Take the network's tensors, and its mode, as they are in the model now."""
+    def _refresh(self, networks: Networks) -> None:
+        """Take over the tensors and the mode that the model has now."""
         networks.net = self._live.now(networks.net)
         networks.params, networks.fixed, networks.statistics = self._live.values(networks.net)
 

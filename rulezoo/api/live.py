@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from rulezoo.api.errors import CallError
+from rulezoo.errors import UserError
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.net.functional import refuse_unusable
 from rulezoo.net.sites import with_sites
@@ -70,9 +74,23 @@ class LiveModel:
         """
         flags = tuple(child.training for child in self.module.modules())
         if flags not in self._nets:
-            with with_sites(self.module):
+            with with_sites(self.module), self._calling(example):
                 self._nets[flags] = Net(self.module, example)
         return self._nets[flags]
+
+    @contextmanager
+    def _calling(self, x: Tensor) -> Iterator[None]:
+        """What the model raises is put into a sentence."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            types = ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in self.module.parameters()}))
+            raise CallError(
+                f"the {type(self.module).__name__} raised {type(error).__name__} for inputs of shape {tuple(x.shape)}, "
+                f"{str(x.dtype).removeprefix('torch.')} (its parameters: {types}): {error}"
+            ) from error
 
     def now(self, first: Net) -> Net:
         """The network in the mode that the model is in, which must be the one that was read first in all else.

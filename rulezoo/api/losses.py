@@ -25,6 +25,7 @@ _WEIGHTED_MEAN = (
 )  # with a weight for each class
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative rounding of a mean; coarser types: _COARSE
 _COARSE = 2e-2
+_SELDOM = 64  # steps between two looks at targets on an accelerator
 _PER_EXAMPLE = (
     "give a function of outputs and targets that returns one number for each example, of shape (batch,)"
 )
@@ -101,7 +102,7 @@ class ExampleLoss:
             shape = self._each(output, target).shape
         except Exception:  # noqa: BLE001  which `loss_problems` puts into words
             return
-        if shape[:1] != output.shape[:1] or (len(shape) > 1 and shape not in (output.shape, target.shape)):
+        if len(shape) > 1 and shape not in (output.shape, target.shape):
             raise CallError(
                 f"{self.name} returns shape {tuple(shape)} for outputs of shape {tuple(output.shape)} and targets of shape "
                 f"{tuple(target.shape)}, which broadcast against each other; give them the same shape, as with "
@@ -120,13 +121,21 @@ class ExampleLoss:
                 f"is {float(mean):.6g}; {_PER_EXAMPLE}"
             )
 
-    def check_targets(self, target: Tensor) -> None:
+    def check_targets(self, target: Tensor, t: int) -> None:
         """See that no target is one that the loss ignores, which changes what it divides by.
+
+        Args:
+            target: ``(batch, ...)``; on an accelerator, which would have to be waited for, looked at now and then only.
+            t: the number of the step.
 
         Raises:
             CallError: if one is.
         """
-        if self._ignored is None or target.is_floating_point():
+        if (
+            self._ignored is None
+            or target.is_floating_point()
+            or (target.device.type != "cpu" and t % _SELDOM)
+        ):
             return
         if number := int((target == self._ignored).sum()):
             raise CallError(

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rulezoo.api.leaderboard import Leaderboard
 from rulezoo.api.run import Run
 from rulezoo.errors import UserError, did_you_mean, unknown
-from rulezoo.options import as_text
+from rulezoo.options import as_text, is_written
 from rulezoo.results import groups
 from rulezoo.results.exporting import curve_lines, probe_lines, run_lines, table
 from rulezoo.results.store import Store
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rulezoo.discovery.registry import Registry
+    from rulezoo.evaluations.records import Evaluated
     from rulezoo.options import Value
     from rulezoo.results.records import Record
     from rulezoo.trained import TrainedNetwork
@@ -80,6 +81,15 @@ class Results:
         """One line for each quantity that was probed at a site or of a parameter, with its step."""
         return table(list(probe_lines(self.records)))
 
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """One line for each value of each evaluation of these runs, with its options as ``evaluation.OPTION``."""
+        from rulezoo.evaluations.store import read
+
+        keys = {record.asked.key for record in self.records}
+        found = [one for one in read(Store(self.folder)).found if one.asked.run in keys]
+        return table([line for one in found for line in _values(one)])
+
     def only(
         self,
         *,
@@ -132,18 +142,35 @@ class Results:
             raise NoRun(_ambiguous(found.records))
         return self._run(found.records[0])
 
+    def with_key(self, key: str) -> Run:
+        """The run whose key, as in the name of its record and in column ``key``, begins so.
+
+        Raises:
+            UserError: if there is no such run, or more than one.
+        """
+        found = [record for record in self.records if key and record.asked.key.startswith(key)]
+        if len(found) != 1:
+            raise NoRun(
+                f"{'no run has' if not found else f'{len(found)} runs have'} a key that begins with {key!r}; the column 'key' of "
+                "Results.frame, and the names of the records, hold the keys"
+            )
+        return self._run(found[0])
+
     def leaderboard(self) -> Leaderboard:
         """The table that `rulezoo leaderboard` shows, of these runs: for a terminal (`print`) and a notebook."""
         from rulezoo.leaderboard.board import build
+        from rulezoo.leaderboard.evaluated import evaluations_of
         from rulezoo.leaderboard.verified import stored
         from rulezoo.results.freshness import stale
 
+        store = Store(self.folder)
         board = build(
             self.records,
             specs=self._registry.specs(),
             tunings=self.tunings,
             stale=lambda record: stale(record, self._registry),
-            verifications=stored(Store(self.folder), self._registry)[0],
+            verifications=stored(store, self._registry)[0],
+            evaluations=evaluations_of(store, self._registry)[0],
         )
         return Leaderboard(board)
 
@@ -160,6 +187,23 @@ class Results:
         from rulezoo.evaluations.network import network_of
 
         return network_of(Store(self.folder), record, self._registry, others=self.records)
+
+
+def _values(evaluated: Evaluated) -> Iterator[dict[str, Any]]:
+    asked = evaluated.asked
+    about = {
+        "key": asked.run,
+        "task": asked.task,
+        "rule": asked.rule,
+        "seed": asked.seed,
+        "evaluation": asked.evaluation,
+        "status": evaluated.status,
+    }
+    options = {f"evaluation.{name}": value for name, value in asked.options.items()}
+    if not evaluated.values:
+        yield {**about, "name": None, "value": None, "note": evaluated.reason, **options}
+    for name, value in evaluated.values.items():
+        yield {**about, "name": name, "value": value, "note": evaluated.notes.get(name), **options}
 
 
 def _listed(asked: T | Iterable[T]) -> list[T]:
@@ -179,7 +223,7 @@ def _filtered(records: Sequence[Record], kind: str, asked: Sequence[object]) -> 
     for one in asked:
         if one not in stored:
             if kind == "seed":
-                seeds = groups.spans(sorted(r.asked.seed for r in records))
+                seeds = groups.spans(sorted({r.asked.seed for r in records}))
                 raise NoRun(f"seed {one!r} is not stored; stored: {seeds or 'nothing'}")
             known = _names(records, kind)
             raise unknown(kind, str(one), known, f"stored: {', '.join(known) or 'nothing'}")
@@ -187,17 +231,22 @@ def _filtered(records: Sequence[Record], kind: str, asked: Sequence[object]) -> 
 
 
 def _where(records: Sequence[Record], name: str, value: Value) -> tuple[Record, ...]:
+    """The runs with that value in a column; a text stands for the value that it is read as, too."""
     lines = list(run_lines(records))
     columns = dict.fromkeys(column for line in lines for column in line)
     if name not in columns:
         own = [column for column in columns if column.endswith(f".{name}")]
         hint = f"did you mean {own[0]!r}?" if own else did_you_mean(name, columns)
         raise NoRun(f"where: {name!r} is not a column of frame{f'; {hint}' if hint else ''}")
-    found = tuple(record for record, line in zip(records, lines, strict=True) if line.get(name) == value)
+    found = tuple(record for record, line in zip(records, lines, strict=True) if _is(line.get(name), value))
     if not found and records:
         values = dict.fromkeys(as_text(line.get(name)) for line in lines)
         raise NoRun(f"where: no run has {name}={as_text(value)}; stored: {', '.join(values)}")
     return found
+
+
+def _is(stored: Value, asked: Value) -> bool:
+    return stored == asked or (isinstance(asked, str) and is_written(stored, asked))
 
 
 def _ambiguous(records: Sequence[Record]) -> str:
@@ -208,12 +257,16 @@ def _ambiguous(records: Sequence[Record]) -> str:
         for n in dict.fromkeys(n for line in lines for n in line)
         if n.startswith(_IDENTITY) or n in _CONDITIONS
     ]
-    values = {name: dict.fromkeys(as_text(line.get(name)) for line in lines) for name in names}
-    differing = {name: list(found) for name, found in values.items() if len(found) > 1}
-    words = "; ".join(f"{name} is {' or '.join(found)}" for name, found in differing.items())
+    values = {name: list(dict.fromkeys(line.get(name) for line in lines)) for name in names}
+    differing = {name: found for name, found in values.items() if len(found) > 1}
+    for name in set(differing) & {"budget.lr", "budget.weight_decay"}:  # what the rule's own options set
+        if name.replace("budget", "rule") in differing:
+            del differing[name]
+    words = "; ".join(f"{name} is {' or '.join(map(as_text, found))}" for name, found in differing.items())
+    example = ", ".join(f"{name!r}: {found[0]!r}" for name, found in differing.items())
     return (
-        f"there are {len(records)} runs of {asked.rule} on {asked.task}, seed {asked.seed}: {words}. Choose one with "
-        "where={COLUMN: VALUE}"
+        f"there are {len(records)} runs of {asked.rule} on {asked.task}, seed {asked.seed}: {words}. Choose one, as with "
+        f"where={{{example}}}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rulezoo.results.exporting import curve_lines, probe_lines, table
@@ -67,3 +68,13 @@ class Run:
     def predict(self, x: Tensor | Inputs) -> Tensor:
         """The rule's output for inputs, see `TrainedNetwork.predict`."""
         return self.network.predict(x)
+
+    def export(self, to: str | Path) -> None:
+        """Write the network into a new folder, for programs without rulezoo: weights, loader, record, README.
+
+        Raises:
+            UserError: if its weights were not kept, or the folder holds something or cannot be written.
+        """
+        from rulezoo.api.export import export
+
+        export(self, Path(to))

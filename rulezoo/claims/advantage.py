@@ -1,30 +1,33 @@
-"""Does one rule beat another at an equal number of perturbations, and where does the order turn?"""
+"""Does one rule beat another at an equal number of perturbations, and at which number does the order change?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from rulezoo.claims.chart import Chart, Mark, Point
-from rulezoo.claims.design import Table
-from rulezoo.claims.evidence import Evidence, Measure, at_end, mean_of, over_seeds, paired, score, sites
+from rulezoo.claims.design import Criterion, Table
+from rulezoo.claims.evidence import Evidence, Measure, at_end, mean_of, over_seeds, paired, score, sites, size
 from rulezoo.claims.verdicts import METHOD, Part, Verdict, above, conclude
 from rulezoo.measures import theory
 from rulezoo.results.records import Record
 
 
 @dataclass(frozen=True)
-class Advantage:
+class Advantage(Criterion):
     """A criterion on two series that stand on an axis of perturbations, on one task or several.
+
+    The verdict rests on the test score alone: to beat another rule is to have the higher score. The angle to the true
+    gradient, which is why it should, is a part of its own, reported and not judged.
 
     Attributes:
         ours: label of the series that is claimed to be better.
         theirs: label of the other.
-        budget: the place, named before the runs, on which the verdict rests.
-        degrees: how much smaller our angle must be there.
-        widest: at so many sites, the widest ones.
+        budget: the number of perturbations, named before the runs, on which the verdict rests.
+        degrees: how much smaller our angle must be there for its part to hold.
+        widest: number of sites whose angles are such parts, the widest ones.
         rate: the rules' option that holds the weight of the newest estimate in the feedback's running average.
         unit: what a budget counts.
     """
@@ -38,28 +41,43 @@ class Advantage:
     unit: str = "perturbed examples per site and step"
 
     @property
-    def words(self) -> str:
-        """See `rulezoo.claims.design.Criterion`."""
+    def verdict_rule(self) -> str:
+        """See `Criterion`."""
         where = "the site" if self.widest == 1 else f"each of the {self.widest} widest sites"
         return (
-            f"At {self.budget:g} {self.unit}, on every task: supported if the test score of "
-            f"{self.ours} less that of {self.theirs} is above 0, and the angle to the true gradient after training at "
-            f"{where} is smaller by more than {self.degrees:g}°; not supported if one of these differences lies below "
-            f"its threshold. The other budgets are shown and not judged: theory says that the order turns. {METHOD}."
+            f"At {self.budget:g} {self.unit}: supported if on every task the test score of {self.ours} minus that of "
+            f"{self.theirs} is above 0; not supported if it lies below 0 on one. Reported as a part of its own, and not "
+            f"judged: whether the angle to the true gradient after training at {where} is smaller by more than "
+            f"{self.degrees:g}°. The other budgets are shown and not judged: theory predicts that {self.theirs} has the "
+            f"smaller angle at large ones. {METHOD}."
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """See `rulezoo.claims.design.Criterion`."""
-        return conclude([part for task in self._tasks(evidence) for part in self._parts(evidence, task)])
+        """See `Criterion`."""
+        tasks = self._tasks(evidence)
+        parts = (part for task in tasks for part in self._parts(evidence, task))
+        return conclude(parts, (self._note(evidence, task) for task in tasks))
 
     def _parts(self, evidence: Evidence, task: str) -> Iterator[Part]:
         ours, theirs = (evidence.of(label, self.budget, task) for label in (self.ours, self.theirs))
         gain = paired(ours, theirs, score).scaled(100)
-        yield above(f"{task}, test score of {self.ours} less {self.theirs}", gain, 0, unit=" points")
+        what = f"{task}, test score of {self.ours} − {self.theirs}"
+        yield above(what, gain, 0, unit=" points", kind="score")
         for site in sites([*ours.values(), *theirs.values()])[: self.widest]:
-            less = paired(theirs, ours, at_end(site, "angle"))
-            what = f"{task}, angle at {site} of {self.theirs} less {self.ours}"
-            yield above(what, less, self.degrees, unit="°")
+            smaller = paired(theirs, ours, at_end(site, "angle"))
+            what = f"{task}, angle at {site} of {self.theirs} − {self.ours}"
+            yield above(what, smaller, self.degrees, unit="°", kind="angle", judged=False)
+
+    def _note(self, evidence: Evidence, task: str) -> str:
+        """At which budget the order changes, in a sentence."""
+        angles = [
+            f"{site} predicted {predicted}, observed {observed}"
+            for site, *_, predicted, observed in self._crossovers(evidence, task)
+        ]
+        return (
+            f"Crossover on {task}, the number of {self.unit} beyond which {self.theirs} does better: test score, "
+            f"observed {self._observed(evidence, task, lambda record: 100 * score(record))}; angle, {'; '.join(angles)}."
+        )
 
     def _tasks(self, evidence: Evidence) -> list[str]:
         return [
@@ -69,15 +87,19 @@ class Advantage:
         ]
 
     def tables(self, evidence: Evidence) -> list[Table]:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         made = []
         for task in self._tasks(evidence):
-            made += [self._scores(evidence, task), self._angles(evidence, task), self._turns(evidence, task)]
+            made += [
+                self._scores(evidence, task),
+                self._angles(evidence, task),
+                self._crossover_table(evidence, task),
+            ]
         return made
 
     def _scores(self, evidence: Evidence, task: str) -> Table:
         rows = []
-        for budget in evidence.places(self.ours, task):
+        for budget in evidence.positions(self.ours, task):
             ours, theirs = (evidence.of(label, budget, task) for label in (self.ours, self.theirs))
             gain = paired(ours, theirs, score).scaled(100)
             shown = [over_seeds(runs, score).scaled(100).text(1) for runs in (ours, theirs)]
@@ -93,28 +115,55 @@ class Advantage:
         return [label for label in labels if label not in (self.ours, self.theirs)]
 
     def _angles(self, evidence: Evidence, task: str) -> Table:
-        rows = []
-        for site in self._sites(evidence, task):
-            for budget in evidence.places(self.ours, task):
+        rows, names = [], self._sites(evidence, task)
+        known = any(
+            math.isfinite(at_end(site, "gradient_norm")(record))
+            for record in evidence.records
+            for site in names
+        )
+        for site in names:
+            for budget in evidence.positions(self.ours, task):
                 ours, theirs = (evidence.of(label, budget, task) for label in (self.ours, self.theirs))
-                measure = at_end(site, "angle")
-                shown = [over_seeds(runs, measure).text(1) for runs in (ours, theirs)]
-                rows.append((site, f"{budget:g}", *shown, paired(ours, theirs, measure).text(1, sign=True)))
-        head = ("site", self.unit, self.ours, self.theirs, "difference")
+                angle, ratio = at_end(site, "angle"), at_end(site, "norm_ratio")
+                shown = [over_seeds(runs, angle).text(1) for runs in (ours, theirs)]
+                sizes = [size(over_seeds(runs, ratio)) for runs in (ours, theirs)]
+                sizes += [_norm(runs, site) for runs in (ours, theirs)] if known else []
+                rows.append(
+                    (site, f"{budget:g}", *shown, paired(ours, theirs, angle).text(1, sign=True), *sizes)
+                )
+        sizes = [f"size of the signal of {label} ÷ true gradient" for label in (self.ours, self.theirs)]
+        sizes += (
+            [f"size of the true gradient, {label}" for label in (self.ours, self.theirs)] if known else []
+        )
+        head = ("site", self.unit, self.ours, self.theirs, "difference", *sizes)
         return Table(f"{task}: angle to the true gradient after training, in degrees", head, tuple(rows))
 
-    def _turns(self, evidence: Evidence, task: str) -> Table:
-        rows = []
-        for site in self._sites(evidence, task):
-            n, d, alpha, predicted = self._predicted(evidence, task, site)
-            seen = self._seen(evidence, task, site)
-            rows.append((site, f"{n:.0f}", f"{d:.0f}", f"{alpha:.2f}", _count(predicted), seen))
-        head = ("site", "units n", "d", "α of the mean gradient", "order turns at, predicted", "seen")
+    def _crossover_table(self, evidence: Evidence, task: str) -> Table:
+        observed = self._observed(evidence, task, score)
+        rows: list[tuple[str, ...]] = [("test score", "", "", "", "—", observed)]
+        rows += [(f"angle at {site}", *others) for site, *others in self._crossovers(evidence, task)]
+        head = (
+            "quantity",
+            "units n",
+            "d",
+            "α of the mean gradient",
+            "crossover predicted",
+            "observed (interpolated)",
+        )
         return Table(
-            f"{task}: number of {self.unit} beyond which {self.theirs} has the smaller angle",
+            f"{task}: crossover, the number of {self.unit} beyond which {self.theirs} does better",
             head,
             tuple(rows),
         )
+
+    def _crossovers(self, evidence: Evidence, task: str) -> list[tuple[str, str, str, str, str, str]]:
+        """For each site: its name, n, d, α, and the crossover of the angles as predicted and observed."""
+        rows = []
+        for site in self._sites(evidence, task):
+            n, d, alpha, predicted = self._predicted(evidence, task, site)
+            observed = self._observed(evidence, task, _negative(at_end(site, "angle")))
+            rows.append((site, f"{n:.0f}", f"{d:.0f}", f"{alpha:.2f}", _count(predicted), observed))
+        return rows
 
     def _sites(self, evidence: Evidence, task: str) -> list[str]:
         return sites(r for arm, runs in evidence.runs.items() if arm.task == task for r in runs.values())
@@ -134,22 +183,22 @@ class Advantage:
         )
         if not all(map(math.isfinite, (n, d, alpha))) or alpha >= 1:
             return n, d, alpha, math.nan
-        turn = theory.crossover_budget(alpha, d, n, max(1.0, rho) if math.isfinite(rho) else 1.0)
+        budget = theory.crossover_budget(alpha, d, n, max(1.0, rho) if math.isfinite(rho) else 1.0)
         rate = runs[0].asked.rule_options.get(self.rate)
         per_step = theory.effective_perturbations(1.0, float(rate)) if isinstance(rate, int | float) else 1.0
-        return n, d, alpha, turn / per_step
+        return n, d, alpha, budget / per_step
 
-    def _seen(self, evidence: Evidence, task: str, site: str) -> str:
-        """Where the mean difference of angles changes its sign, between budgets on a logarithmic scale."""
+    def _observed(self, evidence: Evidence, task: str, measure: Measure) -> str:
+        """Where the mean advantage in a measure, the higher the better, changes its sign."""
         measured = []
-        for budget in evidence.places(self.ours, task):
+        for budget in evidence.positions(self.ours, task):
             ours, theirs = (evidence.of(label, budget, task) for label in (self.ours, self.theirs))
-            difference = paired(ours, theirs, at_end(site, "angle")).mean
-            measured += [(budget, difference)] if math.isfinite(difference) else []
-        return turning(measured)
+            advantage = paired(ours, theirs, measure).mean
+            measured += [(budget, advantage)] if math.isfinite(advantage) else []
+        return crossover(measured)
 
     def chart(self, evidence: Evidence) -> Chart:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         points: list[Point] = []
         marks: list[Mark] = []
         y: dict[str, str] = {}
@@ -163,20 +212,19 @@ class Advantage:
                 panel = f"{task}: {site}"
                 y[panel] = "angle to the true gradient, degrees"
                 points += self._points(evidence, task, panel, at_end(site, "angle"))
-                turn = self._predicted(evidence, task, site)[-1]
-                places = evidence.places(self.ours, task)
-                if places[0] <= turn <= places[-1]:
-                    marks.append(Mark(panel, "x", turn, "predicted turn"))
+                predicted = self._predicted(evidence, task, site)[-1]
+                budgets = evidence.positions(self.ours, task)
+                if budgets[0] <= predicted <= budgets[-1]:
+                    marks.append(Mark(panel, "x", predicted, "predicted crossover"))
         return Chart(
             points=tuple(points),
             x=self.unit,
             y=y,
             log="x",
             marks=tuple(marks),
-            words=f"For each task a panel with the test score and one for each site with the angle to the true gradient, "
-            f"against the number of perturbed examples per step: a line for {self.ours} and one for {self.theirs}. "
-            "Dotted lines mark rules without perturbations and the budget at which theory predicts that the order of "
-            "the angles turns. All values are in the tables.",
+            description=f"For each task a panel with the test score and one for each site with the angle to the true gradient, "
+            f"against the number of {self.unit}: a line for {self.ours} and one for {self.theirs}. Dotted lines mark "
+            "rules without perturbations and the predicted crossover of the angles. All values are in the tables.",
         )
 
     def _points(self, evidence: Evidence, task: str, panel: str, measure: Measure) -> list[Point]:
@@ -189,25 +237,37 @@ class Advantage:
         ]
 
 
-def turning(measured: list[tuple[float, float]]) -> str:
-    """Where ours − theirs of an angle turns from below zero to above, by logarithmic interpolation, in words.
+def _norm(runs: Mapping[int, Record], site: str) -> str:
+    found = over_seeds(runs, at_end(site, "gradient_norm"))
+    return f"{found.mean:.2g}" if found.n else "—"
 
-    >>> turning([(2, -10.0), (8, 10.0)])
+
+def _negative(measure: Measure) -> Measure:
+    return lambda record: -measure(record)
+
+
+def crossover(measured: Sequence[tuple[float, float]]) -> str:
+    """Where an advantage falls from above zero to zero or below, by logarithmic interpolation, in words.
+
+    Args:
+        measured: pairs (budget, advantage) in increasing order of budgets.
+
+    >>> crossover([(2, 10.0), (8, -10.0)])
     '4'
     """
     if not measured:
         return "—"
     for (left, before), (right, after) in pairwise(measured):
-        if before < 0 <= after:
+        if before > 0 >= after:
             share = before / (before - after)
             return _count(left * (right / left) ** share)
     first, last = measured[0], measured[-1]
-    if last[1] < 0:
+    if last[1] > 0:
         return f"above {last[0]:g}"
-    return f"below {first[0]:g}" if first[1] >= 0 else "not in one place"
+    return f"below {first[0]:g}" if first[1] <= 0 else "not in one place"
 
 
 def _count(number: float) -> str:
     if math.isnan(number):
         return "—"
-    return "at once" if number <= 0 else f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+    return "0" if number <= 0 else f"{number:,.0f}" if number >= 10 else f"{number:.2g}"

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 from rulezoo.claims.chart import Chart, Mark, Point
-from rulezoo.claims.design import Table
+from rulezoo.claims.design import Criterion, Table
 from rulezoo.claims.evidence import (
     Evidence,
     Measure,
     at_end,
+    at_start,
     last_probe,
     mean_of,
     number,
@@ -22,45 +23,46 @@ from rulezoo.results.records import Probe, Record
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(Criterion):
     """A criterion on arms of one rule that stand on an axis of weight decay.
 
     Attributes:
         decays: those that the verdict rests on; others are shown.
-        rise: the alignment that is asked for beyond each control.
+        rise: the alignment that is required beyond each control.
     """
 
     decays: tuple[float, ...]
     rise: float = 0.1
 
     @property
-    def words(self) -> str:
-        """See `rulezoo.claims.design.Criterion`."""
-        asked = ", ".join(f"{decay:g}" for decay in self.decays)
+    def verdict_rule(self) -> str:
+        """See `Criterion`."""
+        decays = ", ".join(f"{decay:g}" for decay in self.decays)
         return (
             "Alignment A = (α − d/n)/(1 − d/n), mean over sites, where α is the share of the Jacobian's energy in the "
             "manifold: 0 is chance, 1 is all of it. Supported if, after training, A exceeds by more than "
             f"{self.rise:g} both (1) A of a random subspace of the same dimension in the same network and (2) A of the "
-            f"same network before training, at each weight decay of {asked}; not supported if one of these differences "
+            f"same network before training, at each weight decay of {decays}; not supported if one of these differences "
             f"lies below {self.rise:g}. {METHOD}."
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         parts = []
         for decay in self.decays:
             runs = evidence.of(at=decay)
             for control, measure in (
-                ("that of a random subspace", _over_random),
-                ("that before training", _over_untrained),
+                ("random subspace", _over_random),
+                ("untrained network", _over_untrained),
             ):
-                what = f"weight decay {decay:g}, A after training less {control}"
-                parts.append(above(what, over_seeds(runs, measure), self.rise, digits=2))
+                what = f"weight decay {decay:g}, A(trained) − A({control})"
+                found = over_seeds(runs, measure)
+                parts.append(above(what, found, self.rise, digits=2, kind=f"against {control}"))
         return conclude(parts)
 
     def tables(self, evidence: Evidence) -> list[Table]:
-        """See `rulezoo.claims.design.Criterion`."""
-        control = "of it in a random subspace"
+        """See `Criterion`."""
+        control = "α of a random subspace"
         head = (
             "weight decay",
             "site",
@@ -73,7 +75,7 @@ class Alignment:
             "accuracy %",
         )
         rows = []
-        for decay in evidence.places():
+        for decay in evidence.positions():
             runs = evidence.of(at=decay)
             for site in sites(runs.values()):
                 measures: list[tuple[Measure, int]] = [
@@ -90,11 +92,11 @@ class Alignment:
         return [Table("Share α of the Jacobian's energy in the manifold", head, tuple(rows))]
 
     def chart(self, evidence: Evidence) -> Chart:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         names = sites(evidence.records)
         points = tuple(
             Point(site, f"weight decay {decay:g}", probe.epoch, alpha)
-            for decay in evidence.places()
+            for decay in evidence.positions()
             for record in evidence.of(at=decay).values()
             for probe in record.probes
             for site in names
@@ -106,14 +108,9 @@ class Alignment:
             x="epochs of training",
             y=dict.fromkeys(names, "α, share of the Jacobian in the manifold"),
             marks=tuple(Mark(site, "y", value, "chance d/n") for site, value in chance.items()),
-            words=f"One panel for each site ({', '.join(names)}): α through training, a line for each weight decay, "
+            description=f"One panel for each site ({', '.join(names)}): α through training, a line for each weight decay, "
             "and a dashed line at chance. The values before and after training are in the table.",
         )
-
-
-def at_start(site: str, quantity: str) -> Measure:
-    """A number at a site before training."""
-    return lambda record: number(record.probes[0] if record.probes else None, site, quantity)
 
 
 def alignment(probe: Probe | None, quantity: str = "alpha") -> float:
@@ -132,4 +129,4 @@ def _over_random(record: Record) -> float:
 
 
 def _over_untrained(record: Record) -> float:
-    return alignment(last_probe(record)) - alignment(record.probes[0] if record.probes else None)
+    return alignment(last_probe(record)) - alignment(record.probes[0] if len(record.probes) > 1 else None)

@@ -1,4 +1,4 @@
-"""A picture as data: what `rulezoo.claims.figures` draws, and the words that stand for it."""
+"""A picture as data: what `rulezoo.claims.figures` draws, and its description in words."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Chart:
         y: panel → label of its vertical axis.
         log: which axes are logarithmic.
         marks: lines across panels.
-        words: what there is to see, for those who cannot see it.
+        description: what there is to see, for those who cannot see it.
     """
 
     points: tuple[Point, ...]
     x: str
     y: dict[str, str]
-    words: str
+    description: str
     log: Literal["", "x", "xy"] = ""
     marks: tuple[Mark, ...] = ()
 

@@ -1,25 +1,33 @@
-"""What a claim is: a study with a fixed protocol, and a criterion that was written down before the study was run.
+"""What a claim is: studies with a fixed protocol, and a criterion that was written down before they were run.
 
 A study's runs are those of a comparison. An `Arm` is one rule with its options on one task, over several seeds; its
-label says which series it belongs to, and ``at`` where it stands on the study's axis (a budget, a width, a decay).
+label says which series it belongs to, and ``at`` its position on the study's axis (a budget, a width, a decay).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from rulezoo.errors import UserError
+from rulezoo.specs import NAME
 
 if TYPE_CHECKING:
     from rulezoo.claims.chart import Chart
     from rulezoo.claims.evidence import Evidence
     from rulezoo.claims.verdicts import Verdict
 
-Profile = Literal["quick", "full"]
-PROFILES: tuple[Profile, ...] = ("quick", "full")
+Profile = Literal["quick", "standard", "full"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)  #: from the smallest to the largest
 
-Words = Mapping[str, str]
-"""name of an option → its value as a user would write it."""
+
+class ClaimError(UserError, ValueError):
+    """A claim whose parts do not fit together; the message says which part and what was expected."""
+
+
+OptionTexts = Mapping[str, str]
+"""Name of an option → its value as a user would write it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Arm:
         rule: name of the rule.
         task: name of the task.
         seeds: the seeds.
-        at: where it stands on the study's axis.
+        at: its position on the study's axis.
         options: of the rule; the rest have their author's default.
         task_options: of the task, likewise.
         epochs: in place of the task's own.
@@ -44,11 +52,18 @@ class Arm:
     task: str
     seeds: tuple[int, ...]
     at: float = 0.0
-    options: Words = field(default_factory=dict, hash=False)
-    task_options: Words = field(default_factory=dict, hash=False)
+    options: OptionTexts = field(default_factory=dict, hash=False)
+    task_options: OptionTexts = field(default_factory=dict, hash=False)
     epochs: int | None = None
     probes: int = 0
     tuned: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if not self.seeds or any(type(seed) is not int or seed < 0 for seed in self.seeds):
+            raise ClaimError(
+                f"arm {self.label!r}: seeds must be whole numbers, 0 or more, and at least one, got {self.seeds!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -57,8 +72,8 @@ class Tuning:
 
     Attributes:
         name: by which arms refer to it.
-        arm: what is tuned, without the option.
-        option: which one.
+        arm: what is tuned, without the option; its seeds are those of the tuning.
+        option: the option of the rule.
         values: the grid.
     """
 
@@ -66,6 +81,12 @@ class Tuning:
     arm: Arm
     option: str
     values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.values, str) or not self.values:
+            raise ClaimError(
+                f"tuning {self.name!r}: values must be a tuple of texts, like ('1e-3', '1e-2'), got {self.values!r}"
+            )
 
     @property
     def candidates(self) -> tuple[Arm, ...]:
@@ -85,15 +106,33 @@ class Study:
         arms: what is compared.
         tunings: what is chosen before.
         scale: what is reduced, and where it is meant to run: one sentence.
-        takes: how long, roughly, and on what.
+        duration: how long it takes, roughly, and on what.
         together: train the seeds of an arm together, in one vmap; on a CPU large convolutions are faster one by one.
     """
 
     arms: tuple[Arm, ...]
     scale: str
-    takes: str
+    duration: str
     tunings: tuple[Tuning, ...] = ()
     together: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise ClaimError("a study must have at least one arm")
+        known = {tuning.name for tuning in self.tunings}
+        for arm in self.arms:
+            if arm.tuned and arm.tuned not in known:
+                raise ClaimError(
+                    f"arm {arm.label!r} is tuned by {arm.tuned!r}, and the study has no such tuning; "
+                    f"its tunings are {', '.join(sorted(known)) or 'none'}"
+                )
+        judging = {seed for arm in self.arms for seed in arm.seeds}
+        for tuning in self.tunings:
+            if shared := sorted(judging & set(tuning.arm.seeds)):
+                raise ClaimError(
+                    f"tuning {tuning.name!r} uses seeds {', '.join(map(str, shared))}, on which the claim is judged; "
+                    "give it other seeds, such as 1000"
+                )
 
     def resolved(self, chosen: Mapping[str, str]) -> tuple[Arm, ...]:
         """The arms with the winners of the tunings in their options, and without those whose tuning has none."""
@@ -121,20 +160,28 @@ class Table:
 
 
 class Criterion(Protocol):
-    """What is made of a study's runs. Pure: the same runs give the same words."""
+    """What turns a study's runs into a verdict; a subclass writes `verdict_rule` and `judge`.
+
+    It is pure: the same runs give the same verdict. A frozen dataclass with its thresholds as fields, from which both
+    the text and the verdict are made, cannot state another rule than the one that judges.
+    """
 
     @property
-    def words(self) -> str:
-        """The verdict rule, with its thresholds, as written down before the runs."""
+    def verdict_rule(self) -> str:
+        """The verdict rule in words, with its thresholds, as written down before the runs."""
+        ...
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """The verdict on a study that is complete."""
+        """The verdict on a study that is complete; see `conclude`."""
+        ...
 
     def tables(self, evidence: Evidence) -> list[Table]:
-        """The numbers."""
+        """The numbers behind the verdict."""
+        return []
 
-    def chart(self, evidence: Evidence) -> Chart:
-        """The picture, as data."""
+    def chart(self, evidence: Evidence) -> Chart | None:
+        """The figure, as data; ``None`` = no figure."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -142,12 +189,14 @@ class Claim:
     """A claim, and how it is put to the test.
 
     Attributes:
-        name: for the command line.
-        statement: one sentence.
+        name: for the command line; the same as that of its `rulezoo.ClaimSpec`.
+        statement: one sentence, as specific as the criterion: nothing is judged that it does not say.
         source: who says so, and what we know of it.
         criterion: the verdict rule.
-        studies: one for each profile.
+        studies: profile → its study; ``"quick"``, ``"standard"`` and ``"full"``, each of them optional.
         remarks: what a reader should know of the protocol: paragraphs.
+        changes: what was changed in the statement, the criterion or the protocol after a study had been run, when, and
+            what the verdict was before.
     """
 
     name: str
@@ -156,3 +205,44 @@ class Claim:
     criterion: Criterion
     studies: Mapping[Profile, Study] = field(hash=False)
     remarks: str = ""
+    changes: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise ClaimError(
+                f"name {self.name!r} must be lower-case words joined by hyphens, like 'my-claim'"
+            )
+        if not self.studies:
+            raise ClaimError(f"claim {self.name!r} has no study; give it at least a quick one")
+        for profile, study in self.studies.items():
+            if profile not in PROFILES:
+                raise ClaimError(
+                    f"claim {self.name!r}: profile {profile!r} must be one of {', '.join(PROFILES)}"
+                )
+            if not isinstance(study, Study):
+                raise ClaimError(
+                    f"claim {self.name!r}: its {profile} profile must be a Study, got a {type(study).__name__}"
+                )
+        if isinstance(self.criterion, type) or not callable(getattr(self.criterion, "judge", None)):
+            raise ClaimError(
+                f"claim {self.name!r}: its criterion must be an object with a method judge(evidence), "
+                f"got {self.criterion!r}"
+            )
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The profiles that it has a study for, from the smallest to the largest."""
+        return tuple(profile for profile in PROFILES if profile in self.studies)
+
+    def study(self, profile: Profile) -> Study:
+        """The study of a profile.
+
+        Raises:
+            UserError: if there is none; the message names the profiles there are.
+        """
+        if profile not in self.studies:
+            raise UserError(
+                f"claim {self.name!r} has no {profile} profile, only {' and '.join(self.profiles)}: "
+                f"rulezoo claims run {self.name} --profile {self.profiles[0]}"
+            )
+        return self.studies[profile]

@@ -1,8 +1,9 @@
 """The runs behind a claim: found among stored records by what was asked, and read in the units that criteria need.
 
 A record belongs to an arm if rule, task, seed and epochs are those of the arm, its options have the values that the arm
-gives them, no other option of the rule was changed, and it was probed as often as the arm asks for. Where several records do (another machine or an older
-version answered the same question), the one of the newest protocol and versions counts, then the last one.
+gives them, no other option of the rule was changed, and it was probed as often as the arm asks for. Where several
+records do (another machine or an older version answered the same question), the one of the newest protocol and versions
+counts, then the last one.
 
 A run that failed or diverged counts at chance level and has no angles. One that a rule refused (``skipped``) has no
 score at all. One that was interrupted is missing.
@@ -56,7 +57,7 @@ class Evidence:
     def of(
         self, label: str | None = None, at: float | None = None, task: str | None = None
     ) -> dict[int, Record]:
-        """Seed → record, of the arm with this label, place and task; of the first, where they leave a choice."""
+        """Seed → record, of the arm with this label, position and task; of the first, where they leave a choice."""
         for arm, runs in self.runs.items():
             if label in (None, arm.label) and at in (None, arm.at) and task in (None, arm.task):
                 return dict(runs)
@@ -70,8 +71,8 @@ class Evidence:
         """The tasks, in order."""
         return list(dict.fromkeys(arm.task for arm in self.runs))
 
-    def places(self, label: str | None = None, task: str | None = None) -> list[float]:
-        """Where the arms of a series stand, in increasing order."""
+    def positions(self, label: str | None = None, task: str | None = None) -> list[float]:
+        """The positions of a series' arms on the study's axis, in increasing order."""
         return sorted(
             {arm.at for arm in self.runs if label in (None, arm.label) and task in (None, arm.task)}
         )
@@ -175,8 +176,13 @@ def number(probe: Probe | None, site: str, quantity: str) -> float:
 
 
 def at_end(site: str, quantity: str) -> Measure:
-    """A number at a site after training."""
+    """A number at a site after training; the quantities are those of `rulezoo.measures.probes.QUANTITIES`."""
     return lambda record: number(last_probe(record), site, quantity)
+
+
+def at_start(site: str, quantity: str) -> Measure:
+    """A number at a site before training, of runs that are probed at least twice."""
+    return lambda record: number(record.probes[0] if len(record.probes) > 1 else None, site, quantity)
 
 
 def sites(records: Iterable[Record]) -> list[str]:
@@ -197,6 +203,11 @@ def sites(records: Iterable[Record]) -> list[str]:
 def over_seeds(runs: Mapping[int, Record], measure: Measure) -> Interval:
     """A number of every run, with its interval."""
     return t_interval(measure(record) for record in runs.values())
+
+
+def size(found: Interval) -> str:
+    """The mean of a ratio of sizes in words, such as ``×0.56`` or ``×3.1e-09``; a dash where there is none."""
+    return f"×{found.mean:.2g}" if found.n else "—"
 
 
 def mean_of(runs: Mapping[int, Record]) -> float:

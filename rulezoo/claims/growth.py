@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rulezoo.claims.chart import Chart, Point
-from rulezoo.claims.design import Table
+from rulezoo.claims.design import Criterion, Table
 from rulezoo.claims.evidence import Evidence, at_end, mean_of, over_seeds, sites
 from rulezoo.claims.verdicts import METHOD, Interval, Verdict, below, conclude, t_interval
 
@@ -15,7 +15,7 @@ _FEWEST = 3  # widths to draw a line through
 
 
 @dataclass(frozen=True)
-class Growth:
+class Growth(Criterion):
     """A criterion on arms of one rule that stand on an axis of width.
 
     Attributes:
@@ -27,27 +27,29 @@ class Growth:
     slow: float = 0.5
 
     @property
-    def words(self) -> str:
-        """See `rulezoo.claims.design.Criterion`."""
+    def verdict_rule(self) -> str:
+        """See `Criterion`."""
         named = ", ".join(self.quantities.values())
         return (
             "The exponent b is the slope of log d on log n (n units of the site) over all widths, fitted for each seed "
             f"and site after training, and averaged over sites. Supported if b is below {self.slow:g} for every "
-            f"estimate of d ({named}); not supported if it is above {self.slow:g} for one. Proportional growth has "
+            f"estimate of d ({named}); not supported if it is above {self.slow:g} for at least one. Proportional growth has "
             f"b = 1; {self.slow:g} means that doubling the width adds at most {100 * (2**self.slow - 1):.0f} %. {METHOD}."
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         return conclude(
             [
-                below(f"exponent of {name}", self._mean_exponent(evidence, quantity), self.slow)
+                below(
+                    f"exponent of {name}", self._mean_exponent(evidence, quantity), self.slow, kind="exponent"
+                )
                 for quantity, name in self.quantities.items()
             ]
         )
 
     def tables(self, evidence: Evidence) -> list[Table]:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         names = sites(evidence.records)
         exponents = [
             (site, *(self._exponent(evidence, [site], q).text(2) for q in self.quantities)) for site in names
@@ -56,7 +58,7 @@ class Growth:
             ("mean over sites", *(self._mean_exponent(evidence, q).text(2) for q in self.quantities))
         )
         sizes = []
-        for width in evidence.places():
+        for width in evidence.positions():
             runs = evidence.of(at=width)
             for site in names:
                 n = over_seeds(runs, at_end(site, "units")).mean
@@ -71,7 +73,7 @@ class Growth:
         ]
 
     def chart(self, evidence: Evidence) -> Chart:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         names = sites(evidence.records)
         points = tuple(
             Point(panel, site, n, d)
@@ -85,7 +87,7 @@ class Growth:
             x="units n of the site",
             y=dict.fromkeys(self.quantities.values(), "dimension d"),
             log="xy",
-            words="One panel for each estimate of dimension, on logarithmic axes, with a line for each site: dimension "
+            description="One panel for each estimate of dimension, on logarithmic axes, with a line for each site: dimension "
             "against the number of units. The slopes of the lines are in the first table.",
         )
 

@@ -6,14 +6,24 @@ import math
 from dataclasses import dataclass
 
 from rulezoo.claims.chart import Chart, Point
-from rulezoo.claims.design import Table
-from rulezoo.claims.evidence import Evidence, Measure, last_probe, mean_of, number, over_seeds, paired, score
+from rulezoo.claims.design import Criterion, Table
+from rulezoo.claims.evidence import (
+    Evidence,
+    Measure,
+    last_probe,
+    mean_of,
+    number,
+    over_seeds,
+    paired,
+    score,
+    size,
+)
 from rulezoo.claims.verdicts import METHOD, Part, Verdict, conclude, no_worse
 from rulezoo.results.records import Record
 
 
 @dataclass(frozen=True)
-class NotWorse:
+class NotWorse(Criterion):
     """A criterion on several series that stand on one axis.
 
     Attributes:
@@ -25,24 +35,28 @@ class NotWorse:
     margin: float = 1.0
 
     @property
-    def words(self) -> str:
-        """See `rulezoo.claims.design.Criterion`."""
+    def verdict_rule(self) -> str:
+        """See `Criterion`."""
         return (
-            f"At every budget, {self.ours} is held against the best of the others there, by mean test score. (The best "
+            f"At every budget, {self.ours} is compared with the best of the others there, by mean test score. (The best "
             "of several is partly the luckiest: this is strict.) Supported if the interval of the difference reaches 0 "
             f"and its mean is at most {self.margin:g} points below 0, at every budget; not supported if the interval "
             f"lies below 0 at one. {METHOD}."
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """See `rulezoo.claims.design.Criterion`."""
-        return conclude([self._part(evidence, budget) for budget in evidence.places(self.ours)])
+        """See `Criterion`."""
+        return conclude([self._part(evidence, budget) for budget in evidence.positions(self.ours)])
 
     def _part(self, evidence: Evidence, budget: float) -> Part:
         best = self._best(evidence, budget)
         difference = paired(evidence.of(self.ours, budget), evidence.of(best, budget), score).scaled(100)
         return no_worse(
-            f"budget {budget:g}, {self.ours} less {best}", difference, self.margin, unit=" points"
+            f"budget {budget:g}, test score of {self.ours} − {best}",
+            difference,
+            self.margin,
+            unit=" points",
+            kind="score",
         )
 
     def _best(self, evidence: Evidence, budget: float) -> str:
@@ -53,17 +67,18 @@ class NotWorse:
         return max(known, key=lambda label: known[label])
 
     def tables(self, evidence: Evidence) -> list[Table]:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         labels = evidence.labels()
         head = ("perturbed examples per site and step", *labels, "best of the others", "difference")
-        scores, angles = [], []
-        for budget in evidence.places(self.ours):
+        scores, angles, sizes = [], [], []
+        for budget in evidence.positions(self.ours):
             runs = {label: evidence.of(label, budget) for label in labels}
             best = self._best(evidence, budget)
             gain = paired(runs[self.ours], runs[best], score).scaled(100)
             shown = [over_seeds(runs[label], score).scaled(100).text(1) for label in labels]
             scores.append((f"{budget:g}", *shown, best, gain.text(1, sign=True)))
             angles.append((f"{budget:g}", *(over_seeds(runs[label], mean_angle).text(1) for label in labels)))
+            sizes.append((f"{budget:g}", *(size(over_seeds(runs[label], mean_size)) for label in labels)))
         return [
             Table("Test score in percent", head, tuple(scores)),
             Table(
@@ -71,10 +86,15 @@ class NotWorse:
                 head[:-2],
                 tuple(angles),
             ),
+            Table(
+                "Size of the error signal divided by that of the true gradient, after training, mean over sites",
+                head[:-2],
+                tuple(sizes),
+            ),
         ]
 
     def chart(self, evidence: Evidence) -> Chart:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         panels: dict[str, tuple[str, Measure]] = {
             "test score": ("percent", lambda record: 100 * score(record)),
             "angle": ("degrees to the true gradient, mean over sites", mean_angle),
@@ -91,14 +111,23 @@ class NotWorse:
             x="perturbed examples per site and step",
             y={panel: label for panel, (label, _) in panels.items()},
             log="x",
-            words="Two panels, test score and mean angle to the true gradient, against the number of perturbed examples "
+            description="Two panels, test score and mean angle to the true gradient, against the number of perturbed examples "
             f"per step: a line for each of {', '.join(evidence.labels())}. The values are in the tables.",
         )
 
 
 def mean_angle(record: Record) -> float:
     """Degrees to the true gradient after training, mean over the sites that have an angle."""
+    return _mean_over_sites(record, "angle")
+
+
+def mean_size(record: Record) -> float:
+    """Size of the error signal divided by that of the true gradient, likewise."""
+    return _mean_over_sites(record, "norm_ratio")
+
+
+def _mean_over_sites(record: Record, quantity: str) -> float:
     probe = last_probe(record)
-    angles = [number(probe, site, "angle") for site in (probe.sites if probe else ())]
-    known = [angle for angle in angles if math.isfinite(angle)]
+    values = [number(probe, site, quantity) for site in (probe.sites if probe else ())]
+    known = [value for value in values if math.isfinite(value)]
     return math.fsum(known) / len(known) if known else math.nan

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from rulezoo.claims.chart import Chart
 from rulezoo.claims.design import PROFILES, Arm, Claim, Profile, Study, Table
 from rulezoo.claims.evidence import Evidence
 from rulezoo.claims.verdicts import Verdict
+from rulezoo.discovery.plugins import foreign
+from rulezoo.errors import PluginError
 from rulezoo.leaderboard.names import machine
 
 PAGE = "README.md"
 
 
-class Finding(NamedTuple):
+class Judgement(NamedTuple):
+    """What a criterion makes of the evidence."""
+
+    verdict: Verdict
+    tables: tuple[Table, ...]
+    chart: Chart | None
+
+
+@dataclass(frozen=True)
+class Finding:
     """One profile of a claim, and what is stored of it."""
 
     claim: Claim
@@ -25,25 +39,68 @@ class Finding(NamedTuple):
     @property
     def study(self) -> Study:
         """The protocol."""
-        return self.claim.studies[self.profile]
+        return self.claim.study(self.profile)
+
+    @cached_property
+    def judgement(self) -> Judgement | PluginError | None:
+        """The verdict with its numbers; ``None`` unless every run is stored; the error, if the claim's code fails."""
+        if not self.evidence.complete:
+            return None
+        criterion = self.claim.criterion
+        try:
+            with foreign(f"claim {self.claim.name!r} cannot be judged"):
+                verdict = criterion.judge(self.evidence)
+                if not isinstance(verdict, Verdict):
+                    raise TypeError(f"judge() must return a Verdict, got a {type(verdict).__name__}")
+                tables = tuple(criterion.tables(self.evidence))
+                return Judgement(verdict, tables, criterion.chart(self.evidence))
+        except PluginError as error:
+            return error
+
+    @cached_property
+    def picture(self) -> bytes | PluginError | None:
+        """The figure as an SVG file; ``None`` if there is none; the error, if it cannot be drawn."""
+        from rulezoo.claims.figures import draw
+
+        if not isinstance(self.judgement, Judgement) or self.judgement.chart is None:
+            return None
+        try:
+            with foreign(f"the figure of claim {self.claim.name!r} cannot be drawn"):
+                return draw(self.judgement.chart)
+        except PluginError as error:
+            return error
+
+    def problem(self, *, drawn: bool = False) -> str:
+        """What the claim's code failed at; empty if it did not.
+
+        Args:
+            drawn: draw the figure, too.
+        """
+        if isinstance(self.judgement, PluginError):
+            return str(self.judgement)
+        return str(self.picture) if drawn and isinstance(self.picture, PluginError) else ""
 
     @property
     def verdict(self) -> Verdict | None:
         """The verdict; ``None`` unless every run is stored."""
-        return self.claim.criterion.judge(self.evidence) if self.evidence.complete else None
+        return self.judgement.verdict if isinstance(self.judgement, Judgement) else None
 
     @property
     def state(self) -> str:
-        """``not run``, how much of it is, or the verdict."""
-        done, planned = self.evidence.done, self.evidence.planned
-        if self.verdict:
-            return self.verdict.text()
-        return f"{done} of {planned} runs, no verdict yet" if done else "not run"
+        """``not run``, how much of it is stored, or the verdict with its parts."""
+        if isinstance(self.judgement, PluginError):
+            return "cannot be judged"
+        return self.verdict.text() if self.verdict else self._progress
 
     @property
     def details(self) -> str:
-        """The same; of a verdict, which of its conditions hold."""
+        """The same; of a verdict, which of its parts hold."""
         return self.verdict.details() if self.verdict else self.state
+
+    @property
+    def _progress(self) -> str:
+        done, planned = self.evidence.done, self.evidence.planned
+        return f"{done} of {planned} runs, no verdict yet" if done else "not run"
 
     @property
     def figure(self) -> str:
@@ -53,54 +110,61 @@ class Finding(NamedTuple):
 
 def write(findings: Iterable[Finding], root: Path) -> list[Path]:
     """Write the page and the figures into a folder; the files that are written."""
-    findings = list(findings)
-    files: dict[str, bytes] = {PAGE: page(findings).encode()}
-    for finding in findings:
-        if finding.evidence.complete:
-            from rulezoo.claims.figures import draw
-
-            files[finding.figure] = draw(finding.claim.criterion.chart(finding.evidence))
+    files = render(findings)
     root.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (root / name).write_bytes(content)
     return [root / name for name in files]
 
 
+def render(findings: Iterable[Finding]) -> dict[str, bytes]:
+    """File name → content of the page and the figures."""
+    findings = list(findings)
+    pictures = {f.figure: f.picture for f in findings if isinstance(f.picture, bytes)}
+    return {PAGE: page(findings).encode(), **pictures}
+
+
 def page(findings: Iterable[Finding]) -> str:
     """The whole page."""
     findings = list(findings)
-    return (
-        "\n".join([*_head(findings), *(line for claim in _claims(findings) for line in claim)]).rstrip()
-        + "\n"
-    )
+    lines = [*_head(findings), *(line for one in _by_claim(findings) for line in _claim(one))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _by_claim(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """The findings of each claim; by name, as a foreign claim need not be hashable."""
+    grouped: dict[str, list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault(finding.claim.name, []).append(finding)
+    return list(grouped.values())
 
 
 def _head(findings: list[Finding]) -> Iterator[str]:
     yield "# Claims put to the test"
     yield ""
     yield (
-        "Each claim is a study whose protocol and verdict rule were written down before it was run. **Every number here "
-        "is ours**: the paper's numbers and set-ups are not known to us, so none of them can be compared with the "
-        "paper's. This page and its figures are written by `rulezoo claims report` from the stored runs."
+        "Each claim is a study whose protocol and verdict rule are written down before it is run; a later change of "
+        "either is reported with the claim. **Every number here comes from these runs**, and none from a paper. This page "
+        "and its figures are written by `rulezoo claims report` from the stored runs."
     )
     yield ""
-    rows = []
-    for claim in dict.fromkeys(finding.claim for finding in findings):
-        states = {f.profile: f.details for f in findings if f.claim == claim}
-        rows.append(
-            (f"[{claim.name}](#{claim.name})", claim.statement, *(states.get(p, "") for p in PROFILES))
-        )
-    yield from _table(
-        Table("", ("claim", "statement", *(f"{p} profile" for p in PROFILES)), tuple(rows)), raw=1
+    yield (
+        "Quick profiles are reduced in scale, for two CPU cores; standard ones take some hours there, and full ones are "
+        "for a GPU. A verdict holds at the scale of its profile. It rests on the parts counted first; what is *also "
+        "reported* is not judged."
     )
+    yield ""
+    shown = [p for p in PROFILES if any(f.profile == p for f in findings)]
+    rows = []
+    for group in _by_claim(findings):
+        claim, states = group[0].claim, {f.profile: f.details for f in group}
+        named = f"[{claim.name}](#{claim.name})"
+        rows.append((named, claim.statement, *(states.get(p, "no such profile") for p in shown)))
+    yield from _table(Table("", ("claim", "statement", *(f"{p} profile" for p in shown)), tuple(rows)), raw=1)
 
 
-def _claims(findings: list[Finding]) -> Iterator[Iterator[str]]:
-    for claim in dict.fromkeys(finding.claim for finding in findings):
-        yield _claim(claim, [f for f in findings if f.claim == claim])
-
-
-def _claim(claim: Claim, findings: list[Finding]) -> Iterator[str]:
+def _claim(findings: list[Finding]) -> Iterator[str]:
+    claim = findings[0].claim
     yield from (
         "",
         f"## {claim.name}",
@@ -110,34 +174,47 @@ def _claim(claim: Claim, findings: list[Finding]) -> Iterator[str]:
         f"Source: {_text(claim.source)}.",
         "",
     )
-    yield f"**Verdict rule.** {_text(claim.criterion.words)}"
-    for paragraph in claim.remarks.split("\n\n"):
+    yield f"**Verdict rule.** {_text(claim.criterion.verdict_rule)}"
+    if claim.changes:
+        yield from ("", f"**Changes.** {_text(claim.changes)}")
+    for paragraph in filter(None, claim.remarks.split("\n\n")):
         yield from ("", _text(paragraph))
     for finding in findings:
         yield from _finding(finding)
 
 
 def _finding(finding: Finding) -> Iterator[str]:
-    claim, profile, evidence, study = finding.claim, finding.profile, finding.evidence, finding.study
+    claim, profile, study = finding.claim, finding.profile, finding.study
     command = f"`rulezoo claims run {claim.name} --profile {profile}`"
     yield from ("", f"### {claim.name}, {profile} profile: {finding.state}", "")
-    yield f"Scale: {_text(study.scale)}. {study.runs} runs; {_text(study.takes)}. Run it with {command}."
+    yield f"Scale: {_text(study.scale)}. {study.runs} runs; {_text(study.duration)}. Run it with {command}."
     yield ""
     yield from _table(protocol(study))
-    if not finding.verdict:
-        return
+    if problem := finding.problem(drawn=True):
+        yield from ("", f"{_text(problem)}.")
+    if isinstance(finding.judgement, Judgement):
+        yield from _judgement(finding, finding.judgement)
+
+
+def _judgement(finding: Finding, found: Judgement) -> Iterator[str]:
+    evidence = finding.evidence
     yield ""
     yield f"Computed on {_text(_machines(evidence))}."
     yield from _failures(evidence)
-    yield from ("", f"**Verdict: {finding.verdict.word}**", "")
-    for part in finding.verdict.parts:
-        yield f"- {part.state}: {_text(part.words)}"
-    chart = claim.criterion.chart(evidence)
-    yield from ("", f"![{_text(chart.words)}]({finding.figure})")
-    for table in [*claim.criterion.tables(evidence), *tuning(study, evidence)]:
+    yield from ("", f"**Verdict ({finding.profile} profile): {found.verdict.text()}**", "")
+    for part in found.verdict.parts:
+        yield f"- {part.state}{'' if part.judged else ' (not judged)'}: {_text(part.text)}"
+    for note in found.verdict.notes:
+        yield from ("", _text(note))
+    if found.chart and isinstance(finding.picture, bytes):
+        yield from ("", f"![{_text(found.chart.description)}]({finding.figure})")
+    for table in [*found.tables, *tuning(finding.study, evidence)]:
         yield from ("", f"**{_text(table.title)}**", "")
         yield from _table(table)
-    yield from ("", "Brackets hold 95 % intervals over seeds; a number without one is a mean over seeds.")
+    yield from (
+        "",
+        "Square brackets hold 95 % confidence intervals over seeds; a number without one is a mean over seeds.",
+    )
 
 
 def protocol(study: Study) -> Table:
@@ -201,7 +278,7 @@ def _failures(evidence: Evidence) -> Iterator[str]:
     if bad:
         yield from (
             "",
-            "Runs that did not end well count at chance level, and have no angles:",
+            "Runs that failed or diverged count at chance level, and have no angles:",
             "",
             *map(_text, bad),
         )

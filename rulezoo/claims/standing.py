@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 
 from rulezoo.claims.chart import Chart, Point
-from rulezoo.claims.design import Table
-from rulezoo.claims.evidence import EVERY_PARAMETER, Evidence, last_probe, over_seeds, paired, score
+from rulezoo.claims.design import Criterion, Table
+from rulezoo.claims.evidence import EVERY_PARAMETER, Evidence, last_probe, over_seeds, paired, score, size
 from rulezoo.claims.verdicts import METHOD, Verdict, above, conclude
 from rulezoo.results.records import Record
 
 
 @dataclass(frozen=True)
-class Standing:
+class Standing(Criterion):
     """A criterion on one arm for each rule.
 
     Attributes:
@@ -27,32 +27,33 @@ class Standing:
     top: str
 
     @property
-    def words(self) -> str:
-        """See `rulezoo.claims.design.Criterion`."""
+    def verdict_rule(self) -> str:
+        """See `Criterion`."""
         rivals = ", ".join(self.rivals)
         return (
-            f"Supported if the test score of {self.ours} less that of each of {rivals} is above 0; not supported if one "
+            f"Supported if the test score of {self.ours} minus that of each of {rivals} is above 0; not supported if one "
             f"of these differences lies below 0. The gaps to {self.top} and to the other rules are shown and not "
             f"judged. {METHOD}."
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         ours = evidence.of(self.ours)
         return conclude(
             [
                 above(
-                    f"test score of {self.ours} less {rival}",
+                    f"test score of {self.ours} − {rival}",
                     paired(ours, evidence.of(rival), score).scaled(100),
                     0,
                     unit=" points",
+                    kind="score",
                 )
                 for rival in self.rivals
             ]
         )
 
     def tables(self, evidence: Evidence) -> list[Table]:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         top = evidence.of(self.top)
         rows = []
         for arm, runs in evidence.runs.items():
@@ -63,6 +64,7 @@ class Standing:
                     over_seeds(runs, score).scaled(100).text(1),
                     "" if arm.label == self.top else gap.text(1),
                     over_seeds(runs, angle_of_updates).text(1),
+                    size(over_seeds(runs, size_of_updates)),
                     evidence.chosen.get(arm.tuned, "author's"),
                     str(len(runs)),
                 )
@@ -72,13 +74,14 @@ class Standing:
             "test score %",
             f"gap to {self.top}",
             "angle of updates, degrees",
+            "size of updates ÷ backprop's",
             "tuned to",
             "seeds",
         )
         return [Table("Every rule at its own best setting", head, tuple(rows))]
 
     def chart(self, evidence: Evidence) -> Chart:
-        """See `rulezoo.claims.design.Criterion`."""
+        """See `Criterion`."""
         panel = "test score"
         return Chart(
             points=tuple(
@@ -89,13 +92,22 @@ class Standing:
             ),
             x="",
             y={panel: "percent"},
-            words="A row for each rule, with a dot at its mean test score and a line for its interval. The values are in "
+            description="A row for each rule, with a dot at its mean test score and a line for its interval. The values are in "
             "the table.",
         )
 
 
 def angle_of_updates(record: Record) -> float:
     """Degrees between the rule's update of all parameters and backprop's, after training."""
+    return _of_updates(record, "angle")
+
+
+def size_of_updates(record: Record) -> float:
+    """Size of the rule's update of all parameters divided by that of backprop's, after training."""
+    return _of_updates(record, "norm_ratio")
+
+
+def _of_updates(record: Record, quantity: str) -> float:
     probe = last_probe(record)
-    value = probe.weights.get(EVERY_PARAMETER, {}).get("angle") if probe else None
+    value = probe.weights.get(EVERY_PARAMETER, {}).get(quantity) if probe else None
     return math.nan if value is None else value

@@ -1,8 +1,9 @@
 """From intervals over seeds to a verdict.
 
-A criterion has parts, each a number with its interval over seeds and a threshold. **Supported**: every part holds.
-**Not supported**: some part is refuted. **Inconclusive**: neither. That all parts hold needs no correction for their
-number; that one is refuted stands on the 95 % of that part alone.
+A criterion has parts, each a number with its interval over seeds and a threshold. The verdict rests on those that are
+judged. **Supported**: every one of them holds. **Not supported**: at least one is refuted. **Inconclusive**: neither.
+That all parts hold needs no correction for their number; that one is refuted stands on the 95 % of that part alone.
+Parts that are reported and not judged are counted separately, and never change the word.
 
 Intervals are Student's t over seeds, n − 1 degrees of freedom, of differences between runs of the same seed where two
 rules are compared (same data, initial weights and batches). They take the runs of a rule to scatter normally. At three
@@ -12,7 +13,7 @@ seeds they are 2.5 sample standard deviations wide to each side, and one seed ha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,13 +40,13 @@ class Interval:
     n: int
 
     def text(self, digits: int = 1, unit: str = "", *, sign: bool = False) -> str:
-        """E.g. ``+3.1 (+1.2 to +5.0)``."""
+        """E.g. ``+3.1 [+1.2, +5.0]``."""
         if not self.n:
             return "—"
         form = f"{'+' if sign else ''}.{digits}f"
         if self.n == 1:
             return f"{self.mean:{form}}{unit} (one seed)"
-        return f"{self.mean:{form}}{unit} ({self.low:{form}} to {self.high:{form}})"
+        return f"{self.mean:{form}}{unit} [{self.low:{form}}, {self.high:{form}}]"
 
     def scaled(self, factor: float) -> Interval:
         """In other units; ``factor`` > 0."""
@@ -72,16 +73,20 @@ class Part:
 
     Attributes:
         holds: ``True``, ``False`` if it is refuted, ``None`` if it is open.
-        words: what was measured, and what was asked of it.
+        text: what was measured, and what was required of it.
+        kind: what it is about in one or two words, such as ``"score"``; parts of a kind are counted together.
+        judged: whether the verdict rests on it; otherwise it is reported alongside.
     """
 
     holds: bool | None
-    words: str
+    text: str
+    kind: str = "condition"
+    judged: bool = True
 
     @property
     def name(self) -> str:
         """What was measured."""
-        return self.words.partition(": ")[0]
+        return self.text.partition(": ")[0]
 
     @property
     def state(self) -> str:
@@ -89,48 +94,94 @@ class Part:
         return "open" if self.holds is None else "holds" if self.holds else "refuted"
 
 
-def above(what: str, found: Interval, threshold: float, digits: int = 1, unit: str = "") -> Part:
+def above(
+    what: str,
+    found: Interval,
+    threshold: float,
+    digits: int = 1,
+    unit: str = "",
+    *,
+    kind: str = "condition",
+    judged: bool = True,
+) -> Part:
     """The whole interval must lie above a threshold; it is refuted where the whole interval lies below."""
     holds = True if found.low > threshold else False if found.high < threshold else None
-    asked = f"asked: above {threshold:g}{unit}"
-    return Part(holds, f"{what}: {found.text(digits, unit, sign=threshold == 0)}; {asked}")
+    text = f"{what}: {found.text(digits, unit, sign=threshold == 0)}; required: > {threshold:g}{unit}"
+    return Part(holds, text, kind, judged)
 
 
-def below(what: str, found: Interval, threshold: float, digits: int = 2, unit: str = "") -> Part:
+def below(
+    what: str,
+    found: Interval,
+    threshold: float,
+    digits: int = 2,
+    unit: str = "",
+    *,
+    kind: str = "condition",
+    judged: bool = True,
+) -> Part:
     """The whole interval must lie below a threshold; it is refuted where the whole interval lies above."""
     holds = True if found.high < threshold else False if found.low > threshold else None
-    return Part(holds, f"{what}: {found.text(digits, unit)}; asked: below {threshold:g}{unit}")
+    text = f"{what}: {found.text(digits, unit)}; required: < {threshold:g}{unit}"
+    return Part(holds, text, kind, judged)
 
 
-def no_worse(what: str, found: Interval, margin: float, digits: int = 1, unit: str = "") -> Part:
+def no_worse(
+    what: str,
+    found: Interval,
+    margin: float,
+    digits: int = 1,
+    unit: str = "",
+    *,
+    kind: str = "condition",
+    judged: bool = True,
+) -> Part:
     """The interval of a difference must reach 0, and the mean be at most ``margin`` below; refuted where it does not reach 0."""
     holds = None if not found.n else False if found.high < 0 else True if found.mean >= -margin else None
-    asked = f"asked: an interval that reaches 0, and a mean of −{margin:g}{unit} or more"
-    return Part(holds, f"{what}: {found.text(digits, unit, sign=True)}; {asked}")
+    required = f"required: an interval that reaches 0, and a mean of −{margin:g}{unit} or more"
+    return Part(holds, f"{what}: {found.text(digits, unit, sign=True)}; {required}", kind, judged)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says of its claim, and the parts on which that stands."""
+    """What a study says of its claim, and the parts on which that rests; made by `conclude`.
+
+    Attributes:
+        word: the verdict.
+        parts: the conditions, those that are reported and not judged included.
+        notes: sentences that a reader should see with the verdict, such as where the order of two rules changes.
+    """
 
     word: Word
     parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """The word and, unless every part holds, how many of them do."""
-        held = sum(part.holds is True for part in self.parts)
-        return (
-            self.word
-            if held == len(self.parts)
-            else f"{self.word} ({held} of {len(self.parts)} conditions hold)"
+    def counts(self, *, judged: bool = True) -> str:
+        """How many parts of each kind hold, e.g. ``score 2 of 2``, of those that are judged or of the others."""
+        kinds: dict[str, list[Part]] = {}
+        for part in self.parts:
+            if part.judged is judged:
+                kinds.setdefault(part.kind, []).append(part)
+        return ", ".join(
+            f"{kind} {sum(part.holds is True for part in parts)} of {len(parts)}"
+            for kind, parts in kinds.items()
         )
 
+    def text(self) -> str:
+        """The word with its parts, e.g. ``supported (score 2 of 2; also reported: angle 1 of 2)``."""
+        reported = self.counts(judged=False)
+        counts = [self.counts(), f"also reported: {reported}" if reported else ""]
+        inner = "; ".join(filter(None, counts))
+        return f"{self.word} ({inner})" if inner else self.word
+
     def details(self) -> str:
-        """The same with the names of the conditions, by how they came out."""
+        """The same with the names of the parts, by their state, unless all of them hold."""
         if all(part.holds for part in self.parts):
-            return self.word
+            return self.text()
         by_state = {
-            state: [part.name for part in self.parts if part.state == state]
+            state: [
+                part.name + " (not judged)" * (not part.judged) for part in self.parts if part.state == state
+            ]
             for state in ("holds", "open", "refuted")
         }
         return ". ".join(
@@ -141,9 +192,13 @@ class Verdict:
         )
 
 
-def conclude(parts: Sequence[Part]) -> Verdict:
-    """All hold: supported; one refuted: not supported; else, or without any, inconclusive."""
-    held = [part.holds for part in parts]
-    if parts and all(held):
-        return Verdict("supported", tuple(parts))
-    return Verdict("not supported" if False in held else "inconclusive", tuple(parts))
+def conclude(parts: Iterable[Part], notes: Iterable[str] = ()) -> Verdict:
+    """Of the parts that are judged: all hold: supported; one refuted: not supported; else, or without any, inconclusive."""
+    parts = tuple(parts)
+    held = [part.holds for part in parts if part.judged]
+    word: Word = "inconclusive"
+    if held and all(held):
+        word = "supported"
+    elif False in held:
+        word = "not supported"
+    return Verdict(word, parts, tuple(notes))

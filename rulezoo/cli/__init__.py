@@ -26,11 +26,15 @@ COMMANDS = {
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
     ),
     "results": Command("rulezoo.cli.results:results", "Merge, compare and export folders of results."),
+    "export": Command("rulezoo.cli.export:export", "Export a trained network for programs without rulezoo."),
+    "reproduce": Command(
+        "rulezoo.cli.reproduce:reproduce", "Train stored runs again, and compare the results."
+    ),
     "status": Command("rulezoo.cli.status:status", "Show how far a comparison is; from any shell."),
     "logs": Command("rulezoo.cli.logs:logs", "Show how a run went: its curve, its error, what it printed."),
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
-    "new": Command("rulezoo.cli.new:new", "Write a rule or task of your own to start from."),
-    "verify": Command("rulezoo.cli.verify:verify", "Check that a rule or task is what it says it is."),
+    "new": Command("rulezoo.cli.new:new", "Write a plugin of your own to start from."),
+    "verify": Command("rulezoo.cli.verify:verify", "Check that a plugin is what it says it is."),
     "list": Command("rulezoo.cli.listing:listing", "List rules, tasks, evaluations and claims."),
     "show": Command("rulezoo.cli.show:show", "Show a rule, task, evaluation or claim, and its options."),
     "plugins": Command("rulezoo.cli.plugins:plugins", "List the plugins, and what is wrong with them."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.output import echo
-from rulezoo.errors import unknown
+from rulezoo.text import brief
 
 if TYPE_CHECKING:
-    from rulezoo.claims.design import Claim, Profile
+    from rulezoo.claims import Claim, Profile, Table
     from rulezoo.claims.report import Finding
+    from rulezoo.discovery.registry import Registry
 
 out_option = click.option(
     "--out",
@@ -24,7 +26,7 @@ out_option = click.option(
     type=UserPath(file_okay=False, path_type=Path),
     default=Path("leaderboard/claims"),
     show_default=True,
-    help="The folder of the claims' results; each profile of a claim has a store of its own there.",
+    help="Folder of the claims' results; each profile of a claim has a store of its own in it.",
 )
 
 
@@ -37,40 +39,67 @@ def claims() -> None:
 @out_option
 def listing(out: Path) -> None:
     """List the claims, and what is known of each."""
-    rows = [
-        (finding.claim.name, finding.profile, finding.study.runs, finding.study.takes, finding.state)
-        for finding in _findings(out)
-    ]
-    print_table(rows, ("claim", "profile", "runs", "takes", "state"))
+    from rulezoo.claims.installed import findings
+
+    found, broken = findings(registry(), out)
+    rows = [(f.claim.name, str(f.profile), str(f.study.runs), f.study.duration, f.state) for f in found]
+    rows += [(one.name, "", "", "", f"cannot be loaded: {brief(one.reason)}") for one in broken]
+    if not rows:
+        say("no plugin offers a claim")
+        return
+    print_table(rows, ("claim", "profile", "runs", "duration", "state"))
     echo()
-    print_table([(claim.name, claim.statement) for claim in _catalogue().values()])
+    print_table(list({f.claim.name: (f.claim.name, f.claim.statement) for f in found}.values()))
+    name_problems(found)
 
 
 @claims.command()
 @click.argument("name")
-@click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True,
-              help="quick: reduced, for 2 CPU cores; full: for one GPU.")  # fmt: skip
+@out_option
+def show(name: str, out: Path) -> None:
+    """Show a claim: its statement, verdict rule and protocol, and what is stored of it."""
+    from rulezoo.claims.report import Finding, protocol
+    from rulezoo.claims.running import stored
+
+    claim = _claim(registry(), name)
+    found = [Finding(claim, profile, stored(out, claim, profile)) for profile in claim.profiles]
+    facts = {"Claim": claim.statement, "Source": claim.source, "Verdict rule": claim.criterion.verdict_rule}
+    for title, text in (facts | {"Changes": claim.changes, "Remarks": claim.remarks}).items():
+        for paragraph in filter(None, text.split("\n\n")):
+            echo(f"{title}: {paragraph}\n")
+    for finding in found:
+        study = finding.study
+        echo(f"{finding.profile} profile: {study.scale}. {study.runs} runs; {study.duration}.")
+        _print(protocol(study))
+        echo(f"State: {finding.details}\n")
+    name_problems(found)
+
+
+@claims.command()
+@click.argument("name")
+@click.option("--profile", type=click.Choice(["quick", "standard", "full"]),
+              help="quick: reduced, minutes on 2 CPU cores; standard: hours on 2 CPU cores; full: for one GPU.  "
+              "[default: the smallest that the claim has]")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-              help="Where to compute; auto is the CPU for quick, and for full the GPU when there is one.")  # fmt: skip
+              help="Device to compute on; auto is the CPU for quick and standard, and for full the GPU if there is "
+              "one.")  # fmt: skip
 @executor_options
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
-@click.option(
-    "--download", is_flag=True, help="Download data sets that are not there, into the folder of data sets."
-)
+@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
 @out_option
 def run(
     name: str,
-    profile: Profile,
+    profile: Profile | None,
     device: str,
     data_root: Path | None,
     download: bool,
     out: Path,
     wanted: Wanted,
 ) -> None:
-    """Run the study of a claim, and say its verdict.
+    """Run the study of a claim, and report its verdict.
 
-    What is stored is not run again, so the same command goes on where it was stopped. Exits with 1 when a run failed.
+    Stored runs are not repeated, so the same command resumes where it was stopped. Exits with 1 when a run failed.
     """
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
@@ -79,18 +108,22 @@ def run(
     from rulezoo.comparison.request import Request
     from rulezoo.tuning import comparing
 
-    claim = _claim(name)
-    by = workers(wanted, "cpu" if profile == "quick" and device == "auto" else device)
-    study = claim.studies[profile]
-    say(f"{name}, {profile} profile: {study.scale}; {study.takes}")
-    request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
     with going_on_later():
         load(Request())
-        found, store = registry(), running.store_of(out, claim, profile)
-        run_cells = comparing.runner(request, by.executor, listeners(found))
-        evidence = running.run(claim, profile, request, found, store, run_cells)
-    _tell(Finding(claim, profile, evidence))
-    if name_failed(evidence.records):
+        zoo = registry()
+        claim = _claim(zoo, name)
+        profile = profile or claim.profiles[0]
+        study = claim.study(profile)
+        by = workers(wanted, "cpu" if profile != "full" and device == "auto" else device)
+        say(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
+        request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
+        run_cells = comparing.runner(request, by.executor, listeners(zoo))
+        store = running.store_of(out, claim, profile)
+        evidence = running.run(claim, profile, request, zoo, store, run_cells)
+    finding = Finding(claim, profile, evidence)
+    _print_finding(finding)
+    name_problems([finding])
+    if name_failed(evidence.records) or finding.problem():
         sys.exit(1)
 
 
@@ -100,43 +133,52 @@ def report(out: Path) -> None:
     """Write the page of all claims, with figures."""
     from rulezoo.claims.report import write
 
-    for path in write(_findings(out), out):
+    found = known(registry(), out)
+    for path in write(found, out):
         echo(path)
+    name_problems(found, drawn=True)
 
 
-def _tell(finding: Finding) -> None:
-    for table in finding.claim.criterion.tables(finding.evidence):
+def known(zoo: Registry, out: Path) -> list[Finding]:
+    """Every profile of every claim with what is stored of it; claims that cannot be loaded are named on stderr."""
+    from rulezoo.claims.installed import findings
+
+    found, broken = findings(zoo, out)
+    for one in broken:
+        say(brief(f"left out: {one.reason}"))
+    return found
+
+
+def name_problems(findings: Iterable[Finding], *, drawn: bool = False) -> None:
+    """One line on stderr for each claim whose own code failed; ``drawn``: with its figure."""
+    for finding in findings:
+        if problem := finding.problem(drawn=drawn):
+            say(brief(f"{finding.profile} profile: {problem}"))
+
+
+def _print_finding(finding: Finding) -> None:
+    from rulezoo.claims.report import Judgement
+
+    judged = finding.judgement
+    for table in judged.tables if isinstance(judged, Judgement) else ():
         echo(f"\n{table.title}")
-        print_table(table.rows, table.head)
+        _print(table)
     echo(f"\nClaim: {finding.claim.statement}")
-    echo(f"Verdict rule: {finding.claim.criterion.words}")
-    echo(f"Scale: {finding.study.scale}; the numbers are ours, not the paper's.")
+    echo(f"Verdict rule: {finding.claim.criterion.verdict_rule}")
+    echo(f"Scale: {finding.study.scale}.")
     verdict = finding.verdict
     for part in verdict.parts if verdict else ():
-        echo(f"  {part.state}: {part.words}")
-    echo(f"Verdict: {finding.state}")
+        echo(f"  {part.state}{'' if part.judged else ' (not judged)'}: {part.text}")
+    for note in verdict.notes if verdict else ():
+        echo(note)
+    echo(f"Verdict ({finding.profile} profile): {finding.state}")
 
 
-def _findings(out: Path) -> list[Finding]:
-    from rulezoo.claims.design import PROFILES
-    from rulezoo.claims.report import Finding
-    from rulezoo.claims.running import stored
-
-    return [
-        Finding(claim, profile, stored(out, claim, profile))
-        for claim in _catalogue().values()
-        for profile in PROFILES
-    ]
+def _print(table: Table) -> None:
+    print_table(table.rows, table.head)
 
 
-def _catalogue() -> dict[str, Claim]:
-    from rulezoo.claims.catalogue import CLAIMS
+def _claim(zoo: Registry, name: str) -> Claim:
+    from rulezoo.claims.installed import load
 
-    return CLAIMS
-
-
-def _claim(name: str) -> Claim:
-    known = _catalogue()
-    if name not in known:
-        raise unknown("claim", name, known, "rulezoo claims list")
-    return known[name]
+    return load(zoo, name)

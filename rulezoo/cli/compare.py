@@ -26,10 +26,13 @@ from rulezoo.cli.common import (
     tell_of_blocks,
     verified_rules,
 )
+from rulezoo.cli.evaluation_progress import name_failed_of
+from rulezoo.cli.evaluation_progress import progress as evaluation_progress
 from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.forecast import show_forecast
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
-from rulezoo.cli.request import kept_options, request_of, what_options
+from rulezoo.cli.request import check_size, kept_options, request_of, save, study_options, what_options
 from rulezoo.comparison.inspection import load
 from rulezoo.comparison.plan import check_compiler
 from rulezoo.comparison.request import Request
@@ -51,6 +54,9 @@ from rulezoo.tuning.records import Tuned
 @executor_options
 @kept_options()
 @out_option
+@study_options
+@click.option("--dry-run", is_flag=True,
+              help="Show the number of runs, and the time, memory and disk they are expected to take; run nothing.")  # fmt: skip
 @click.pass_context
 def compare(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None:  # noqa: ANN401  a request's fields
     """Train rules on tasks and compare them.
@@ -58,16 +64,32 @@ def compare(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> N
     Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
     command goes on where it was stopped. Exits with 1 when a run failed or diverged, or a trial of a tuning failed.
     """
+    config, save_config, dry_run, yes = (
+        given.pop(name) for name in ("config", "save_config", "dry_run", "yes")
+    )
     with going_on_later():
-        request = request_of(ctx, given, {})
-        request, found, by = prepared(request, wanted)
+        asked = request_of(ctx, given, config)
+        request, found, by = prepared(asked, wanted)
+        if dry_run:
+            _refuse_to_write(save_config)
+            show_forecast(request, found, Store(out), wanted)
+            return
+        check_size(request, found, yes=yes)
+        if save_config:
+            save(save_config, ctx, asked, found)
         made = comparing.compare(request, found, Store(out), by.executor, listeners(found))
     _show(made, found, out)
     failed = name_failed(made.records)
     for hint in _hints(made.records, found, request):
         say(hint)
+    failed |= name_failed_evaluations(Store(out), made, retried=bool(request.retry))
     if say_failed_trials(made.tuned) or failed:
         sys.exit(1)
+
+
+def _refuse_to_write(path: Path | None) -> None:
+    if path:
+        raise UserError("--dry-run writes nothing, and --save-config writes a file; give one of them")
 
 
 def prepared(request: Request, wanted: Wanted) -> tuple[Request, Registry, Workers]:
@@ -90,7 +112,16 @@ def listeners(found: Registry) -> Listeners:
         log=say,
         examining=checking,
         deep_blocks=partial(tell_of_blocks, found),
+        evaluating=partial(evaluation_progress, sys.stderr),
     )
+
+
+def name_failed_evaluations(store: Store, made: Comparison, *, retried: bool) -> bool:
+    """One line on stderr for each evaluation that failed or could not be made; whether there were any."""
+    for reason in made.not_evaluated.reasons:
+        say(f"not evaluated: {reason}")
+    failed = name_failed_of(store, made.records, made.evaluations, retried=retried)
+    return failed or bool(made.not_evaluated.reasons)
 
 
 def _hints(records: Sequence[Record], found: Registry, request: Request) -> Iterator[str]:

@@ -132,14 +132,15 @@ def carry_out(
         WeightsError: if no weights of these runs were kept.
         DataMissing: if data that an evaluation needs are missing.
     """
-    from rulezoo.cli.evaluation_progress import progress
+    from rulezoo.cli.evaluation_progress import name_failed_of, progress
     from rulezoo.comparison.plan import choose_device
     from rulezoo.evaluations import running
+    from rulezoo.task import DataMissing
 
     kept = _with_weights(store, records)
     chosen: Device = choose_device(device)
     with progress(sys.stderr) as listener:
-        unusable = running.evaluate(
+        not_made = running.evaluate(
             store,
             kept,
             asked,
@@ -149,9 +150,12 @@ def carry_out(
             again=running.wanted_again(retry, zoo),
             limit=timeout,
         )
-    for sentence in unusable:
+    for sentence in not_made.unusable:
         say(f"not evaluated: {sentence}")
-    return _name_failed(store, kept, asked, retried=bool(retry)) or bool(unusable)
+    failed = name_failed_of(store, kept, asked, retried=bool(retry))
+    if not_made.missing:
+        raise DataMissing("; ".join(not_made.missing))
+    return failed or bool(not_made.unusable)
 
 
 def _with_weights(store: Store, records: Sequence[Record]) -> list[Record]:
@@ -173,25 +177,3 @@ def _with_weights(store: Store, records: Sequence[Record]) -> list[Record]:
             raise WeightsError(f"no trained weights of these runs were kept: {advice}")
         say(f"{count(len(without), 'run')} left out, whose weights were not kept: {advice}")
     return kept
-
-
-def _name_failed(
-    store: Store, records: Sequence[Record], asked: Sequence[Requested], *, retried: bool
-) -> bool:
-    """One line on stderr for each evaluation that failed, with the number of networks; whether there were any."""
-    from rulezoo.evaluations.records import FAILED
-    from rulezoo.evaluations.store import get
-    from rulezoo.text import brief
-
-    said: dict[tuple[str, str], int] = {}
-    for record in records:
-        for one in asked:
-            found = get(store, one.question(record))
-            if found is not None and found.status in FAILED:
-                place = found.label, found.reason or found.status
-                said[place] = said.get(place, 0) + 1
-    for (label, reason), number in said.items():
-        say(brief(f"evaluation {label} failed on {count(number, 'network')}: {reason}"))
-    if said and not retried:
-        say("what failed is stored, too; the same command with --retry failed evaluates it again")
-    return bool(said)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from rulezoo.cli.common import count, say
 from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from rulezoo.evaluations.records import Evaluated
+    from rulezoo.evaluations.request import Requested
     from rulezoo.evaluations.running import Listener, Measuring
+    from rulezoo.results.records import Record
+    from rulezoo.results.store import Store
 
 
 @contextmanager
@@ -99,3 +103,27 @@ class _Live:
         if evaluated is None or evaluated.status not in ("ok", "skipped"):
             self.live.console.print(summary(one, evaluated, reason), markup=False, highlight=False)
         self.live.advance(self.bar)
+
+
+def name_failed_of(
+    store: Store, records: Sequence[Record], asked: Sequence[Requested], *, retried: bool
+) -> bool:
+    """One line on stderr for each evaluation that failed, with the number of networks; whether there were any."""
+    from rulezoo.evaluations.records import FAILED
+    from rulezoo.evaluations.store import get
+
+    failed = False
+    for one in asked:
+        found = [result for record in records if (result := get(store, one.question(record)))]
+        reasons = [result.reason or result.status for result in found if result.status in FAILED]
+        if reasons:
+            failed = True
+            example = "; the first: " if len(set(reasons)) > 1 else ": "
+            say(
+                brief(
+                    f"evaluation {found[0].label} failed on {count(len(reasons), 'network')}{example}{reasons[0]}"
+                )
+            )
+    if failed and not retried:
+        say("what failed is stored, too; the same command with --retry failed evaluates it again")
+    return failed

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from rulezoo.cli.arguments import UserPath
+from rulezoo.cli.claims import known, name_problems
 from rulezoo.cli.common import count, evaluated_networks, names, out_option, registry, say, verified_rules
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.errors import UserError, unknown
@@ -27,7 +28,6 @@ from rulezoo.results.store import Store
 from rulezoo.tuning import records as tunings
 
 if TYPE_CHECKING:
-    from rulezoo.claims.report import Finding
     from rulezoo.results.records import Record
     from rulezoo.site.build import Files
 
@@ -85,8 +85,9 @@ def leaderboard(
     if html or serve:
         from rulezoo.site.build import site
 
-        findings = _claims(claims) if claims else ()
+        findings = known(zoo, claims) if claims else ()
         files = site(records, zoo, **shown, tunings=conclusions.tunings, claims=findings)
+        name_problems(findings, drawn=True)
         _publish(files, html, port if serve else None)
         return
     board = build(
@@ -145,15 +146,6 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _claims(folder: Path) -> list[Finding]:
-    from rulezoo.claims.catalogue import CLAIMS
-    from rulezoo.claims.design import PROFILES
-    from rulezoo.claims.report import Finding
-    from rulezoo.claims.running import stored
-
-    return [Finding(c, profile, stored(folder, c, profile)) for c in CLAIMS.values() for profile in PROFILES]
 
 
 def read(out: Path, *, curves: bool = True) -> Sequence[Record]:

@@ -9,10 +9,11 @@ import click
 from rulezoo import scaffold
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.output import echo
+from rulezoo.discovery.kinds import KINDS
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["rule", "task"]))
+@click.argument("kind", type=click.Choice([kind.name for kind in KINDS]))
 @click.argument("name")
 @click.option(
     "--package", is_flag=True, help="Write a whole distribution, with tests and a workflow, not one file."
@@ -20,7 +21,7 @@ from rulezoo.cli.output import echo
 @click.option("--to", "folder", metavar="DIR", type=UserPath(file_okay=False, path_type=Path), default=Path(),
               help="Where to write.  [default: here]")  # fmt: skip
 def new(kind: scaffold.Kind, name: str, package: bool, folder: Path) -> None:
-    """Write a rule or task of your own to start from.
+    """Write a plugin of your own to start from.
 
     What is written is small, complete and runs; comments say where to change it. Nothing is overwritten.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
@@ -60,8 +60,11 @@ def summary(job: Job, records: Sequence[Record]) -> str:
 
 
 def _name(job: Job) -> str:
-    options = (f"{name}={value}" for name, value in job.rule_options.items())
-    return f"{job.task}  {clean(' '.join([job.rule, *options]))}"
+    return f"{_called(job.task, job.task_options)}  {_called(job.rule, job.rule_options)}"
+
+
+def _called(name: str, options: Mapping[str, str]) -> str:
+    return clean(" ".join([name, *(f"{option}={value}" for option, value in options.items())]))
 
 
 def _seeds(numbers: Sequence[int]) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
+from rulezoo import __version__
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import names
-from rulezoo.comparison import seeds
+from rulezoo.cli.common import names, say
+from rulezoo.comparison import seeds, study_files
+from rulezoo.comparison.plan import is_grid, resolved
 from rulezoo.comparison.request import CHECKPOINT, DEVICES, Request, RequestError
+from rulezoo.discovery.registry import Found, Registry
+from rulezoo.errors import UserError
 from rulezoo.results.freshness import RETRY
 from rulezoo.results.records import Precision
 
+MOST_RUNS = 1000  #: largest number of runs of a grid that is started without asking
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
@@ -82,7 +89,7 @@ _WHAT: _Options = {
     "trials": click.option("--tune", "trials", type=click.IntRange(min=2), metavar="N",
                  help="Tune every rule on every task with N trials, and compare its default with the best of them."),
     "options": click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=options_of,
-                 help="An option of a rule or a task, like nmnc.rank=64; `rulezoo show NAME` lists them. Several "
+                 help="An option of a rule, a task or an evaluation, like nmnc.rank=64; `rulezoo show NAME` lists them. Several "
                  "values, like nmnc.rank=4,16,64, are a grid: each is compared. An option that takes any text reads "
                  "commas as part of it; write its grid as a list in a study file."),
     "budget": click.option("-b", "--budget", "budget", metavar="NAME=VALUE", multiple=True, callback=_budget,
@@ -111,6 +118,9 @@ _KEPT: _Options = {
                  help="Store the trained weights of each run alongside its record."),
     "keep_memory": click.option("--keep-memory", is_flag=True,
                  help="Store what each rule keeps between steps, such as feedback weights, too."),
+    "evaluations": click.option("--evaluate", "evaluations", metavar="A,B", multiple=True, callback=names,
+                 help="Evaluate the trained networks, or 'all'; keeps the weights. `rulezoo list evaluations` lists "
+                 "what there is."),
     "checkpoint": click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True,
                  metavar="SECONDS",
                  help="Checkpoint every N seconds, to resume after an interruption; 0 = never."),
@@ -121,6 +131,15 @@ _KEPT: _Options = {
                  type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets."),
     "download": click.option("--download", is_flag=True,
                  help="Download missing data sets into the folder of data sets."),
+}  # fmt: skip
+_STUDY: _Options = {
+    "config": click.option("--config", metavar="FILE",
+                 type=UserPath(exists=True, dir_okay=False, path_type=Path),
+                 help="Read what is asked from a study file (TOML); options of the command override the file."),
+    "save_config": click.option("--save-config", metavar="FILE",
+                 type=UserPath(dir_okay=False, path_type=Path),
+                 help="Write what is asked into a study file, with the versions of rulezoo, torch and plugins."),
+    "yes": click.option("--yes", is_flag=True, help=f"Run a grid of more than {MOST_RUNS:,} runs without asking."),
 }  # fmt: skip
 
 
@@ -143,16 +162,89 @@ def _with(options: _Options, without: Sequence[str]) -> Callable[[Callable[..., 
     return decorated
 
 
-def request_of(ctx: click.Context, given: Mapping[str, Any], stated: Mapping[str, Any]) -> Request:
-    """The request that the options of a command make.
+def study_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that read and write a study file, of what is asked."""
+    return _with(_STUDY, ())(command)
+
+
+def request_of(ctx: click.Context, given: Mapping[str, Any], config: Path | None) -> Request:
+    """The request that a study file and the options of a command make; the options override the file.
 
     Args:
         ctx: of the command.
-        given: name of each option → its value, defaults included.
-        stated: fields of a request that a study file states, which what is given on the command line overrides.
+        given: field of a request → the value of its option, defaults included.
+        config: the study file, if there is one.
     """
+    stated = {} if config is None else _stated(config)
     fields = dict(stated)
     for name, value in given.items():
-        if name not in fields or ctx.get_parameter_source(name) in _GIVEN:
+        if name not in stated:
             fields[name] = value
+        elif ctx.get_parameter_source(name) in _GIVEN:
+            fields[name] = _merged(name, stated[name], value)
     return Request(**fields)
+
+
+def _merged(name: str, stated: Any, given: Any) -> Any:  # noqa: ANN401  a field of any kind
+    """What is given; of options and the budget, only those that are given are replaced."""
+    if name == "options":
+        return {
+            owner: {**stated.get(owner, {}), **given.get(owner, {})}
+            for owner in dict.fromkeys([*stated, *given])
+        }
+    return {**stated, **given} if name == "budget" else given
+
+
+def _stated(config: Path) -> Mapping[str, Any]:
+    study = study_files.read(config)
+    here = versions()
+    for name, version in study.versions.items():
+        if name in here and here[name] != version:
+            say(f"{config} was written with {name} {version}, and this is {name} {here[name]}")
+    return study.fields
+
+
+def check_size(request: Request, found: Registry, *, yes: bool) -> None:
+    """Ask before a large grid is run.
+
+    Raises:
+        UserError: if there is nobody to ask, or the answer is no.
+    """
+    from rulezoo.tuning.comparing import number_of_runs
+
+    if yes or (runs := number_of_runs(request, found)) <= MOST_RUNS or not is_grid(found, request):
+        return
+    if not _can_ask():
+        raise UserError(
+            f"the grid has {runs:,} runs, more than {MOST_RUNS:,}; give fewer values, or --yes to run all of them "
+            "(--dry-run shows what they take)"
+        )
+    if not click.confirm(f"The grid has {runs:,} runs. Run them?", err=True):
+        raise UserError(f"the grid of {runs:,} runs was not started; --dry-run shows what the runs take")
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()
+
+
+def save(path: Path, ctx: click.Context, request: Request, found: Registry) -> None:
+    """Write a study file; the names of rules and tasks are those of the standard comparison where none were given.
+
+    A folder of data sets that only the environment names is left out: it belongs to the machine, not to the study.
+    """
+    named = resolved(found, request)
+    asked = replace(request, rules=named.rules, tasks=named.tasks, options=named.options)
+    if ctx.get_parameter_source("data") is ParameterSource.ENVIRONMENT:
+        asked = replace(asked, data=None)
+    study_files.write(path, asked, versions(named, found))
+
+
+def versions(request: Request | None = None, found: Registry | None = None) -> dict[str, str]:
+    """The versions of rulezoo, of torch, and of the plugins that offer the rules and tasks of a request."""
+    from importlib.metadata import version
+
+    offers: list[Found[Any]] = []
+    if request and found:
+        offers = [*map(found.rule, request.rules), *map(found.task, request.tasks)]
+    plugins = {one.distribution: one.version for one in offers}
+    return {**plugins, "rulezoo": __version__, "torch": version("torch")}

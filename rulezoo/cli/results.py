@@ -15,6 +15,7 @@ from rulezoo.cli.common import count, print_table, say
 from rulezoo.cli.leaderboard import read
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
+from rulezoo.evaluations import merging as evaluations
 from rulezoo.results import merging
 from rulezoo.results.comparing import Pair, compare, provenance
 from rulezoo.results.exporting import What, export
@@ -47,7 +48,7 @@ def merge(folders: Sequence[Path], to: Path, prefer: merging.Prefer | None) -> N
     """
     _check_folders(folders, to)
     sources, target = [Store(folder) for folder in folders], Store(to)
-    plan = merging.prepare(sources, target, [tunings.contents], prefer or "newest")
+    plan = merging.prepare(sources, target, [tunings.contents, evaluations.contents], prefer or "newest")
     for folder, damage in plan.damaged:
         say(f"left out: {folder / damage.path} {damage.reason}")
     if plan.conflicts and prefer is None:

@@ -72,10 +72,10 @@ def _show_claim(zoo: Registry, name: str) -> None:
     _print_facts("claim", found, {"source": found.spec.reference or "none named"})
     claim = zoo.claim(name)
     echo()
-    print_table([("required", claim.criterion.words)])
+    print_table([("verdict rule", claim.criterion.verdict_rule)])
     echo()
-    rows = [(profile, study.runs, study.takes, study.scale) for profile, study in claim.studies.items()]
-    print_table(rows, ("profile", "runs", "takes", "scale"))
+    rows = [(profile, study.runs, study.duration, study.scale) for profile, study in claim.studies.items()]
+    print_table(rows, ("profile", "runs", "duration", "scale"))
 
 
 _SHOWN = {"rule": _show_rule, "task": _show_task, "evaluation": _show_evaluation, "claim": _show_claim}

@@ -13,7 +13,7 @@ from rulezoo.cli.common import going_on_later, out_option, print_table
 from rulezoo.cli.compare import listeners, prepared, say_failed_trials
 from rulezoo.cli.executor import Wanted, executor_options
 from rulezoo.cli.output import echo
-from rulezoo.cli.request import kept_options, request_of, what_options
+from rulezoo.cli.request import check_size, kept_options, request_of, save, study_options, what_options
 from rulezoo.leaderboard import tuned as report
 from rulezoo.results.store import Store
 from rulezoo.tuning import comparing
@@ -29,6 +29,7 @@ EVALUATION = ("seeds", "trials", "probes", "keep_weights", "keep_memory")  # opt
 @executor_options
 @kept_options(without=EVALUATION)
 @out_option
+@study_options
 @click.pass_context
 def tune(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None:  # noqa: ANN401  a request's fields
     """Search the options of rules, with as many trials for each.
@@ -38,8 +39,13 @@ def tune(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None
     The test data are not read. What is stored already is not run again, so the same command goes on where it was
     stopped, and a larger N goes on from a smaller one. `rulezoo compare --tune N` then compares the winners.
     """
+    config, save_config, yes = (given.pop(name) for name in ("config", "save_config", "yes"))
     with going_on_later():
-        request, found, by = prepared(request_of(ctx, given, {}), wanted)
+        asked = request_of(ctx, given, config)
+        request, found, by = prepared(asked, wanted)
+        check_size(request, found, yes=yes)
+        if save_config:
+            save(save_config, ctx, asked, found)
         tuned = comparing.tune(request, found, Store(out), by.executor, listeners(found))
     _show(tuned)
     if say_failed_trials(tuned) or any(one.winner.status != "ok" for one in tuned):

@@ -40,12 +40,13 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
 @click.command()
 @click.argument("targets", metavar="NAME|FILE...", nargs=-1, required=True)
 @click.option("--on", "tasks", metavar="TASK", multiple=True, callback=names,
-              help="Check rules on the network and the data of this task, too: minutes; may be repeated.")  # fmt: skip
+              help="Check rules and evaluations on the network and the data of this task, too: minutes; may be repeated.")  # fmt: skip
 @click.option("-o", "options", metavar="[TASK.]OPTION=VALUE", multiple=True, callback=_options,
-              help="An option of the rule or task, like rank=64, or of a task of --on, like cifar10-cnn.width=0.25; "
+              help="An option of the rule, task or evaluation, like rank=64, or of a task of --on, like cifar10-cnn.width=0.25; "
               "may be repeated.")  # fmt: skip
 @click.option("--data", "root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
-              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for a task.")  # fmt: skip
+              type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for tasks and evaluations.")  # fmt: skip
+@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
               help="Folder of results in which to store the outcome for rules; the leaderboard shows it.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
@@ -59,16 +60,18 @@ def verify(
     tasks: list[str],
     options: dict[str, str],
     root: Path | None,
+    download: bool,
     out: Path | None,
     seed: int,
     form: str,
 ) -> None:
-    """Check that a rule or task is what it says it is.
+    """Check that a plugin is what it says it is.
 
-    Runs the conformance suite (rulezoo.testing) on rules and tasks by name, on every rule ("all"), or on all of a Python
-    file: is it pure and reproducible, does it learn, is it backprop in disguise, does it do what it declares? For each
+    Runs the conformance suite (rulezoo.testing) on rules, tasks, evaluations and claims by name, on every rule ("all"), or
+    on all of a Python file. Of a rule: is it pure and reproducible, does it learn, is it backprop in disguise, does it do what it declares? For each
     mark of plausibility the report says whether it was verified. With --on, rules are checked on real tasks, too, and
-    trained there for a few hundred steps: does their score come from training?
+    trained there for a few hundred steps: does their score come from training? Of an evaluation: is it pure, does it leave the
+    network as it is, has it a number or a reason? Of a claim: can its runs be planned?
 
     Exit code: 0 if all checks passed, 1 if a check failed, 2 if the command cannot be carried out, 3 if a rule or task
     was not examined, because the rule skips every network or the task's data are missing.
@@ -77,17 +80,19 @@ def verify(
 
     subjects = list(dict.fromkeys(one for target in targets for one in suite.subjects(target)))
     own, others = _sorted(options, tasks)
-    if tasks and not any(subject.kind == "rule" for subject in subjects):
-        named = ", ".join(repr(subject.name) for subject in subjects)
-        raise UserError(f"--on is for rules, and {named} is a task; leave --on out")
+    if tasks and not any(subject.kind in ("rule", "evaluation") for subject in subjects):
+        named = ", ".join(f"{subject.name!r} is a {subject.kind}" for subject in subjects)
+        raise UserError(f"--on is for rules and evaluations, and {named}; leave --on out")
     files = list(dict.fromkeys(file for subject in subjects for file in subject.files))
-    on = _networks(tasks, others, root, files)
+    on = _networks(tasks, others, root, files, download=download)
     if out and any(subject.kind == "rule" for subject in subjects):
         _expect_writable(out)
     reports = []
     for place, subject in enumerate(subjects):
         with _progress() as progress:
-            report = suite.verify(subject, own, root=root, seed=seed, on=on, report=progress)
+            report = suite.verify(
+                subject, own, root=root, seed=seed, on=on, report=progress, download=download
+            )
         reports.append(report)
         if form == "text":
             echo("\n" * bool(place) + "\n".join(suite.lines(report)))
@@ -119,7 +124,9 @@ def _store(report: Report, out: Path) -> None:
     from rulezoo.testing.verification import verification
 
     if report.subject.kind != "rule":
-        say(f"the outcome for task {report.subject.name} is not stored: the leaderboard shows those of rules")
+        say(
+            f"the outcome for {report.subject.kind} {report.subject.name} is not stored: the leaderboard shows those of rules"
+        )
         return
     say(f"stored: {verifications.put(Store(out), verification(report))}")
 
@@ -140,22 +147,35 @@ def _sorted(
 
 
 def _networks(
-    tasks: Sequence[str], options: Mapping[str, Mapping[str, str]], root: Path | None, files: Sequence[Path]
+    tasks: Sequence[str],
+    options: Mapping[str, Mapping[str, str]],
+    root: Path | None,
+    files: Sequence[Path],
+    *,
+    download: bool,
 ) -> list[TaskNet]:
-    """The networks of tasks, after they passed the check that precedes every comparison."""
+    """The networks of tasks, after they passed the check that precedes every comparison.
+
+    Raises:
+        TaskError: if a task cannot be trained on.
+        DataMissing: if its data are missing; the exit code is that of what was not examined.
+    """
     if not tasks:
         return []
     from rulezoo.comparison.inspection import TaskError, inspect, refusal
     from rulezoo.task import DataMissing
     from rulezoo.testing import task_net
+    from rulezoo.testing.verify import NOT_EXAMINED
 
     on = [task_net(task, options[task], root=root, files=files) for task in tasks]
-    examined = inspect([(task, options[task]) for task in tasks], root, files=files)
+    examined = inspect([(task, options[task]) for task in tasks], root, download=download, files=files)
     for task, found in zip(tasks, examined, strict=True):
         if problem := refusal(task, options[task], found):
             raise TaskError(f"{problem}; `rulezoo verify {task}` checks it in full")
         if found.missing is not None:
-            raise DataMissing(found.missing)
+            missing = DataMissing(found.missing)
+            missing.exit_code = NOT_EXAMINED
+            raise missing
     return on
 
 

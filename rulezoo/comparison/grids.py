@@ -37,6 +37,12 @@ def variants(options: Mapping[str, Option], given: Given) -> Iterator[dict[str, 
         yield dict(zip(given, chosen, strict=True))
 
 
+def listed(options: Mapping[str, Option], given: Given) -> dict[str, str | tuple[str, ...]]:
+    """What was given, with the values of each grid in a tuple."""
+    found = {name: values(options.get(name), text) for name, text in given.items()}
+    return {name: texts[0] if len(texts) == 1 else texts for name, texts in found.items()}
+
+
 def size(options: Mapping[str, Option], given: Given) -> int:
     """The number of combinations."""
     return math.prod(len(values(options.get(name), text)) for name, text in given.items())

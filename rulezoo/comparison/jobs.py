@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from rulezoo.results import groups, journal
 from rulezoo.results.leases import forget, leases
 from rulezoo.results.records import Asked, Record, Status
 from rulezoo.results.store import Store
-from rulezoo.training.checkpoints import CheckpointFiles, clear
+from rulezoo.training.checkpoints import CheckpointFiles, Checkpoints, clear
+from rulezoo.training.outcome import Outcome
 from rulezoo.training.protocol import Trial
 
 Tell = Callable[[int, int], None]
@@ -73,6 +74,11 @@ class Job:
         """The rule's options as the user wrote them."""
         return single(self.request.options.get(self.rule, {}))
 
+    @property
+    def task_options(self) -> Mapping[str, str]:
+        """The task's options as the user wrote them."""
+        return single(self.request.options.get(self.task, {}))
+
     def cell(self) -> Cell:
         """The cell that the request stands for."""
         from rulezoo.discovery.registry import discover
@@ -115,51 +121,79 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
 
 
 def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
-    import torch
-
-    from rulezoo.comparison import contract
-    from rulezoo.training import allocator, runner
+    from rulezoo.training import allocator
 
     allocator.prepare()
-    # Or convolutions on a GPU would have ten bits, and be called float32.
-    torch.backends.cudnn.allow_tf32 = False
-    started, missing = datetime.now(UTC), {asked.seed: asked for asked in todo}
-    with journal.training(store, groups.name(todo[0], list(missing)), todo) as note:
+    with journal.training(store, groups.name(todo[0], [asked.seed for asked in todo]), todo) as note:
 
         def told(done: int, total: int) -> None:
             note(done, total)
             tell(done, total)
 
-        data = cell.task.data(job.request.data)
-        digest = contract.digest(data)  # of the very tensors that are trained on
-        device = torch.device(job.request.device)
-        outcomes = runner.run(
-            cell.rule,
-            cell.task,
-            list(missing),
-            cell.budget,
-            data,
-            device,
-            told,
-            job.request.probes,
-            job.trial,
-            _checkpoints(job, cell),
-            job.request.compiled,
-            **_keep(job.request, filter(None, map(store.get, todo))),
-        )
-        with torch.autocast(job.request.device, torch.bfloat16, enabled=job.request.precision == "bfloat16"):
-            for seed, outcome in outcomes:
-                record = of_outcome(cell, missing[seed], outcome, started, digest)
-                store.put(record, kept_files(record, outcome))
+        request = _keeping(job.request, filter(None, map(store.get, todo)))
+        for record, outcome in outcomes(cell, request, todo, told, _checkpoints(job, cell), job.trial):
+            store.put(record, kept_files(record, outcome))
 
 
-def _keep(request: Request, old: Iterable[Record]) -> dict[str, bool]:
-    """What to keep of runs: what is asked for, and what is kept of the records that they replace."""
+def outcomes(
+    cell: Cell,
+    request: Request,
+    todo: Sequence[Asked],
+    told: Tell,
+    checkpoints: Checkpoints | None = None,
+    trial: Trial | None = None,
+) -> Iterator[tuple[Record, Outcome]]:
+    """Train runs of a cell in this process; the record and the outcome of each as soon as there is one.
+
+    Args:
+        cell: the cell.
+        request: what is asked of it; weights and memory are handed over where they are to be kept.
+        todo: the runs.
+        told: called with the number of steps done, and of all steps.
+        checkpoints: where states are kept, if they are.
+        trial: set where the runs are trials of a tuning.
+
+    Raises:
+        DataMissing: if the task's data are not there.
+    """
+    import torch
+
+    from rulezoo.comparison import contract
+    from rulezoo.training import runner
+
+    # Or convolutions on a GPU would have ten bits, and be called float32.
+    torch.backends.cudnn.allow_tf32 = False
+    started, missing = datetime.now(UTC), {asked.seed: asked for asked in todo}
+    data = cell.task.data(request.data)
+    digest = contract.digest(data)  # of the very tensors that are trained on
+    found = runner.run(
+        cell.rule,
+        cell.task,
+        list(missing),
+        cell.budget,
+        data,
+        torch.device(request.device),
+        told,
+        request.probes,
+        trial,
+        checkpoints,
+        request.compiled,
+        request.keep_weights,
+        request.keep_memory,
+    )
+    with torch.autocast(request.device, torch.bfloat16, enabled=request.precision == "bfloat16"):
+        for seed, outcome in found:
+            yield of_outcome(cell, missing[seed], outcome, started, digest), outcome
+
+
+def _keeping(request: Request, old: Iterable[Record]) -> Request:
+    """The request with what is kept of the records that its runs replace, too."""
     old = list(old)
-    return {
-        "keep_weights": request.keep_weights or any(record.weights for record in old),
-        "keep_memory": request.keep_memory or any(record.memory for record in old),
-    }
+    return replace(
+        request,
+        keep_weights=request.keep_weights or any(record.weights for record in old),
+        keep_memory=request.keep_memory or any(record.memory for record in old),
+    )
 
 
 def _checkpoints(job: Job, cell: Cell) -> CheckpointFiles:

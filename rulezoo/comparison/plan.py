@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from rulezoo.comparison import budgets
-from rulezoo.comparison.grids import single, size, variants
+from rulezoo.comparison.grids import listed, single, size, variants
 from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError
 from rulezoo.options import declared
@@ -123,25 +123,34 @@ def plan(registry: Registry, request: Request) -> list[Cell]:
     return [_cell(rule, task, request) for task in tasks for rule in rules]
 
 
-def number_of_runs(registry: Registry, request: Request) -> int:
-    """The number of runs of a plan, trials of a tuning left out, without making the plan."""
+def number_of_cells(registry: Registry, request: Request) -> int:
+    """The number of cells of a plan, without making it: a grid may be too large for that."""
     request = resolved(registry, request)
 
     def count(names: Sequence[str], class_of: Callable[[str], type]) -> int:
         return sum(size(declared(class_of(name)), request.options.get(name, {})) for name in names)
 
-    cells = count(request.rules, registry.rule_class) * count(request.tasks, registry.task_class)
-    return cells * len(request.seeds)
+    return count(request.rules, registry.rule_class) * count(request.tasks, registry.task_class)
+
+
+def is_grid(registry: Registry, request: Request) -> bool:
+    """Whether an option of a rule or task has several values."""
+    named = resolved(registry, request)
+    return number_of_cells(registry, named) > len(named.rules) * len(named.tasks)
 
 
 def resolved(registry: Registry, request: Request) -> Request:
-    """The same request with the names of today, those of the standard comparison or all filled in, and a device.
+    """The same request with everything filled in: names, the values of grids, and the device.
+
+    Evaluations need the trained weights, which are then kept.
 
     Raises:
         UserError: if nothing is left to compare, an option belongs to what is not compared, or the device is missing.
     """
     rules = _named(tuple(map(registry.current, request.rules)), registry.rules)
     tasks = _named(request.tasks, registry.tasks)
+    evaluations = tuple(map(registry.current, request.evaluations))
+    evaluations = tuple(registry.evaluations) if evaluations == ALL else evaluations
     if not (rules and tasks):
         raise UserError(
             f"nothing to compare: no {'task' if rules else 'rule'} is in the standard comparison; name some"
@@ -150,13 +159,24 @@ def resolved(registry: Registry, request: Request) -> Request:
     for name, texts in request.options.items():
         options.setdefault(registry.current(name), {}).update(texts)
     for name in options:
-        if name not in (*rules, *tasks):
+        if name not in (*rules, *tasks, *evaluations):
             raise UserError(
                 f"-o {name}.…: {name!r} is not compared here; the rules are {', '.join(rules)} and the tasks "
                 f"{', '.join(tasks)}"
             )
+    for names, class_of in ((rules, registry.rule_class), (tasks, registry.task_class)):
+        for name in set(names) & set(options):
+            options[name] = listed(declared(class_of(name)), options[name])
     device = choose_device("auto") if request.device == "auto" else request.device
-    return replace(request, rules=rules, tasks=tasks, options=options, device=device)
+    return replace(
+        request,
+        rules=rules,
+        tasks=tasks,
+        evaluations=evaluations,
+        options=options,
+        device=device,
+        keep_weights=request.keep_weights or bool(evaluations),
+    )
 
 
 def _named(names: tuple[str, ...], known: Mapping[str, Found[Any]]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ CACHE = "RULEZOO_CACHE"  #: environment variable with the folder of packed cache
 VERSION = 1  #: of the format
 _FOLDER = ".rulezoo-cache"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ESTIMATE: ContextVar[list[int] | None] = ContextVar("estimate", default=None)  # see `estimating`
 _WAIT = 10.0  # seconds between two reports that another process is still packing
 
 
@@ -83,6 +85,8 @@ def packed(
     source = _Identified(dataset, key, targets, workers)
     if found := _found(source):
         return found
+    if (sizes := _ESTIMATE.get()) is not None:
+        return _estimated(source, sizes)
     place = source.writable()
     with _locked(place, f"pack {source.name}"):
         found, why = _opened(place, source.identity)
@@ -94,6 +98,42 @@ def packed(
         if found is None:
             raise CacheError(f"the packed cache {place} {why}, although it was just written; check the disk")
     return found
+
+
+@contextmanager
+def estimating() -> Iterator[list[int]]:
+    """A block in which no cache is written: the list receives the size in bytes of each one that is missing.
+
+    `packed` returns examples that cannot be read in place of a missing cache.
+    """
+    sizes: list[int] = []
+    token = _ESTIMATE.set(sizes)
+    try:
+        yield sizes
+    finally:
+        _ESTIMATE.reset(token)
+
+
+def _estimated(source: _Identified, sizes: list[int]) -> Split[Source]:
+    targets, first = source.targets(), image_of(source.dataset[0])
+    sizes.append(len(targets) * first.numel() * first.element_size())
+    return Split(_NotPacked(len(targets), first), targets)
+
+
+class _NotPacked(Source):
+    """Stands for a cache that is not written yet."""
+
+    def __init__(self, number: int, first: Tensor) -> None:
+        self.number, self.shape, self.dtype = number, tuple(first.shape), first.dtype
+
+    def __len__(self) -> int:
+        return self.number
+
+    def read(self, index: Tensor) -> Tensor:
+        raise CacheError(f"{len(index)} examples cannot be read: their packed cache is not written yet")
+
+    def digest(self) -> str:
+        raise CacheError("the packed cache is not written yet, so it has no digest")
 
 
 class _Packed(Source):
@@ -318,6 +358,8 @@ def remembered(dataset: Indexed, what: str, make: Callable[[], bytes]) -> bytes:
 
     if (content := known()) is not None:
         return content
+    if _ESTIMATE.get() is not None:
+        return make()
     place = source.writable()
     with _locked(place, f"read {source.name}"):
         if (content := known()) is None:

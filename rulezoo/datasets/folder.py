@@ -188,10 +188,21 @@ def check_same_classes(one: ImageFolder, other: ImageFolder) -> None:
     )
 
 
+def _siblings(path: Path) -> str:
+    """What else is where a folder was looked for: a set may be there under another name, such as test for val."""
+    if not path.parent.is_dir():
+        return ""
+    found = sorted(
+        entry.name for entry in _entries(path.parent) if entry.is_dir() and not entry.name.startswith(".")
+    )
+    return f"; {path.parent} has the folders {_names(found)}" if found else f"; {path.parent} has no folders"
+
+
 def _classes(path: Path) -> list[str]:
     if not path.is_dir():
         raise DataMissing(
-            f"looked for a folder of class folders in {path}, which does not exist; check the path, and --data or $RULEZOO_DATA"
+            f"looked for a folder of class folders in {path}, which does not exist{_siblings(path)}; check the path, and "
+            "--data or $RULEZOO_DATA"
         )
     names = sorted(
         entry.name for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")

@@ -65,7 +65,7 @@ class Kind(Generic[S]):
 RULE = Kind("rule", RuleSpec, "rulezoo.rule:LearningRule")
 TASK = Kind("task", TaskSpec, "rulezoo.task:Task")
 EVALUATION = Kind("evaluation", EvaluationSpec, "rulezoo.evaluation:Evaluation")
-CLAIM = Kind("claim", ClaimSpec, "rulezoo.claims.design:Claim", made=False)
+CLAIM = Kind("claim", ClaimSpec, "rulezoo.claims:Claim", made=False)
 
 KINDS: tuple[Kind[Any], ...] = (RULE, TASK, EVALUATION, CLAIM)
 

@@ -211,7 +211,7 @@ class Registry:
         return self.make(EVALUATION, name, texts)  # type: ignore[no-any-return]
 
     def claim(self, name: str) -> Any:  # noqa: ANN401  claims stand above this module
-        """The claim of that name, a `rulezoo.claims.design.Claim`, imported; raises like `load`."""
+        """The claim of that name, a `rulezoo.claims.Claim`, imported; raises like `load`."""
         return self.load(CLAIM, name)
 
 

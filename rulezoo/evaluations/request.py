@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rulezoo.comparison.grids import Given, variants
 from rulezoo.discovery.kinds import EVALUATION
 from rulezoo.errors import UserError, did_you_mean
 from rulezoo.evaluations.records import Question
@@ -63,10 +64,8 @@ class Requested:
         )
 
 
-def requested(
-    registry: Registry, names: Sequence[str], options: Mapping[str, Mapping[str, str]]
-) -> list[Requested]:
-    """The evaluations that are asked for, made.
+def requested(registry: Registry, names: Sequence[str], options: Mapping[str, Given]) -> list[Requested]:
+    """The evaluations that are asked for, made; options with several values give one for each combination.
 
     Args:
         registry: the evaluations there are.
@@ -84,17 +83,16 @@ def requested(
         if list(names) == [EVERY]
         else list(dict.fromkeys(registry.evaluation(name).spec.name for name in names))
     )
-    words = {_current(registry, name): texts for name, texts in options.items()}
+    words = {registry.current(name): texts for name, texts in options.items()}
     for name in words:
         if name not in chosen:
             hint = did_you_mean(name, chosen) or f"those are {', '.join(chosen)}"
             raise UserError(f"-o {name}.…: {name!r} is not among the evaluations asked for; {hint}")
-    return [_made(registry, name, words.get(name, {})) for name in chosen]
-
-
-def _current(registry: Registry, name: str) -> str:
-    former = (new for new, one in registry.evaluations.items() if name in one.spec.former_names)
-    return name if name in registry.evaluations else next(former, name)
+    return [
+        _made(registry, name, each)
+        for name in chosen
+        for each in variants(declared(registry.load(EVALUATION, name)), words.get(name, {}))
+    ]
 
 
 def _made(registry: Registry, name: str, words: Mapping[str, str]) -> Requested:

@@ -21,7 +21,6 @@ from rulezoo.evaluations.request import Requested
 from rulezoo.processes import server
 from rulezoo.results.freshness import code_of
 from rulezoo.results.store import StoreError
-from rulezoo.task import DataMissing
 
 if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
@@ -41,8 +40,26 @@ class Measuring:
     record: Record
 
 
+@dataclass(frozen=True)
+class NotMade:
+    """Why measurements could not be made, so that nothing is stored of them; each sentence once.
+
+    Attributes:
+        missing: data that an evaluation needs.
+        unusable: weights that cannot be read, rules or tasks that are not installed.
+    """
+
+    missing: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """All sentences."""
+        return (*self.missing, *self.unusable)
+
+
 class Listener(Protocol):
-    """Who is told how far it is."""
+    """What is called while measurements are made."""
 
     def planned(self, total: int, stored: int) -> None:
         """How many measurements were asked for, and how many of them are stored already."""
@@ -125,30 +142,29 @@ def evaluate(
     device: Device = "cpu",
     again: Callable[[Evaluated], bool] = lambda one: False,
     limit: float = LIMIT,
-) -> list[str]:
+) -> NotMade:
     """Measure what is missing, and store each result as soon as there is one.
 
     Args:
         store: the folder of results.
         records: of runs whose weights were kept.
         evaluations: what is asked for.
-        listener: told how far it is.
+        listener: receives the progress.
         data: the folder of data sets.
         device: where to compute.
         again: which stored ones are to be replaced.
         limit: time limit of each measurement, in seconds.
 
     Returns:
-        why measurements are missing that could not be made, each sentence once: weights that cannot be read.
+        why measurements could not be made, if some could not.
 
     Raises:
-        DataMissing: if data that an evaluation needs are missing; the others are made before.
         StoreError: if a result cannot be stored.
     """
     todo, done = outstanding(store, records, evaluations, again)
     listener.planned(len(todo) + done, done)
     if not todo:
-        return []
+        return NotMade()
     store.check_writable()
     from rulezoo.evaluations import measuring
 
@@ -176,9 +192,7 @@ def evaluate(
         missing |= {reply.missing: None} if reply.missing is not None else {}
         unusable |= {reply.unusable: None} if reply.unusable is not None else {}
         listener.finished(one, *_told(store, one, reply))
-    if missing:
-        raise DataMissing("; ".join(missing))
-    return list(unusable)
+    return NotMade(tuple(missing), tuple(unusable))
 
 
 def _told(store: Store, one: Measuring, reply: Reply) -> tuple[Evaluated | None, str]:

@@ -43,7 +43,8 @@ def render(
         board: from `rulezoo.leaderboard.board.build`.
         format: ``table``, ``md`` and ``latex`` for reading, scores in %; ``csv`` (one line per cell) and ``json`` for
             machines, scores as fractions of 1.
-        width: characters in a line of ``table``; columns that do not fit go into a second table below.
+        width: characters in a line of ``table``; columns that do not fit go into a second table below. Curves over
+            options follow.
         color: whether ``table`` may use bold and colours; without it there is no control character.
 
     Raises:
@@ -51,7 +52,7 @@ def render(
     """
     match format:
         case "table":
-            return terminal.table(board, width, color)
+            return terminal.table(board, width, color) + terminal.curves(board)
         case "md":
             return documents.markdown(board)
         case "latex":

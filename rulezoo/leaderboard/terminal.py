@@ -9,14 +9,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from rulezoo.leaderboard import words
+from rulezoo.leaderboard.option_curves import option_curves
+from rulezoo.options import as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
     from rulezoo.leaderboard.board import Board
+    from rulezoo.leaderboard.option_curves import OptionCurve
 
 NAME_WIDTH = 32  # a longer label of a rule goes on in the next line, a longer head is cut
+MOST_CURVES = 12  # curves over options; a product of grids has many
 GAP = 2  # blanks between a score and its cost, and after a task
 
 
@@ -65,6 +69,30 @@ def table(board: Board, width: int, color: bool) -> str:
     for line in words.legend(board, bold=color, short=short):
         console.print(Text(line, style="dim"), width=width)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().split("\n")[:-1])
+
+
+def curves(board: Board) -> str:
+    """A small table for each curve of the score over an option; empty where there is none."""
+    found = option_curves(board)
+    parts = ["\n".join(["", *_curve(board, one)]) + "\n" for one in found[:MOST_CURVES]]
+    if len(found) > MOST_CURVES:
+        parts.append(f"\n{len(found) - MOST_CURVES} more curves over options are in the report (--html).\n")
+    return "".join(parts)
+
+
+def _curve(board: Board, curve: OptionCurve) -> list[str]:
+    column = board.columns[curve.column]
+    where = column.task if curve.owner == column.task else column.label
+    rule = " ".join(filter(None, [curve.rule, curve.fixed]))
+    sizes = sorted({point.n for point in curve.points})
+    n = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}"
+    head = f"{rule} on {where}: {curve.metric} % against {curve.owner}.{curve.option}, mean ± 95 % CI, {n}"
+    values = [as_text(point.value) for point in curve.points]
+    means = [f"{100 * point.mean:.1f}" for point in curve.points]
+    widths = ["" if p.half_width is None else f" ± {100 * p.half_width:.1f}" for p in curve.points]
+    left, right = max(map(len, values)), max(map(len, means))
+    rows = zip(values, means, widths, strict=True)
+    return [head, *(f"  {value:>{left}}  {mean:>{right}}{width}" for value, mean, width in rows)]
 
 
 def _total(columns: Sequence[_Written]) -> int:

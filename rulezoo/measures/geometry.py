@@ -136,6 +136,7 @@ class Alignment:
             "chance": d / n,
             "margin": alpha - d / n,
             "alpha_random": _ratio(control, energy),
+            "gradient_norm": (gradients.square().sum().item() / self.examples) ** 0.5,
             "alpha_gradient": _share(gradients, self.basis),
             "alpha_mean_gradient": _share(mean, self.basis),
             "ceiling": angles(gradients, mean).nanmean().item(),

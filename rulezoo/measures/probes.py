@@ -48,6 +48,8 @@ QUANTITIES = {
     "chance": "d/n, alpha of a random subspace",
     "margin": "alpha − chance",
     "alpha_random": "the control: alpha measured in a random subspace of the same dimension",
+    "gradient_norm": "√E‖g‖², size of the true gradient of an example's loss with respect to the activity, over all visits of "
+    "the site",
     "alpha_gradient": "E‖Uᵀg‖²/E‖g‖², share of the true gradient's energy in the manifold",
     "alpha_mean_gradient": "the same of J̄ᵀe, the gradient through the mean Jacobian J̄",
     "ceiling": "degrees between J(x)ᵀe and J̄ᵀe, mean over examples: what direct feedback has left at best",

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rulezoo.errors import UserError
@@ -110,14 +111,29 @@ def end_strays() -> None:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """A block in which the server may be started: deaf to Ctrl-C, and without the current folder on its path."""
+    """A block in which processes are started: deaf to Ctrl-C, without the current folder on their path, without a main module."""
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"
     try:
-        with _deaf():
+        with _deaf(), _without_main():
             yield
     finally:
         put({SAFE_PATH: before})
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A block in which this process seems to have an empty main module.
+
+    multiprocessing has a child run the file of the main module again. What our children do is in modules of rulezoo, and
+    a user's script that trains would start to train in each child.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import msgspec
 
 from rulezoo.results import verifications
 from rulezoo.results.records import Record
-from rulezoo.results.store import Damage, Store, write_whole
+from rulezoo.results.store import KEPT, Damage, Store, write_whole
 
 Prefer = Literal["newest", "first"]
 _ASIDE = (
@@ -53,6 +53,8 @@ class Item:
         ended: whether there is a result at all.
         beside: place → file of what belongs to it, such as weights.
         newest: whether the newest is kept without asking.
+        weights: SHA-256 of the weights of a run that were kept, or of those that were evaluated.
+        run: place of the run that was evaluated; an evaluation of other weights than those of the merged run is left out.
     """
 
     kind: str
@@ -65,6 +67,8 @@ class Item:
     ended: bool = True
     beside: Mapping[str, Path] = field(default_factory=dict)
     newest: bool = False
+    weights: str | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,23 @@ class Merger:
             _keep_replaced(self.to.root, item.place)
             for place, value in {**beside, item.place: content}.items():
                 write_whole(self.to.root, self.to.root / place, value)
+            for file in _beside(self.to.root / item.place):
+                if file.relative_to(self.to.root).as_posix() not in beside:  # of what was replaced
+                    file.unlink(missing_ok=True)
 
 
 def _keep_replaced(root: Path, place: str) -> None:
     """Copy what is at a place, and the weights beside it, to where a store keeps what was replaced."""
     path = root / place
     keep = root / (_ASIDE[1] if not place.startswith("tuning/runs/") else f"tuning/{_ASIDE[1]}")
-    for file in (path, *(path.with_name(path.stem + end) for end in _WEIGHTS.values())):
+    for file in (path, *_beside(path)):
         if file.is_file():
             write_whole(root, keep / file.name, file.read_bytes())
+
+
+def _beside(path: Path) -> list[Path]:
+    """Where the files that belong to an item are, if it has them."""
+    return [path.with_name(path.stem + end) for end in (*KEPT.values(), ".npz")]
 
 
 def prepare(
@@ -154,7 +166,13 @@ def prepare(
             damaged += [(store.root, damage) for damage in contents.damaged]
             for item in contents.items:
                 candidates[item.place].append((store, item))
-    chosen = [(_choose(found, prefer), found) for found in candidates.values()]
+    weights = {
+        place: _choose(found, prefer)[1].weights
+        for place, found in candidates.items()
+        if found[0][1].run is None
+    }
+    damaged += [(store.root, damage) for store, damage in _leave_out(candidates, weights)]
+    chosen = [(_choose(found, prefer), found) for found in candidates.values() if found]
     return Merger(
         to,
         [item for (store, item), _ in chosen if store is not to],
@@ -163,6 +181,24 @@ def prepare(
          for (store, item), found in chosen if _conflicting(found)],
         damaged,
     )  # fmt: skip
+
+
+def _leave_out(
+    candidates: Mapping[str, list[tuple[Store, Item]]], weights: Mapping[str, str | None]
+) -> Iterator[tuple[Store, Damage]]:
+    """Take out the evaluations of weights that are not those of the merged run."""
+    for place, found in candidates.items():
+        for one in list(found):
+            store, item = one
+            kept = weights.get(item.run) if item.run else None
+            if kept is not None and item.weights != kept:
+                found.remove(one)
+                yield (
+                    store,
+                    Damage(
+                        place, f"evaluates other weights than those of the run that is kept ({item.name})"
+                    ),
+                )
 
 
 def _choose(found: Sequence[tuple[Store, Item]], prefer: Prefer) -> tuple[Store, Item]:
@@ -205,8 +241,8 @@ def _file(store: Store, record: Record) -> Path | None:
 def _weights(file: Path, record: Record, place: str) -> tuple[dict[str, Path], list[Damage]]:
     """The files of the weights that a record names, and those that are missing or not what it names."""
     found, damaged = {}, []
-    for name, end in _WEIGHTS.items():
-        if (digest := getattr(record, name, None)) is None:
+    for name, end in KEPT.items():
+        if (digest := getattr(record, name)) is None:
             continue
         path, here = file.with_name(file.stem + end), str(Path(place).with_suffix("")) + end
         try:
@@ -233,6 +269,7 @@ def _run(record: Record, place: str, file: Path, weights: Mapping[str, Path]) ->
         rank=(len(weights), len(record.probes)),
         ended=ended,
         beside=weights,
+        weights=record.weights,
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rulezoo.results.records import Answered, Device, Hardware, Mode, Plugin
 
 HERE = Path(__file__).resolve().parents[1]  # the package rulezoo
-SOURCES = ("rulezoo", "plugins", "tasks", "pyproject.toml")  # what can change a result
+SOURCES = ("rulezoo", "plugins", "tasks", "evaluations", "pyproject.toml")  # what can change a result
 FOLDERS = re.compile(r"(?<![\w/:.~…-])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:\"'<>|]+)+(?=[\\/])")
 
 

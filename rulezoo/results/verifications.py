@@ -64,6 +64,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         commit: git commit of the rulezoo checkout, if rulezoo ran from one.
         dirty: whether that checkout had changes that are not in the commit.
         finished: UTC, ISO 8601.
+        seed: of the networks that were drawn; ``None`` where it is not known.
+        on: names of the tasks whose networks the rule was checked on, too.
 
     Raises:
         RecordError: if the name of the rule is none, or the outcome is not that of the numbers.
@@ -86,6 +88,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     commit: str | None = None
     dirty: bool | None = None
     finished: str
+    seed: Count | None = None
+    on: list[str] = []
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.rule):  # it becomes the name of a file

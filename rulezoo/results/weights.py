@@ -7,6 +7,7 @@ changed, or that belongs to another run of the same name, is never taken for its
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rulezoo.results.records import Record
     from rulezoo.results.store import Store
 
+_ABOUT = "rulezoo"  # the entry of a file's metadata that holds the rest
 _WORDS = {"weights": "the trained weights", "memory": "the memory of the rule"}
 _OPTION = {"weights": "--keep-weights", "memory": "--keep-memory"}
 
@@ -49,7 +51,6 @@ def encode(tensors: Mapping[str, Tensor], example: Tensor, record: Record) -> by
 
     asked = record.asked
     about = {
-        "format": "pt",  # as Hugging Face's libraries expect
         "rule": asked.rule,
         "task": asked.task,
         "seed": str(asked.seed),
@@ -57,7 +58,8 @@ def encode(tensors: Mapping[str, Tensor], example: Tensor, record: Record) -> by
         "input_shape": ",".join(map(str, example.shape[1:])),
         "input_dtype": str(example.dtype).removeprefix("torch."),
     }
-    content: bytes = save(dict(tensors), about)
+    # One entry: safetensors writes several in random order, and equal weights would have different digests.
+    content: bytes = save(dict(tensors), {_ABOUT: json.dumps(about)})
     return content
 
 
@@ -101,12 +103,10 @@ def read(store: Store, record: Record, kind: str, others: Iterable[Record] = ())
 
 def decode(content: bytes) -> Kept:
     """The tensors of a file's content, and its metadata."""
-    import json
-
     from safetensors.torch import load
 
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return Kept(load(content), header.get("__metadata__", {}))
+    return Kept(load(content), json.loads(header["__metadata__"][_ABOUT]))
 
 
 def example_of(about: Mapping[str, str]) -> Tensor:

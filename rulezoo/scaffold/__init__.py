@@ -1,4 +1,4 @@
-"""``rulezoo new``: a rule or task to start from, as one file or as a distribution, from templates."""
+"""``rulezoo new``: a plugin of any kind to start from, as one file or as a distribution, from templates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
 from rulezoo.specs import NAME
 
-Kind = Literal["rule", "task"]
+Kind = Literal["rule", "task", "evaluation", "claim"]
 
 
 class ScaffoldError(UserError, ValueError):
@@ -26,7 +26,7 @@ class Names:
     """One name in all the forms that are needed: ``my-rule`` → ``my_rule``, ``MyRule``, ``rulezoo-my-rule``.
 
     Attributes:
-        kind: ``"rule"`` or ``"task"``.
+        kind: ``"rule"``, ``"task"``, ``"evaluation"`` or ``"claim"``.
         name: lower-case words joined by hyphens.
     """
 
@@ -57,15 +57,21 @@ class Names:
 
     @property
     def compare(self) -> str:
-        """The words of a first comparison, without the plugin file."""
-        if self.kind == "rule":
-            return f"rulezoo compare --rules {self.name},backprop,frozen --tasks digits-cnn"
-        return f"rulezoo compare --rules backprop,feedback-alignment,frozen --tasks {self.name}"
+        """The words of a first use, without the plugin file."""
+        compare = "rulezoo compare --rules"
+        match self.kind:
+            case "rule":
+                return f"{compare} {self.name},backprop,frozen --tasks digits-cnn"
+            case "task":
+                return f"{compare} backprop,feedback-alignment,frozen --tasks {self.name}"
+            case "evaluation":
+                return f"{compare} backprop,frozen --tasks digits-cnn --evaluate {self.name}"
+        return f"rulezoo claims run {self.name} --out claims"
 
 
 # Names that the templates import: a class called so would hide them.
-_TAKEN = {"Batch", "Budget", "Data", "LearningRule", "Net", "Path", "Plausibility", "Site", "Split", "State", "Step",
-          "Task", "Tensor", "Tensors"}  # fmt: skip
+_TAKEN = {"Batch", "Budget", "Data", "Evaluation", "LearningRule", "Measurement", "Net", "Path", "Plausibility", "Site",
+          "Split", "State", "Step", "Task", "Tensor", "Tensors", "TrainedNetwork"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,19 +106,22 @@ def named(kind: Kind, name: str) -> Names:
     """The name, checked.
 
     Raises:
-        ScaffoldError: if it is no slug, or if a rule or task of that name is there already.
+        ScaffoldError: if it is no slug, or if something of that kind and name exists already.
     """
     if not NAME.fullmatch(name) or not name[0].isalpha():
         near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
         hint = f", like {near!r}" if near else ""
         raise ScaffoldError(f"{name!r} must be lower-case words joined by hyphens, a letter first{hint}")
-    zoo = discover()
-    known = zoo.rules if kind == "rule" else zoo.tasks
+    known = discover().found[kind]
     if name in known:
         raise ScaffoldError(
-            f"there is a {kind} {name!r} already, of {known[name].origin}; choose another name"
+            f"there is {_article(kind)} {kind} {name!r} already, of {known[name].origin}; choose another name"
         )
     return Names(kind, name)
+
+
+def _article(kind: str) -> str:
+    return "an" if kind[0] in "aeiou" else "a"
 
 
 def single_file(names: Names, folder: Path) -> Scaffold:
@@ -155,4 +164,6 @@ def _rendered(template: str, names: Names, *, package: bool = False) -> str:
     fields = ("kind", "name", "file", "cls", "distribution", "module", "compare")
     words = {field: getattr(names, field) for field in fields}
     title = names.name.replace("-", " ").capitalize()
-    return environment.get_template(f"{template}.jinja").render(**words, title=title, package=package)
+    return environment.get_template(f"{template}.jinja").render(
+        **words, title=title, package=package, article=_article(names.kind)
+    )

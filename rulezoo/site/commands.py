@@ -1,4 +1,4 @@
-"""The command that makes the runs of a cell again."""
+"""The command that reproduces the runs of a cell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rulezoo.comparison import budgets
+from rulezoo.comparison import budgets, seeds
 from rulezoo.options import as_text
 
 if TYPE_CHECKING:
@@ -22,18 +22,23 @@ def command(runs: Sequence[Record]) -> str:
     asked = runs[-1].asked
     changed = {name for run in runs for name in run.changed} & set(asked.rule_options)
     epochs, probes = asked.budget.get("epochs"), max(len(run.probes) for run in runs)
+    together = max(
+        run.answered.seeds_together for run in runs
+    )  # sums in another order differ in the last digit
     options = [
         *(f"{asked.rule}.{name}={as_text(asked.rule_options[name])}" for name in sorted(changed)),
         *(f"{asked.task}.{name}={as_text(value)}" for name, value in sorted(asked.task_options.items())),
     ]
     words = ["rulezoo", "compare", "--rules", asked.rule, "--tasks", asked.task]
-    words += ["--seeds", str(max(1, _counted(runs)))]
+    words += ["--seeds", seeds.shown(run.asked.seed for run in runs)]
     words += [] if epochs is None else ["--epochs", as_text(epochs)]
     words += ["--device", asked.device]
     words += [] if asked.precision == "float32" else ["--precision", asked.precision]
     words += ["--compile"] if any(run.answered.compiled for run in runs) else []
+    words += ["--together", str(together)] if together < len(runs) else []
     words += [word for file in _plugin_files(runs[-1]) for word in ("--plugin", file)]
     words += ["--probe", str(probes)] if probes else []
+    words += ["--keep-weights"] if any(run.weights for run in runs) else []
     words += [word for option in options for word in ("-o", option)]
     words += [
         word for name, value in budgets.words(asked.budget) for word in ("-b", f"{name}={as_text(value)}")
@@ -45,14 +50,3 @@ def _plugin_files(run: Record) -> list[str]:
     """The names of the files that the rule and the task came from, where they are not installed; of their folders nothing is stored."""
     plugins = (run.answered.rule_plugin.distribution, run.answered.task_plugin.distribution)
     return list(dict.fromkeys(name for name in plugins if name.endswith(".py")))
-
-
-def beyond(runs: Sequence[Record]) -> list[int]:
-    """The seeds of some runs that the command does not reach: a comparison takes the seeds from 0 on."""
-    return [seed for seed in sorted(run.asked.seed for run in runs) if seed >= _counted(runs)]
-
-
-def _counted(runs: Sequence[Record]) -> int:
-    """How many seeds there are from 0 on, without a gap of more than there are runs."""
-    seeds = {run.asked.seed for run in runs}
-    return 1 + max((seed for seed in seeds if seed < 2 * len(seeds)), default=-1)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rulezoo.leaderboard.grid import test_score
+from rulezoo.leaderboard.option_curves import option_curves
 from rulezoo.leaderboard.rows import DEFAULT, SET
 from rulezoo.site import pictures
 from rulezoo.site.series import Series, angles, curve, series
@@ -17,10 +18,12 @@ from rulezoo.text import clean
 
 if TYPE_CHECKING:
     from rulezoo.leaderboard.board import Row
+    from rulezoo.leaderboard.option_curves import OptionCurve
     from rulezoo.site.findings import Findings
 
 _BUDGET = re.compile(r" perturbations=\S+")  # in a label, whatever other options stand beside it
 MOST = 6  # rules in one picture of curves: more could not be told apart
+_WIDE = 20.0  # ratio of the largest to the smallest value of an option that gets a logarithmic axis
 MOST_ROWS = 60  # rows in one picture; the tables have all
 
 
@@ -243,6 +246,49 @@ def perturbations(found: Findings, i: int) -> Figure | None:
         "Score against perturbations",
         words,
         Table(("rule", "perturbations", "mean, %", "lowest to highest seed, %"), rows),
+    )
+
+
+def options(found: Findings, i: int) -> Iterator[Figure]:
+    """Score against each option that was run with several numbers, a line for each rule and its other options.
+
+    The number of perturbations has a picture of its own.
+    """
+    by_option: dict[tuple[str, str], list[OptionCurve]] = {}
+    for one in option_curves(found.board):
+        if one.column == i and one.is_numeric and one.option != "perturbations":
+            by_option.setdefault((one.owner, one.option), []).append(one)
+    for (owner, option), curves in by_option.items():
+        yield _over_option(f"{_file(found, i)}-{owner}-{option}.svg", f"{owner}.{option}", curves[:MOST])
+
+
+def _over_option(file: str, option: str, curves: Sequence[OptionCurve]) -> Figure:
+    lines = [_line(one) for one in curves]
+    rows = [
+        (one.name, f"{x:g}", f"{mean:.1f}", "" if low == high else f"{low:.1f} to {high:.1f}")
+        for one in lines
+        for x, mean, low, high in zip(one.x, one.mean, one.low, one.high, strict=True)
+    ]
+    first, last = lines[0].x[0], lines[0].x[-1]
+    words = (
+        f"Mean over seeds, with the 95 % confidence interval of the mean. {lines[0].name} goes from "
+        f"{lines[0].mean[0]:.1f} % at {option} = {first:g} to {lines[0].mean[-1]:.1f} % at {last:g}."
+    )
+    is_wide = first > 0 and last / first >= _WIDE
+    svg = pictures.lines([[one] for one in lines], [""] * len(lines), option, "test score, %", log=is_wide)
+    return Figure(
+        file, svg, f"Score against {option}", words, Table(("rule", option, "mean, %", "95 % CI, %"), rows)
+    )
+
+
+def _line(of: OptionCurve) -> Series:
+    half = [point.half_width or 0.0 for point in of.points]
+    return Series(
+        " ".join(filter(None, [of.rule, of.fixed])),
+        tuple(float(point.value) for point in of.points if isinstance(point.value, int | float)),
+        tuple(100 * point.mean for point in of.points),
+        tuple(100 * (point.mean - h) for point, h in zip(of.points, half, strict=True)),
+        tuple(100 * (point.mean + h) for point, h in zip(of.points, half, strict=True)),
     )
 
 

@@ -16,7 +16,7 @@ from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
 from rulezoo.site import figures, pictures, words
-from rulezoo.site.commands import beyond, command
+from rulezoo.site.commands import command
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ class Result(NamedTuple):
     setting: str
     made: str
     command: str
-    beyond: list[int]
     evaluations: list[Evaluated]
 
 
@@ -297,6 +296,7 @@ def _column(found: Findings, i: int) -> dict[str, Any]:
         figures.cost_on_task(found, i),
         figures.curves_of_task(found, i),
         figures.perturbations(found, i),
+        *figures.options(found, i),
         figures.angles_of_task(found, i),
     ]
     return {
@@ -333,7 +333,6 @@ def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | rang
                 setting=cell.setting,
                 made=_made(last),
                 command=command(runs),
-                beyond=beyond(runs),
                 evaluations=_evaluated(found, found.board.rows.index(row), i),
             )
 
@@ -375,26 +374,25 @@ def _present(shown: Sequence[Figure | None]) -> list[Figure]:
 
 
 def _claims(pages: Pages, environment: Environment, found: Findings, shared: Mapping[str, Any]) -> None:
-    from rulezoo.claims.figures import draw
-    from rulezoo.claims.report import protocol, tuning
+    from rulezoo.claims.report import Judgement, protocol, tuning
 
     claims: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
     for one in found.claims:
-        claim, evidence, verdict = one.claim, one.evidence, one.verdict
         tables = [protocol(one.study)]
         picture, sentence = "", ""
-        if verdict:
-            tables += [*claim.criterion.tables(evidence), *tuning(one.study, evidence)]
-            chart = claim.criterion.chart(evidence)
-            picture, sentence = one.figure, chart.words
-            pages[f"pictures/{picture}"] = draw(chart)
+        if isinstance(one.judgement, Judgement):
+            tables += [*one.judgement.tables, *tuning(one.study, one.evidence)]
+            if one.judgement.chart and isinstance(one.picture, bytes):
+                picture, sentence = one.figure, one.judgement.chart.description
+                pages[f"pictures/{picture}"] = one.picture
         entry = {
             "finding": one,
-            "parts": verdict.parts if verdict else (),
+            "verdict": one.verdict,
+            "problem": one.problem(drawn=True),
             "tables": tables,
             "picture": picture,
             "words": sentence,
         }
-        claims.setdefault(claim.name, (claim, []))[1].append(entry)
+        claims.setdefault(one.claim.name, (one.claim, []))[1].append(entry)
     context = {**shared, "title": "Claims: rulezoo", "claims": list(claims.values()), "pictures": ()}
     _page(pages, environment, "claims.html", "claims.html", context)

@@ -1,6 +1,6 @@
-"""The conformance suites that every rule and task must pass, built in or not, and tiny networks to test on.
+"""The conformance suites that every plugin must pass, built in or not, and tiny networks to test on.
 
-`check_rule` and `check_task` give results to report; `parametrize_rule_checks` and its sibling give tests to pytest::
+`check_rule` and its siblings give results to report; `parametrize_rule_checks` and its siblings give tests to pytest::
 
     from rulezoo.testing import parametrize_rule_checks
 
@@ -15,6 +15,13 @@ from __future__ import annotations
 
 from rulezoo.testing.case import Case
 from rulezoo.testing.check import Check, CheckResult
+from rulezoo.testing.claim_suite import ClaimCheck, check_claim, parametrize_claim_checks
+from rulezoo.testing.evaluation_checks import EvaluationCase, trained_network
+from rulezoo.testing.evaluation_suite import (
+    EvaluationCheck,
+    check_evaluation,
+    parametrize_evaluation_checks,
+)
 from rulezoo.testing.expect import CheckFailed, NotApplicable, NotExamined
 from rulezoo.testing.nets import TinyNet, TinyTask, tiny_net, tiny_nets
 from rulezoo.testing.on_task import TaskNet, task_net
@@ -27,6 +34,9 @@ __all__ = [
     "Check",
     "CheckFailed",
     "CheckResult",
+    "ClaimCheck",
+    "EvaluationCase",
+    "EvaluationCheck",
     "NotApplicable",
     "NotExamined",
     "RuleCheck",
@@ -35,12 +45,17 @@ __all__ = [
     "TaskNet",
     "TinyNet",
     "TinyTask",
+    "check_claim",
+    "check_evaluation",
     "check_rule",
     "check_task",
+    "parametrize_claim_checks",
+    "parametrize_evaluation_checks",
     "parametrize_rule_checks",
     "parametrize_task_checks",
     "rule_checks",
     "task_net",
     "tiny_net",
     "tiny_nets",
+    "trained_network",
 ]

@@ -53,4 +53,17 @@ NEXT_STEP = {
     "score": "return one score for each example, the higher the better",
     "chance": "measure what guessing scores, and declare it as chance",
     "learnable": "check the loss and the learning rate of the budget",
+    # evaluations
+    "evaluation_spec": _SPEC,
+    "headline": "name the value that the leaderboard shows: headline: ClassVar[str] = 'error'",
+    "applies": "examine it on a task that it applies to: `rulezoo verify NAME|FILE --on TASK`; name the folder of data "
+    "with --data",
+    "values": "return a Measurement whose values are finite, or NaN with the reason in notes",
+    "repeatable": "draw random numbers from a generator of its own, whose seed is an option",
+    "network_unmodified": "work on network.model(), which is a copy",
+    "other_network": "let measure() work on any network that skip() does not refuse, untrained ones too",
+    # claims
+    "claim_spec": _SPEC,
+    "verdict_rule": "state in criterion.verdict_rule what is required, with its thresholds",
+    "runs": "correct the rule, the task or the options of the arm; `rulezoo show NAME` lists options",
 }

@@ -193,13 +193,26 @@ def check_rule(
         report: called before each check with the number of those done, that of all, and the check's `Check.id`.
 
     Returns:
-        what came of each check. Where the rule skips every network, or the network of a task in ``on``, the check
+        what came of each check; of a rule that cannot be loaded or made with its defaults the check ``spec`` alone. Where
+        the rule skips every network, or the network of a task in ``on``, the check
         ``examined`` says so, and its outcome is ``"not examined"``.
 
     Raises:
         ValueError: if an expected failure matches no check.
     """
+    if isinstance(rule, RuleSpec) and not _can_be_made(
+        rule
+    ):  # then every check would fail for the same reason
+        return outcomes([RuleCheck(rule, declarations.check_spec, None, spec, seed)], None, report)
     return outcomes(rule_checks(rule, nets, spec=spec, seed=seed, on=on), expected_failures, report)
+
+
+def _can_be_made(spec: RuleSpec) -> bool:
+    try:
+        spec.load()()
+    except Exception:  # noqa: BLE001  foreign code raises anything; the check of the spec reports it
+        return False
+    return True
 
 
 def parametrize_rule_checks(

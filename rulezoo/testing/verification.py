@@ -77,6 +77,8 @@ def verification(report: Report) -> Verification:
         commit=commit,
         dirty=dirty,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=report.seed,
+        on=list(report.on),
     )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, TASK, in_words
 from rulezoo.discovery.plugins import foreign
-from rulezoo.discovery.registry import Found, Registry, discover
+from rulezoo.discovery.registry import Found, discover
 from rulezoo.errors import PluginError, UserError
 from rulezoo.specs import EVERY, RuleSpec
 
@@ -25,7 +26,7 @@ _MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "expected failure"
 
 @dataclass(frozen=True)
 class Subject:
-    """A rule or task to verify: ``kind`` is ``"rule"`` or ``"task"``; ``file`` is where it is, if it was named by that."""
+    """What is to be verified: ``kind`` is ``"rule"``, ``"task"``, …; ``file`` is where it is, if it was named by that."""
 
     kind: str
     name: str
@@ -47,12 +48,14 @@ class Report:
         results: of every check, in order.
         options: of the rule or task, defaults included; empty where it could not be made.
         seed: of the networks that were drawn for a rule.
+        on: names of the tasks whose networks a rule was checked on, too.
     """
 
     subject: Subject
     results: tuple[CheckResult, ...]
     options: Mapping[str, Value] = field(default_factory=dict)
     seed: int = 0
+    on: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -107,7 +110,7 @@ class Report:
         }
         if self.subject.kind == "rule":
             found = {name: msgspec.to_builtins(mark) for name, mark in marks(self).items()}
-            head |= {"seed": self.seed, "plausibility": found}
+            head |= {"seed": self.seed, "on": list(self.on), "plausibility": found}
         return {
             **head,
             "ok": self.ok,
@@ -117,7 +120,7 @@ class Report:
 
 
 def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
-    """The rules and tasks that ``target`` names: one by its name, every rule by ``all``, or all of a Python file.
+    """What ``target`` names: one thing by its name, every rule by ``all``, or all of a Python file.
 
     Args:
         target: a name, ``all``, or the path of a single-file plugin.
@@ -133,36 +136,28 @@ def subjects(target: str, files: Sequence[Path] = ()) -> list[Subject]:
     zoo = discover(files)
     if target == EVERY:
         return [Subject("rule", name, found) for name, found in zoo.rules.items()]
-    found = [
-        Subject(kind, target, getattr(zoo, kind)(target))
-        for kind in ("rule", "task")
-        if _is(zoo, kind, target)
-    ]
+    found = [Subject(kind.name, target, zoo.find(kind, target)) for kind in zoo.kinds_of(target)]
     if not found:
-        raise zoo.unknown("rule or task", target, [*zoo.rules, *zoo.tasks], "rulezoo list, or give a file.py")
+        known = [name for kind in KINDS for name in zoo.all(kind)]
+        raise zoo.unknown(in_words(), target, known, "rulezoo list, or give a file.py")
     return found
-
-
-def _is(zoo: Registry, kind: str, name: str) -> bool:
-    return name in getattr(zoo, f"{kind}s") or (kind, name) in zoo.clashes
 
 
 def _of_file(path: Path, files: Sequence[Path]) -> list[Subject]:
     if not path.is_file():
-        raise UserError(f"there is no file {str(path)!r}; give a Python file, or the name of a rule or task")
+        raise UserError(f"there is no file {str(path)!r}; give a Python file, or the name of a {in_words()}")
     zoo = discover([*files, path])
     (info,) = [plugin for plugin in zoo.plugins if plugin.distribution == path.name][-1:]
     if not info.ok:
         raise PluginError(f"{path.name}: {info.reason}")
-    every: list[tuple[str, Mapping[str, Found[Any]]]] = [("rule", zoo.rules), ("task", zoo.tasks)]
     mine = [
-        Subject(kind, name, found, path)
-        for kind, known in every
-        for name, found in known.items()
+        Subject(kind.name, name, found, path)
+        for kind in KINDS
+        for name, found in zoo.all(kind).items()
         if (found.distribution, found.version) == (info.distribution, info.version)
     ]
     if not mine:
-        raise PluginError(f"{path.name} offers no rule and no task; its hook must return a list of specs")
+        raise PluginError(f"{path.name} offers nothing; its hook must return a list of specs")
     return mine
 
 
@@ -180,35 +175,60 @@ def verify(
     seed: int = 0,
     on: Sequence[TaskNet] = (),
     report: Callable[[int, int, str], None] | None = None,
+    download: bool = False,
 ) -> Report:
     """Run the conformance suite.
 
     Args:
-        subject: the rule or task.
+        subject: what is to be verified.
         options: as on the command line; the rest keep their defaults.
-        root: the folder of data sets, for a task.
+        root: the folder of data sets, for a task or an evaluation.
         seed: of the sizes, names and data of networks that are drawn for a rule.
-        on: networks of tasks to check a rule on, too; see `rulezoo.testing.task_net`.
+        on: networks of tasks to check a rule or an evaluation on, too; see `rulezoo.testing.task_net`.
         report: called before each check with the number of those done, that of all, and the check's ``id``.
+        download: whether missing data sets of a task may be downloaded into ``root``.
 
     Raises:
         OptionError: if an option does not exist or its value is not legal.
     """
     from rulezoo.options import configure
-    from rulezoo.testing import check_rule, check_task
 
     spec, made = subject.found.spec, None
+    if options and subject.kind == CLAIM.name:
+        raise UserError(f"claim {subject.name!r} has no options; leave -o out")
     if options:
         with foreign(f"{subject.kind} {subject.name!r} cannot be made"):
             made = configure(spec.load(), subject.name, options)
-    if subject.kind == "task":
-        from rulezoo.comparison.inspection import inspect
+    results = _results(subject, made, options, root, seed, on, report, download=download)
+    names = tuple(task.name for task in on) if subject.kind != TASK.name else ()
+    return Report(subject, tuple(results), _resolved(subject, made), seed, names)
 
-        (found,) = inspect([(subject.name, options)], root, files=subject.files)
-        results = check_task(made or spec, spec=spec, root=root, found=found, report=report)
-    else:
-        results = check_rule(made or spec, spec=spec, seed=seed, on=on, report=report)
-    return Report(subject, tuple(results), _resolved(subject, made), seed)
+
+def _results(
+    subject: Subject,
+    made: Any,  # noqa: ANN401  what was made with options, if any were given
+    options: Mapping[str, str],
+    root: Path | None,
+    seed: int,
+    on: Sequence[TaskNet],
+    report: Callable[[int, int, str], None] | None,
+    *,
+    download: bool,
+) -> list[CheckResult]:
+    from rulezoo.testing import check_claim, check_evaluation, check_rule, check_task
+
+    spec = subject.found.spec
+    match subject.kind:
+        case TASK.name:
+            from rulezoo.comparison.inspection import inspect
+
+            (found,) = inspect([(subject.name, options)], root, download=download, files=subject.files)
+            return check_task(made or spec, spec=spec, root=root, found=found, report=report)
+        case EVALUATION.name:
+            return check_evaluation(made or spec, spec=spec, root=root, on=on, report=report)
+        case CLAIM.name:
+            return check_claim(spec, zoo=discover(subject.files), report=report)
+    return check_rule(made or spec, spec=spec, seed=seed, on=on, report=report)
 
 
 def _resolved(subject: Subject, made: Any) -> dict[str, Value]:  # noqa: ANN401  a rule

@@ -15,7 +15,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from rulezoo.task import SHORT_SCHEDULES, Budget
 from rulezoo.training import optimizers
-from rulezoo.training.torch_classes import call, near, options_problem, subclasses
+from rulezoo.training.torch_classes import call, near, options_problem, subclasses, whole_options
 
 REFUSED = {
     "ChainedScheduler": "it is made of other schedules",
@@ -111,7 +111,22 @@ def _declared(budget: Budget) -> str | None:
         return None
     options = budget.schedule_options
     given = _filled(budget, 1) if isinstance(options, Mapping) else options
-    return options_problem("budget.schedule_options", _class(budget), given, _EXCLUDED, "optimizer")
+    return options_problem(
+        "budget.schedule_options", _class(budget), given, _EXCLUDED, "optimizer"
+    ) or _length_problem(budget)
+
+
+def _length_problem(budget: Budget) -> str | None:
+    """Why a number of steps or epochs cannot be one: torch takes negative ones, and does nothing sensible with them."""
+    for name in sorted(whole_options(_class(budget)) & {*budget.schedule_options}):
+        value = budget.schedule_options[name]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, int | float) and one < 0:
+                return (
+                    f"budget.schedule_options: {name} of {budget.schedule} must be 0 or more, got {one}; it counts "
+                    f"{'epochs' if budget.schedule_per == 'epoch' else 'steps'}"
+                )
+    return None
 
 
 def _rate_problem(schedule: Schedule, steps: int) -> str | None:

@@ -92,6 +92,15 @@ def sequence_options(cls: type) -> set[str]:
     return {name for name, hint in _hints(cls).items() if _fits([1], hint) and not _fits(1, hint)}
 
 
+def whole_options(cls: type) -> set[str]:
+    """Names of the options that take whole numbers only, one or several: of a schedule they are lengths."""
+    return {
+        name
+        for name, hint in _hints(cls).items()
+        if any(_fits(whole, hint) and not _fits(broken, hint) for whole, broken in ((1, 1.5), ([1], [1.5])))
+    }
+
+
 def _hints(cls: type) -> dict[str, Any]:
     """The types of the constructor's parameters; none where torch's annotations cannot be resolved."""
     names = {"Iterable": Iterable, "Sequence": Sequence, "Callable": Callable, "Any": Any}

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from rulezoo.comparison.execution import execute
 from rulezoo.comparison.inspection import Inspector
-from rulezoo.comparison.plan import Cell, plan
+from rulezoo.comparison.plan import Cell, choose_device, number_of_cells, plan, resolved
 from rulezoo.errors import UserError
+from rulezoo.evaluations import running
+from rulezoo.evaluations.request import Requested, requested
 from rulezoo.tuning import study
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rulezoo.comparison.jobs import Job
     from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import Registry
+    from rulezoo.evaluations.records import Evaluated
     from rulezoo.results.records import Record
     from rulezoo.results.store import Store
     from rulezoo.tuning.records import Tuned
@@ -48,6 +51,24 @@ def _silent() -> Iterator[Listener]:
     yield Silent()
 
 
+class SilentEvaluations:
+    """A listener of evaluations that reports nothing."""
+
+    def planned(self, total: int, stored: int) -> None:
+        """Ignored."""
+
+    def started(self, one: running.Measuring) -> None:
+        """Ignored."""
+
+    def finished(self, one: running.Measuring, evaluated: Evaluated | None, reason: str) -> None:
+        """Ignored."""
+
+
+@contextmanager
+def _silent_evaluations() -> Iterator[running.Listener]:
+    yield SilentEvaluations()
+
+
 def _ignore(*_: object) -> None:
     pass
 
@@ -62,12 +83,14 @@ class Listeners:
         examining: called before tasks are examined.
         deep_blocks: called with a task, the rules to be trained on it, and the depth of its deepest block, where that
             is more than one layer.
+        evaluating: makes the listener of the evaluations.
     """
 
     progress: Callable[[], AbstractContextManager[Listener]] = _silent
     log: Callable[[str], None] = _ignore
     examining: Callable[[], None] = _ignore
     deep_blocks: Callable[[str, Sequence[str], int], None] = _ignore
+    evaluating: Callable[[], AbstractContextManager[running.Listener]] = _silent_evaluations
 
 
 @dataclass(frozen=True)
@@ -78,11 +101,15 @@ class Comparison:
         cells: what was compared, winners of a tuning included.
         records: those of its runs that could be read back.
         tuned: the conclusion of each tuning; empty without one.
+        evaluations: what was asked of the trained networks; the results are in the store.
+        not_evaluated: why evaluations could not be made, if some could not.
     """
 
     cells: list[Cell]
     records: list[Record]
     tuned: list[Tuned] = field(default_factory=list)
+    evaluations: list[Requested] = field(default_factory=list)
+    not_evaluated: running.NotMade = field(default_factory=running.NotMade)
 
 
 def compare(
@@ -109,6 +136,8 @@ def compare(
         DataMissing: if a task's data are missing.
     """
     listeners = listeners or Listeners()
+    request = resolved(registry, request)
+    evaluations = _evaluations(registry, request)
     run, cells = runner(request, executor, listeners), plan(registry, request)
     tuned = _tune(cells, request, registry, store, run, listeners) if request.trials else []
     if tuned:
@@ -116,7 +145,40 @@ def compare(
         cells = study.distinct([*cells, *study.winners(cells, tuned, registry)])
     run(cells, store)
     records = [record for cell in cells for asked in cell.asked if (record := store.get(asked))]
-    return Comparison(cells, records, tuned)
+    if not evaluations:
+        return Comparison(cells, records, tuned)
+    not_made = _evaluate(request, registry, store, records, evaluations, listeners)
+    return Comparison(cells, records, tuned, evaluations, not_made)
+
+
+def _evaluations(registry: Registry, request: Request) -> list[Requested]:
+    """What is asked of the trained networks, checked before the first run."""
+    own = {name: words for name, words in request.options.items() if name in request.evaluations}
+    return requested(registry, request.evaluations, own)
+
+
+def _evaluate(
+    request: Request,
+    registry: Registry,
+    store: Store,
+    records: Sequence[Record],
+    evaluations: Sequence[Requested],
+    listeners: Listeners,
+) -> running.NotMade:
+    try:
+        device = choose_device(request.device)
+    except UserError:  # the runs were made elsewhere, on a device that this machine does not have
+        device = choose_device("auto")
+    with listeners.evaluating() as listener:
+        return running.evaluate(
+            store,
+            [record for record in records if record.weights],
+            evaluations,
+            listener,
+            data=request.data,
+            device=device,
+            again=running.wanted_again(request.retry, registry),
+        )
 
 
 def tune(
@@ -130,6 +192,14 @@ def tune(
     listeners = listeners or Listeners()
     run, cells = runner(request, executor, listeners), plan(registry, request)
     return _tune(cells, request, registry, store, run, listeners)
+
+
+def number_of_runs(request: Request, registry: Registry) -> int:
+    """The largest number of runs that a comparison can take, trials and winners of a tuning included."""
+    each = len(request.seeds)
+    if request.trials:
+        each = 2 * each + request.trials * len(study.SEEDS)
+    return number_of_cells(registry, request) * each
 
 
 def _tune(

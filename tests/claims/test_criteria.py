@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rulezoo.claims.advantage import Advantage, turning
+from rulezoo.claims.advantage import Advantage, crossover
 from rulezoo.claims.alignment import Alignment, alignment
 from rulezoo.claims.growth import Growth, slope
 from rulezoo.claims.not_worse import NotWorse
@@ -129,18 +129,33 @@ def contest(arm, record, gain, less, task="a-task", budgets=(8.0,), **fields):
 
 
 @pytest.mark.parametrize(
-    ("gain", "conv1", "conv2", "fc", "word"),
+    ("gain", "word"), [(0.05, "supported"), (-0.05, "not supported"), (0.001, "inconclusive")]
+)
+@pytest.mark.parametrize("conv2", [15, -15])
+def test_advantage_rests_on_the_score_whatever_the_angles_are(arm, record, evidence, gain, conv2, word):
+    pairs = contest(arm, record, gain, {"conv1": 20, "conv2": conv2, "fc": -5})
+    assert ADVANTAGE.judge(evidence(*pairs)).word == word
+
+
+@pytest.mark.parametrize(
+    ("conv1", "conv2", "fc", "held"),
     [
-        (0.05, 20, 15, -5, "supported"),  # the narrow site is not asked
-        (-0.05, 20, 15, 15, "not supported"),
-        (0.05, 20, 5, 15, "not supported"),
-        (0.001, 20, 15, 15, "inconclusive"),
-        (0.05, 20, 10.1, 15, "inconclusive"),
+        (20, 15, -5, [True, True]),  # the narrow site is no part
+        (20, 5, 15, [True, False]),
+        (20, 10.1, 15, [True, None]),
     ],
 )
-def test_advantage(arm, record, evidence, gain, conv1, conv2, fc, word):
-    pairs = contest(arm, record, gain, {"conv1": conv1, "conv2": conv2, "fc": fc})
-    assert ADVANTAGE.judge(evidence(*pairs)).word == word
+def test_angles_are_a_part_of_their_own_that_is_not_judged(arm, record, evidence, conv1, conv2, fc, held):
+    verdict = ADVANTAGE.judge(
+        evidence(*contest(arm, record, 0.05, {"conv1": conv1, "conv2": conv2, "fc": fc}))
+    )
+    assert [(part.kind, part.judged) for part in verdict.parts] == [
+        ("score", True),
+        ("angle", False),
+        ("angle", False),
+    ]
+    assert [part.holds for part in verdict.parts[1:]] == held
+    assert verdict.text() == f"supported (score 1 of 1; also reported: angle {held.count(True)} of 2)"
 
 
 def test_advantage_rests_on_the_budget_that_was_named(arm, record, evidence):
@@ -160,30 +175,74 @@ def test_advantage_without_runs_of_the_rival_is_inconclusive(arm, record, eviden
     assert ADVANTAGE.judge(evidence(*ours)).word == "inconclusive"
 
 
-def test_advantage_without_angles_is_inconclusive(arm, record, evidence):
+def test_runs_that_diverged_have_no_angles_and_decide_nothing(arm, record, evidence):
     pairs = contest(arm, record, 0.05, dict.fromkeys(UNITS, 15), status="diverged")
-    assert ADVANTAGE.judge(evidence(*pairs)).word == "inconclusive"
+    verdict = ADVANTAGE.judge(evidence(*pairs))
+    assert verdict.word == "inconclusive"  # both are at chance
+    assert {part.holds for part in verdict.parts} == {None}
 
 
-def test_where_the_order_turns_is_predicted_and_seen(arm, record, evidence):
-    def less(
-        budget,
-    ):  # it turns between 8 and 32 at fc, nowhere at conv1, and is turned from the start at conv2
+def test_the_crossover_is_predicted_and_observed(arm, record, evidence):
+    def less(budget):  # between 8 and 32 at fc, nowhere at conv1, and below the smallest budget at conv2
         return {"conv1": 10.0, "conv2": -10.0, "fc": 10.0 if budget <= 8 else -10.0}
 
     found = evidence(*contest(arm, record, 0.01, less, budgets=(2.0, 8.0, 32.0)))
-    rows = {row[0]: row[1:] for row in ADVANTAGE._turns(found, "a-task").rows}
+    rows = {row[0]: row[1:] for row in ADVANTAGE._crossover_table(found, "a-task").rows}
     # K* = (α(n+1) − (d+1)) / (1−α), each example being worth (2−η)/η = 19 of them: (128.5 − 33)/0.5/19 at 256 units
-    assert rows["fc"] == ("256", "32", "0.50", "10", "16")
-    assert rows["conv1"][-2:] == ("428", "above 32")
-    assert rows["conv2"][-1] == "below 2"
+    assert rows["angle at fc"] == ("256", "32", "0.50", "10", "16")
+    assert rows["angle at conv1"][-2:] == ("428", "above 32")
+    assert rows["angle at conv2"][-1] == "below 2"
+    assert rows["test score"][-2:] == ("—", "above 32")
+    (note,) = ADVANTAGE.judge(found).notes
+    assert "test score, observed above 32;" in note
+    assert "fc predicted 10, observed 16" in note
 
 
-def test_turning_is_told_in_words():
-    assert turning([]) == "—"
-    assert turning([(2, -1.0), (8, -2.0)]) == "above 8"
-    assert turning([(2, 1.0), (8, -2.0), (32, -1.0)]) == "above 32"
-    assert turning([(2, 1.0), (8, 2.0)]) == "below 2"
+def test_the_crossover_of_the_score_lies_where_the_mean_difference_changes_its_sign(arm, record, evidence):
+    low = contest(arm, record, 0.02, dict.fromkeys(UNITS, 15), budgets=(2.0,))
+    high = contest(arm, record, -0.02, dict.fromkeys(UNITS, 15), budgets=(8.0,))
+    rows = {row[0]: row for row in ADVANTAGE._crossover_table(evidence(*low, *high), "a-task").rows}
+    assert rows["test score"][-1] == "4"
+
+
+def test_a_crossover_in_words():
+    assert crossover([]) == "—"
+    assert crossover([(2, 1.0), (8, 2.0)]) == "above 8"
+    assert crossover([(2, -1.0), (8, 2.0), (32, 1.0)]) == "above 32"
+    assert crossover([(2, -1.0), (8, -2.0)]) == "below 2"
+    assert crossover([(2, 1.0), (8, -1.0)]) == "4"
+
+
+def test_sizes_stand_next_to_angles(arm, record, evidence):
+    one, other = arm("ours", 8.0, probes=1), arm("theirs", 8.0, rule="other", probes=1)
+    sites = {"conv": {"units": 64.0, "angle": 89.0, "norm_ratio": 3.1e-9}}
+    table = ADVANTAGE._angles(
+        evidence(
+            (one, {seed: record(one, seed, probes=sites) for seed in one.seeds}),
+            (
+                other,
+                {
+                    seed: record(other, seed, probes={"conv": {"units": 64.0, "angle": 89.0}})
+                    for seed in other.seeds
+                },
+            ),
+        ),
+        "a-task",
+    )
+    assert table.head[-2:] == (
+        "size of the signal of ours ÷ true gradient",
+        "size of the signal of theirs ÷ true gradient",
+    )
+    assert table.rows[0][-2:] == ("×3.1e-09", "—")
+
+
+def test_the_size_of_the_true_gradient_is_shown_where_it_was_measured(arm, record, evidence):
+    one = arm("ours", 8.0, probes=1)
+    sites = {"conv": {"units": 64.0, "angle": 89.0, "norm_ratio": 1.0, "gradient_norm": 2.5e-9}}
+    found = evidence((one, {seed: record(one, seed, probes=sites) for seed in one.seeds}))
+    table = ADVANTAGE._angles(found, "a-task")
+    assert table.head[-2:] == ("size of the true gradient, ours", "size of the true gradient, theirs")
+    assert table.rows[0][-2:] == ("2.5e-09", "—")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -213,7 +272,7 @@ def test_the_gap_to_the_top_is_in_the_table(arm, record, evidence):
     table = Standing("NMNC", ("VNC",), "backprop").tables(
         evidence(*scored(arm, record, {"backprop": 0.7, "NMNC": 0.55}))
     )[0]
-    assert [row[2] for row in table.rows] == ["", "15.0 (15.0 to 15.0)"]
+    assert [row[2] for row in table.rows] == ["", "15.0 [15.0, 15.0]"]
 
 
 @pytest.mark.parametrize(

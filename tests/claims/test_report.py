@@ -8,12 +8,15 @@ from xml.etree import ElementTree
 import pytest
 
 from rulezoo.claims.advantage import Advantage
-from rulezoo.claims.catalogue import CLAIMS
 from rulezoo.claims.design import Claim, Study
 from rulezoo.claims.evidence import gather
+from rulezoo.claims.installed import installed
 from rulezoo.claims.report import Finding, page, write
 from rulezoo.claims.running import stored
 from rulezoo.cli import main
+from rulezoo.discovery.registry import discover
+
+CLAIMS = {claim.name: claim for claim in installed(discover())[0]}
 
 
 @pytest.fixture
@@ -55,21 +58,25 @@ def test_a_claim_that_was_not_run_says_so_and_draws_nothing(finding, tmp_path):
     text = written[0].read_text()
     assert "### a-claim, quick profile: not run" in text
     assert "`rulezoo claims run a-claim --profile quick`" in text
-    assert "Verdict:" not in text
+    assert "**Verdict (" not in text
 
 
 def test_a_partial_one_says_how_much_there_is_and_gives_no_verdict(finding):
     text = page([finding(7)])
     assert "7 of 8 runs, no verdict yet" in text
-    assert "Verdict:" not in text
+    assert "**Verdict (" not in text
     assert finding(7).verdict is None
 
 
 def test_a_whole_one_has_verdict_rule_protocol_numbers_and_figure(finding, tmp_path):
     written = write([finding(8)], tmp_path)
     text = written[0].read_text()
-    assert "**Verdict: not supported**" in text
-    assert "- refuted: a-task, angle at conv of theirs less ours: 0.0° (0.0 to 0.0); asked: above 10°" in text
+    assert "**Verdict (quick profile): supported (score 1 of 1; also reported: angle 0 of 1)**" in text
+    assert (
+        "- refuted (not judged): a-task, angle at conv of theirs − ours: 0.0° \\[0.0, 0.0]; required: &gt; 10°"
+        in text
+    )
+    assert "Crossover on a-task, " in text
     for part in ("**Verdict rule.**", "| ours | ours, perturbations=8/200 |", "| 0-1 |", "Computed on a machine (2 cores, 1 thread)", "A remark.",
                  "Ours | \\*is\\* &lt;b&gt;better&lt;/b&gt;.", "paper"):  # fmt: skip
         assert part in text, part
@@ -77,7 +84,7 @@ def test_a_whole_one_has_verdict_rule_protocol_numbers_and_figure(finding, tmp_p
     assert "a panel with the test score" in alternative
     assert image == written[1].name
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
-    assert len(tables) == 5  # all claims; protocol; scores; angles; where the order turns
+    assert len(tables) == 5  # all claims; protocol; scores; angles; crossover
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
@@ -146,7 +153,7 @@ def test_the_report_is_written_where_it_belongs(command, tmp_path):
 def test_an_unknown_claim_is_one_line_on_stderr(command):
     code, out, err = command("run", "alignement")
     assert (code, out) == (2, "")
-    assert err == "rulezoo: unknown claim 'alignement'; did you mean 'alignment'? (rulezoo claims list)\n"
+    assert err == "rulezoo: unknown claim 'alignement'; did you mean 'alignment'? (rulezoo list claims)\n"
 
 
 def test_listing_imports_nothing_heavy():

@@ -108,15 +108,15 @@ def test_arms_that_ask_the_same_question_are_run_once(claim, tmp_path):
 @pytest.mark.slow
 def test_the_command_runs_a_claim_and_says_its_verdict(claim, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rulezoo.claims.catalogue.CLAIMS", {"test": claim})
+    monkeypatch.setattr("rulezoo.claims.installed.load", lambda registry, name: claim)
     monkeypatch.setattr("sys.argv", ["rulezoo", "claims", "run", "test"])
     with pytest.raises(SystemExit) as left:
         main()
     assert not left.value.code
     out, err = capsys.readouterr()
     assert "digits-cnn  frozen" in err
-    assert "  open: test score of ours less theirs: " in out
-    assert out.endswith("Verdict: inconclusive (0 of 1 conditions hold)\n")  # one seed has no interval
+    assert "  open: test score of ours − theirs: " in out
+    assert out.endswith("Verdict (quick profile): inconclusive (score 0 of 1)\n")  # one seed has no interval
     assert store_of(tmp_path / "leaderboard" / "claims", claim, "quick").read().records
 
 
@@ -126,7 +126,7 @@ def test_the_command_exits_with_1_when_a_run_failed(claim, tmp_path, monkeypatch
     study = claim.studies["quick"]
     arms = tuple(replace(arm, tuned="") for arm in study.arms)
     only = replace(claim, studies={"quick": replace(study, arms=arms, tunings=())})
-    monkeypatch.setattr("rulezoo.claims.catalogue.CLAIMS", {"test": only})
+    monkeypatch.setattr("rulezoo.claims.installed.load", lambda registry, name: only)
     monkeypatch.setattr("sys.argv", ["rulezoo", "claims", "run", "test", "--time-limit", "0.001"])
     with pytest.raises(SystemExit) as left:
         main()

@@ -1,6 +1,7 @@
 """Intervals over seeds, and what they say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from scipy import stats
@@ -59,17 +60,26 @@ def test_the_verdict(held, word):
 
 
 def test_an_interval_in_words():
-    assert Interval(0.0312, -0.01, 0.05, 3).scaled(100).text(1, "°", sign=True) == "+3.1° (-1.0 to +5.0)"
+    assert Interval(0.0312, -0.01, 0.05, 3).scaled(100).text(1, "°", sign=True) == "+3.1° [-1.0, +5.0]"
     assert t_interval([2.0]).text() == "2.0 (one seed)"
     assert t_interval([]).text() == "—"
 
 
-def test_a_verdict_says_which_conditions_hold():
-    held, refuted = (
-        Part(True, "t1, score: +2.2; asked: above 0"),
-        Part(False, "t1, angle: 3.4°; asked: above 10°"),
-    )
-    mixed = conclude([held, refuted])
-    assert mixed.text() == "not supported (1 of 2 conditions hold)"
-    assert mixed.details() == "not supported (1 of 2 conditions hold). Holds: t1, score. Refuted: t1, angle"
-    assert conclude([held]).details() == "supported"
+HELD = Part(True, "t1, score: +2.2; required: > 0", "score")
+REFUTED = Part(False, "t1, angle: 3.4°; required: > 10°", "angle", judged=False)
+
+
+def test_a_verdict_shows_its_parts_by_kind():
+    verdict = conclude([HELD, HELD, replace(HELD, holds=None), replace(REFUTED, judged=True)])
+    assert verdict.text() == "not supported (score 2 of 3, angle 0 of 1)"
+    assert conclude([HELD]).details() == "supported (score 1 of 1)"
+    assert conclude([]).text() == "inconclusive"
+
+
+def test_what_is_reported_alongside_is_counted_separately_and_decides_nothing():
+    verdict = conclude([HELD, REFUTED])
+    assert verdict.word == "supported"
+    assert verdict.text() == "supported (score 1 of 1; also reported: angle 0 of 1)"
+    assert verdict.details() == f"{verdict.text()}. Holds: t1, score. Refuted: t1, angle (not judged)"
+    assert conclude([REFUTED]).text() == "inconclusive (also reported: angle 0 of 1)"
+    assert conclude([replace(HELD, judged=False), replace(REFUTED, judged=True)]).word == "not supported"

@@ -101,10 +101,22 @@ def test_a_part_of_the_classes_and_of_their_images(folder):
         datasets.ImageFolder(folder, 12, classes=["dog"])
 
 
+def test_where_a_folder_is_missing_the_others_are_named(tmp_path):
+    for name in ("train", "test", ".hidden"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    with pytest.raises(
+        DataMissing, match=r"set.val, which does not exist; .*set has the folders 'test', 'train'; check"
+    ):
+        datasets.ImageFolder(tmp_path / "set" / "val", 12)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataMissing, match=r"which does not exist; .*empty has no folders; check the path"):
+        datasets.ImageFolder(tmp_path / "empty" / "val", 12)
+
+
 def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path, folder):
     with pytest.raises(
         DataMissing,
-        match=r"looked for a folder of class folders in .*nowhere, which does not exist; check the path, and --data or \$RULEZOO_DATA",
+        match=r"looked for a folder of class folders in .*nowhere, which does not exist; .* has the folders .*; check the path, and --data or \$RULEZOO_DATA",
     ):
         datasets.ImageFolder(tmp_path / "nowhere", 12)
     with pytest.raises(UserError, match=r"ant has no class folders; expected a folder for each class"):

@@ -150,3 +150,50 @@ def test_a_published_copy_has_the_evaluations_with_their_arrays(evaluated, tmp_p
     before, after = stored.read(evaluated).found, stored.read(Store(tmp_path / "copy")).found
     assert before == after
     assert stored.arrays_of(Store(tmp_path / "copy"), after[0]).keys() == {"file"}
+
+
+def test_a_comparison_evaluates_its_networks_after_training_and_keeps_their_weights(plugin, tmp_path):
+    out = tmp_path / "made"
+    words = (
+        *("compare", "--rules", "backprop,frozen", "--tasks", "tiny", "--seeds", "2", "--epochs", "1"),
+        *(
+            "--device",
+            "cpu",
+            "--evaluate",
+            "size,odd",
+            "-o",
+            "size.power=2,3",
+            "-o",
+            "odd.how=exit",
+            "--out",
+            out,
+        ),
+    )
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "12 evaluations to do" in done.stderr
+    assert (
+        "rulezoo: evaluation odd how=exit failed on 4 networks; the first: evaluation 'odd' of "
+        in done.stderr
+    )
+    assert "size power=3.0" in done.stdout
+    assert all(record.weights for record in Store(out).read().records)
+    found = stored.read(Store(out)).found
+    assert sorted({one.label for one in found}) == ["odd how=exit", "size", "size power=3.0"]
+    assert {one.status for one in found} == {"ok", "skipped", "crashed"}
+    assert "all 12 evaluations are stored already" in run(*words).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--evaluate", "siz"], "unknown evaluation 'siz'; did you mean 'size'?"),
+        (["-o", "size.power=3"], "'size' is not compared here"),
+        (["--evaluate", "size", "-o", "size.power=0"], "size.power must be a number in [1, inf), got '0'"),
+    ],
+)
+def test_a_comparison_refuses_evaluations_before_it_trains(plugin, tmp_path, words, reason):
+    done = run("compare", "--rules", "backprop", "--tasks", "tiny", *words, "--out", tmp_path / "made")
+    assert done.exit_code == 2
+    assert reason in done.stderr
+    assert not list((tmp_path / "made").rglob("*.json"))

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from rulezoo import DataMissing, Measurement, OptionError
+from rulezoo import Measurement, OptionError
 from rulezoo.errors import UnknownName, UserError, WeightsError
 from rulezoo.evaluations import store as stored
 from rulezoo.evaluations.measuring import measured
 from rulezoo.evaluations.network import network_of
 from rulezoo.evaluations.request import requested
-from rulezoo.evaluations.running import evaluate, outstanding, stale, wanted_again
+from rulezoo.evaluations.running import NotMade, evaluate, outstanding, stale, wanted_again
 from rulezoo.results.reading import Unreadable
 
 
@@ -35,14 +35,14 @@ class Heard:
 
 def carried_out(store, records, evaluations, **options):
     heard = Heard()
-    unusable = evaluate(store, records, evaluations, heard, **options)
-    return heard, unusable
+    not_made = evaluate(store, records, evaluations, heard, **options)
+    return heard, not_made
 
 
 def test_what_was_measured_is_stored_with_its_provenance(store, zoo, kept):
     (size,) = requested(zoo, ["size"], {"size": {"power": "3"}})
-    heard, unusable = carried_out(store, kept, [size])
-    assert (heard.plan, unusable, len(heard.began)) == ((3, 0), [], 3)
+    heard, not_made = carried_out(store, kept, [size])
+    assert (heard.plan, not_made, len(heard.began)) == ((3, 0), NotMade(), 3)
     found = stored.read(store)
     assert not found.damaged
     by_run = {(one.asked.rule, one.asked.seed): one for one in found.found}
@@ -115,16 +115,16 @@ def test_a_broken_evaluation_is_stored_with_its_reason_and_harms_no_other(
 
 def test_missing_data_are_said_and_nothing_is_stored_of_them(store, zoo, kept, tmp_path):
     evaluations = requested(zoo, ["odd", "size"], {"odd": {"how": "missing"}})
-    with pytest.raises(DataMissing, match=f"the recordings are not in {tmp_path}; see the documents"):
-        carried_out(store, kept[:2], evaluations, data=tmp_path)
+    _, not_made = carried_out(store, kept[:2], evaluations, data=tmp_path)
+    assert not_made == NotMade(missing=(f"the recordings are not in {tmp_path}; see the documents",))
     assert [one.asked.evaluation for one in stored.read(store).found] == ["size", "size"]
 
 
 def test_weights_that_cannot_be_used_are_named(store, zoo, kept):
     store.kept_path(kept[0].asked, "weights").write_bytes(b"not weights")
-    heard, unusable = carried_out(store, kept, requested(zoo, ["size"], {}))
-    assert len(unusable) == 1
-    assert "is not the file that the record names" in unusable[0]
+    heard, not_made = carried_out(store, kept, requested(zoo, ["size"], {}))
+    (reason,) = not_made.unusable
+    assert "is not the file that the record names" in reason
     assert [bool(evaluated) for _, evaluated, _ in heard.ended] == [False, True, True]
 
 

@@ -1,6 +1,7 @@
 """Runs as a table and for TensorBoard: one line a run, each number exactly as stored."""
 
 import csv
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
@@ -20,11 +21,14 @@ def store(folder, run, probe):
     )  # fmt: skip
 
 
+PARQUET = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs rulezoo[export]")
+
+
 def read(path):
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
 
 
-@pytest.mark.parametrize("name", ["runs.csv", "runs.parquet", "sub/RUNS.CSV"])
+@pytest.mark.parametrize("name", ["runs.csv", pytest.param("runs.parquet", marks=PARQUET), "sub/RUNS.CSV"])
 def test_one_line_a_run(rulezoo, store, tmp_path, name):
     code, out, err = rulezoo("results", "export", store.root, "--to", tmp_path / name)
     assert (code, err) == (0, "")
@@ -33,7 +37,7 @@ def test_one_line_a_run(rulezoo, store, tmp_path, name):
     assert list(frame.key) == [record.asked.key for record in store.read().records]
 
 
-@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", pytest.param(".parquet", marks=PARQUET)])
 def test_numbers_are_exact_and_what_is_missing_is_empty(rulezoo, store, tmp_path, ending):
     rulezoo("results", "export", store.root, "--to", tmp_path / f"runs{ending}")
     frame = read(tmp_path / f"runs{ending}").astype({"seed": int}).set_index(["rule", "seed"])
@@ -60,6 +64,7 @@ def test_one_line_a_point_of_the_curves(rulezoo, store, tmp_path):
     ]
 
 
+@PARQUET
 def test_one_line_a_probed_quantity(rulezoo, store, tmp_path):
     rulezoo("results", "export", store.root, "--to", tmp_path / "p.parquet", "--what", "probes")
     frame = pd.read_parquet(tmp_path / "p.parquet")

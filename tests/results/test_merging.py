@@ -1,9 +1,13 @@
 """Several folders in one: nothing is lost, nothing is mixed up, and the sources stay as they are."""
 
+import hashlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from rulezoo.evaluations import store as evaluations
+from rulezoo.evaluations.records import Evaluated, Question
 from rulezoo.results import files, merging, store, verifications
 from rulezoo.results.records import Plugin
 from rulezoo.results.verifications import Verification
@@ -211,3 +215,95 @@ def test_without_a_target_the_command_says_so(rulezoo, tmp_path):
     code, _, err = rulezoo("results", "merge", tmp_path)
     assert code == 2
     assert "--to" in err
+
+
+# Weights and evaluations
+
+
+def evaluation(run, weights, **changes):
+    asked = run().asked
+    question = Question(
+        run=asked.key,
+        rule=asked.rule,
+        task=asked.task,
+        seed=asked.seed,
+        evaluation="calibration",
+        version=1,
+        options={},
+    )
+    fields = {
+        "status": "ok", "headline": "ece", "higher_is_better": False, "values": {"ece": 0.1}, "weights": weights,
+        "plugin": Plugin(distribution="rulezoo"), "code": None, "packages": {},
+        "finished": "2026-01-02T00:00:00+00:00", "seconds": 1.0,
+    }  # fmt: skip
+    return Evaluated(asked=question, **(fields | changes))
+
+
+def sha(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_weights_memory_and_evaluations_travel_with_their_run(folder, run, merge):
+    a = folder("a")
+    a.put(run(), {"weights": b"W", "memory": b"M"})
+    evaluations.put(a, evaluation(run, sha(b"W")), {"bins": np.arange(3)})
+    before = contents(a.root)
+    assert len(before) == 5
+    done = merge(a)
+    assert (done.code, done.err) == (0, "")
+    assert contents(done.root) == before == contents(a.root)
+    assert "1 run, 1 evaluation; 2 written" in done.out
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_of_identical_results_the_run_with_weights_is_kept(folder, run, merge, order):
+    a, b = folder("a", run()), folder("b")
+    b.put(run(answered=LATER), {"weights": b"W"})
+    done = merge(*({"a": a, "b": b}[name] for name in order))
+    assert (done.code, done.err) == (0, "")
+    (record,) = done.store.read().records
+    assert record.weights == sha(b"W")
+    assert done.store.kept_path(record.asked, "weights").read_bytes() == b"W"
+
+
+def test_an_evaluation_of_other_weights_than_those_that_are_kept_is_named_and_left_out(folder, run, merge):
+    a, b = folder("a"), folder("b")
+    a.put(run(), {"weights": b"A"})
+    b.put(run(test=0.8), {"weights": b"B"})
+    evaluations.put(a, evaluation(run, sha(b"A")))
+    evaluations.put(b, evaluation(run, sha(b"B"), values={"ece": 0.3}))
+    done = merge(a, b, words=("--prefer", "first"))
+    assert done.code == 1
+    assert "evaluates other weights than those of the run that is kept" in done.err
+    assert [one.values["ece"] for one in evaluations.read(done.store).found] == [0.1]
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_damaged_weights_and_arrays_are_named(folder, run, merge, damage):
+    a = folder("a")
+    a.put(run(), {"weights": b"W"})
+    path = evaluations.put(a, evaluation(run, sha(b"W")), {"bins": np.arange(3)})
+    for file in (a.kept_path(run().asked, "weights"), path.with_suffix(".npz")):
+        file.unlink() if damage == "missing" else file.write_bytes(b"x")
+    done = merge(a)
+    assert done.code == 1
+    assert done.err.count("left out: ") == 2
+    assert [r.asked for r in done.store.read().records] == [run().asked]
+    assert not done.store.kept_path(run().asked, "weights").exists()
+
+
+def test_weights_that_are_replaced_in_the_target_are_kept_aside(folder, run, merge):
+    target, b = folder("merged"), folder("b")
+    target.put(run(), {"weights": b"old"})
+    b.put(run(test=0.8, answered=LATER), {"weights": b"new"})
+    done = merge(b, words=("--prefer", "newest"))
+    assert done.store.kept_path(run().asked, "weights").read_bytes() == b"new"
+    assert {p.suffix: p.read_bytes() for p in (done.root / ".replaced").iterdir()}[".safetensors"] == b"old"
+
+
+def test_weights_of_a_replaced_run_do_not_stay_beside_one_without(folder, run, merge):
+    target, b = folder("merged"), folder("b", run(test=0.8, answered=LATER))
+    target.put(run(), {"weights": b"old"})
+    done = merge(b, words=("--prefer", "newest"))
+    assert not done.store.kept_path(run().asked, "weights").exists()
+    assert [p.read_bytes() for p in (done.root / ".replaced").glob("*.safetensors")] == [b"old"]

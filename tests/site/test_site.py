@@ -3,7 +3,8 @@ import shlex
 import threading
 import urllib.error
 import urllib.request
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,12 +17,13 @@ from rulezoo.discovery.registry import Found, discover
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.grid import arrange
+from rulezoo.results.groups import cell_key
 from rulezoo.results.records import Plugin
 from rulezoo.results.store import Store
 from rulezoo.site import words
 from rulezoo.site.build import GENERATOR, write
 from rulezoo.site.build import site as make
-from rulezoo.site.commands import beyond, command
+from rulezoo.site.commands import command
 from rulezoo.site.serve import HOST, server_of
 from rulezoo.specs import Plausibility, RuleSpec
 
@@ -201,11 +203,55 @@ def test_the_command_names_the_precision_the_compiler_and_the_files_of_plugins(r
     assert not {"--precision", "--compile", "--plugin"} & {*shlex.split(command([run("a")]))}
 
 
-def test_seeds_that_the_command_does_not_reach_are_named(run):
-    runs = [run("a", seed=seed) for seed in (0, 1, 1000)]
-    assert "--seeds 2" in command(runs)
-    assert beyond(runs) == [1000]
-    assert beyond(runs[:2]) == []
+@pytest.mark.parametrize(("seeds", "word"), [((0, 1, 2), "3"), ((0, 1, 1000), "0-1,1000"), ((5,), "5-5")])
+def test_the_command_names_every_seed(run, seeds, word):
+    given = shlex.split(command([run("a", seed=seed) for seed in seeds]))
+    assert given[given.index("--seeds") + 1] == word
+
+
+def test_the_command_says_how_many_seeds_were_trained_together_where_that_is_fewer_than_there_are(
+    run, replaced
+):
+    runs = [run("a", seed=seed) for seed in range(3)]
+    three = [replaced(one, answered=msgspec.structs.replace(one.answered, seeds_together=3)) for one in runs]
+    assert "--together" not in command(three)
+    one = [replaced(one, answered=msgspec.structs.replace(one.answered, seeds_together=1)) for one in runs]
+    assert "--together 1" in command(one)
+
+
+def test_the_command_keeps_weights_where_they_were_kept(run, replaced):
+    assert "--keep-weights" not in command([run("a")])
+    assert "--keep-weights" in command([replaced(run("a"), weights="0" * 64)])
+
+
+STORED = Path(__file__).resolve().parents[2] / "leaderboard"
+
+
+@pytest.mark.skipif(not STORED.is_dir(), reason="the stored results are not alongside these tests")
+@pytest.mark.parametrize(
+    "folder", ["tuned", "tuned/tuning", "digits", "claims/rnn/quick", "claims/gap/quick"]
+)
+def test_the_command_of_every_stored_cell_asks_for_its_runs(folder):
+    zoo, cells = discover(), {}
+    for record in Store(STORED / folder).read().records:
+        cells.setdefault(cell_key(record.asked), []).append(record)
+    reproducible = 0
+    for runs in cells.values():
+        asked = runs[0].asked
+        if (zoo.rule(asked.rule).spec.version, zoo.task(asked.task).spec.version) != (
+            asked.rule_version,
+            asked.task_version,
+        ):
+            continue  # of an older version: no command reproduces it
+        words = shlex.split(command(runs))[2:]
+        context = cli.get_command(None, "compare").make_context("compare", words)
+        given = {f.name: context.params[f.name] for f in fields(Request) if f.name in context.params}
+        (cell,) = plan(zoo, Request(**given))
+        if set(cell.asked[0].rule_options) != set(asked.rule_options):
+            continue  # the rule has other options since
+        assert sorted(one.key for one in cell.asked) == sorted(run.asked.key for run in runs), words
+        reproducible += 1
+    assert reproducible >= {"tuned": 37, "tuned/tuning": 208, "digits": 8}.get(folder, 1)
 
 
 # Words of plugins stay words

@@ -1,9 +1,7 @@
 """Stand-ins for data sets that are not downloaded, and the real ones where they are."""
 
-import os
 import struct
 import urllib.request
-from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -42,10 +40,3 @@ def no_network(monkeypatch):
         raise URLError("Name or service not known")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-
-
-@pytest.fixture
-def real_root():
-    if "RULEZOO_DATA" not in os.environ:
-        pytest.skip("$RULEZOO_DATA is not set: no folder with the real image data sets")
-    return Path(os.environ["RULEZOO_DATA"])

@@ -3,11 +3,18 @@
 import pytest
 
 from rulezoo.claims.advantage import Advantage
-from rulezoo.claims.catalogue import CLAIMS
-from rulezoo.claims.design import PROFILES
+from rulezoo.claims.installed import installed
 from rulezoo.claims.not_worse import NotWorse
+from rulezoo.discovery.registry import discover
 
-STUDIES = [(claim, profile) for claim in CLAIMS.values() for profile in PROFILES]
+REGISTRY = discover()
+CLAIMS = {
+    claim.name: claim
+    for claim in installed(REGISTRY)[0]
+    if REGISTRY.claims[claim.name].distribution == "rulezoo"
+}
+
+STUDIES = [(claim, profile) for claim in CLAIMS.values() for profile in claim.profiles]
 every_study = pytest.mark.parametrize(
     ("claim", "profile"), STUDIES, ids=[f"{claim.name}-{profile}" for claim, profile in STUDIES]
 )
@@ -17,12 +24,11 @@ every_study = pytest.mark.parametrize(
 def test_every_study_can_be_planned(claim, profile):
     from rulezoo.claims.running import cells
     from rulezoo.comparison.request import Request
-    from rulezoo.discovery.registry import discover
 
     study = claim.studies[profile]
     provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
-    made = cells([*candidates, *provisional], discover(), Request(device="cpu"))
+    made = cells([*candidates, *provisional], REGISTRY, Request(device="cpu"))
     assert sum(len(cell.asked) for cell in made) == study.runs  # nothing is asked twice
 
 
@@ -70,3 +76,19 @@ def test_budgets_span_far_and_are_the_same_for_all(claim, profile):
 @every_study
 def test_reduced_data_are_called_reduced(claim, profile):
     assert claim.studies[profile].scale.startswith("reduced") == (profile == "quick")
+
+
+def test_the_claims_and_their_order():
+    assert list(CLAIMS) == ["alignment", "dimension", "cifar", "rnn", "gap", "auto"]
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_a_spec_has_the_statement_of_its_claim(claim):
+    assert REGISTRY.claims[claim.name].spec.summary == claim.statement
+
+
+@pytest.mark.parametrize("name", ["cifar", "rnn"])
+def test_a_criterion_that_was_changed_after_the_runs_says_so(name):
+    assert CLAIMS[name].changes.startswith("2026-11-30, after the quick profile had been run:")
+    assert "No threshold, protocol or run was changed." in CLAIMS[name].changes
+    assert REGISTRY.claims[name].spec.version == 2

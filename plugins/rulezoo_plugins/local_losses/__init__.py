@@ -1,0 +1,49 @@
+"""Local losses: the light specs; the rules are in `rules`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rulezoo import Plausibility, RuleSpec
+
+_FAMILY = "local losses"
+_PAPER = "Nøkland, Eidnes 2019, arXiv:1901.06656"
+_LOCAL = Plausibility(
+    weight_transport=True,  # of the local head, whose transposed weights teach the layer in front of it
+    backward_pass=False,
+    update_locking=False,
+    signal="neuron-specific",
+    perturbation=False,
+    past_storage=True,
+)
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    target = "rulezoo_plugins.local_losses.rules"
+    return [
+        RuleSpec(
+            name="local-prediction",
+            target=f"{target}:LocalPrediction",
+            family=_FAMILY,
+            summary="A linear head at every site predicts the target, and teaches the layers in front of the site.",
+            reference=_PAPER,
+            plausibility=_LOCAL,
+        ),
+        RuleSpec(
+            name="local-similarity",
+            target=f"{target}:LocalSimilarity",
+            family=_FAMILY,
+            summary="Every site's activity should be similar for examples of one class, and no others.",
+            reference=_PAPER,
+            plausibility=replace(_LOCAL, signal="neuron-specific"),
+        ),
+        RuleSpec(
+            name="local-prediction-similarity",
+            target=f"{target}:LocalPredictionSimilarity",
+            family=_FAMILY,
+            summary="The local losses of prediction and of similarity, weighted.",
+            reference=_PAPER,
+            plausibility=_LOCAL,
+        ),
+    ]
