@@ -77,8 +77,8 @@ def convert_objects(published: Path, folder: Path) -> None:
     }
     np.savez(folder / "rdms.npz", **rdms)
     recordings: dict[str, dict[str, Any]] = {
-        "human-it": {"area": "human-it", "subjects": found.subjects, "degrees": 2.9},
-        "monkey-it": {"area": "monkey-it", "subjects": ["two monkeys, 674 neurons"], "degrees": 7.0},
+        "human-it": {"area": "human-it", "subjects": found.subjects},
+        "monkey-it": {"area": "monkey-it", "subjects": ["two monkeys, 674 neurons"]},
     }
     (folder / "about.toml").write_text(_toml(_OBJECTS, recordings), encoding="utf-8")
 
