@@ -112,6 +112,7 @@ def reader(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RULEZOO_PLUGINS", "")
     monkeypatch.delenv("RULEZOO_RESULTS", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")  # what a page shows was printed at this width
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     yield tmp_path

@@ -327,6 +327,8 @@ def test_nothing_outlives_a_comparison_that_ends_while_a_task_is_examined(tmp_pa
     path = tmp_path / "slow.py"
     path.write_text(textwrap.dedent(SLOW), encoding="utf-8")
     command = [sys.executable, "-m", "rulezoo", "--plugin", str(path), "compare", "--device", "cpu"]
+    # A shell starts what runs in its background deaf to SIGINT, and every process below inherits that.
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*command, "--rules", "frozen", "--tasks", "slow", "--seeds", "1"],
         cwd=tmp_path,
@@ -334,6 +336,7 @@ def test_nothing_outlives_a_comparison_that_ends_while_a_task_is_examined(tmp_pa
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, deaf)
     patience = time.monotonic() + 100
     while not (tmp_path / "pids").exists() and time.monotonic() < patience:
         time.sleep(0.1)

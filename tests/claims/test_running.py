@@ -114,7 +114,7 @@ def test_the_command_runs_a_claim_and_says_its_verdict(claim, tmp_path, monkeypa
         main()
     assert not left.value.code
     out, err = capsys.readouterr()
-    assert "digits-cnn  frozen" in err
+    assert "digits-cnn width=0.25  frozen" in err
     assert "  open: test score of ours − theirs: " in out
     assert out.endswith("Verdict (quick profile): inconclusive (score 0 of 1)\n")  # one seed has no interval
     assert store_of(tmp_path / "leaderboard" / "claims", claim, "quick").read().records
