@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rulezoo.errors import WeightsError
 from rulezoo.inputs import Inputs, prepared
-from rulezoo.net import Net, Tensors
+from rulezoo.net import Net, NetError, Tensors
 from rulezoo.rule import LearningRule, State
 from rulezoo.seeding import initial_network
 from rulezoo.task import Data, Task
@@ -157,6 +157,9 @@ class TrainedNetwork:
 
     def _in_parts(self, x: Tensor | Inputs, compute: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """What is computed of each part, as large as those that a run is scored in."""
+        if not isinstance(x, Tensor | Inputs):
+            expected = ", ".join(map(str, ("examples", *self.net.example.shape[1:])))
+            raise NetError(f"inputs must be a tensor of shape ({expected}), got a {type(x).__name__}")
         device = self.net.example.device
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         with torch.no_grad(), autocast:

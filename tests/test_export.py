@@ -166,6 +166,13 @@ def test_the_command_exports_by_key_and_by_name(tmp_path):
     assert done.exit_code == 0, done.output
     done = run("backprop", "digits-cnn", "0", "--where", "rule.lr=0.02", "--to", str(tmp_path / "b"))
     assert done.exit_code == 0, done.output
+    with pytest.MonkeyPatch.context() as patch:  # the file of a run says which folder it is in
+        patch.delenv("RULEZOO_RESULTS", raising=False)
+        patch.chdir(tmp_path)
+        file = next((tmp_path / "out" / "runs").rglob(f"*-{first.asked.key}.json")).relative_to(tmp_path)
+        done = CliRunner().invoke(cli, ["export", str(file), "--to", str(tmp_path / "d")])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "d" / "record.json").read_text())["asked"]["seed"] == 0
     keys = {
         name: json.loads((tmp_path / name / "record.json").read_text())["asked"]["rule_options"]["lr"]
         for name in "ab"

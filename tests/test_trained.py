@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from rulezoo import Budget, Data, LearningRule, Net, Split, State, Task, TrainedNetwork, WeightsError
+from rulezoo import (
+    Budget,
+    Data,
+    LearningRule,
+    Net,
+    NetError,
+    Split,
+    State,
+    Task,
+    TrainedNetwork,
+    WeightsError,
+)
 from rulezoo.seeding import initial_network
 from rulezoo.training.trainer import build
 
@@ -113,6 +124,15 @@ def test_activities_are_those_of_the_plain_model_also_where_it_writes_over_them(
         torch.testing.assert_close(found["norm"], drive)
         torch.testing.assert_close(found["second"], model.second(drive.relu() * model.mask))
     assert min(found["norm"].min(), found["second"].min()) < 0
+
+
+def test_what_is_no_batch_of_inputs_is_refused_in_words():
+    network = trained()
+    for ask in (network.predict, network.activities):
+        with pytest.raises(
+            NetError, match=r"inputs must be a tensor of shape \(examples, 6\), got a ndarray"
+        ):
+            ask(torch.rand(2, 6).numpy())
 
 
 def test_the_untrained_network_is_the_one_that_training_begins_with():

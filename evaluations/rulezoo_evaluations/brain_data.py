@@ -194,6 +194,7 @@ def _about(path: Path) -> Mapping[str, Any]:
     for field in _FIELDS:
         if not isinstance(about.get(field), str):
             raise BrainDataError(f"{path}: {field} must be a text, got {about.get(field)!r}")
+    _check_keys(f"{path}:", about, (*_FIELDS, "recordings"))
     recordings = about.get("recordings")
     if not (isinstance(recordings, dict) and recordings):
         raise BrainDataError(
@@ -214,8 +215,22 @@ def _check_table(where: str, table: Any) -> None:  # noqa: ANN401  whatever a us
         raise BrainDataError(
             f"{where}: subjects must be a list of texts, like ['S1', 'S2'], got {subjects!r}"
         )
+    _check_keys(f"{where}:", table, ("area", "subjects", "stimuli", "degrees", "averaged"))
+    degrees = table.get("degrees", 1.0)
+    if isinstance(degrees, bool) or not isinstance(degrees, int | float) or not 0 < degrees < math.inf:
+        raise BrainDataError(f"{where}: degrees must be a number above 0, got {degrees!r}")
+    if not isinstance(table.get("averaged", False), bool):
+        raise BrainDataError(f"{where}: averaged must be true or false, got {table['averaged']!r}")
     if not isinstance(table.get("stimuli", ""), str):
         raise BrainDataError(f"{where}: stimuli must be a folder below stimuli/, got {table['stimuli']!r}")
+
+
+def _check_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in known:
+            raise BrainDataError(
+                f"{where} unknown key {key!r}; {_near(key, known)}expected {', '.join(known)}"
+            )
 
 
 def _stimuli(folder: Path) -> tuple[Path, ...]:

@@ -169,6 +169,11 @@ def _with_weights(store: Store, records: Sequence[Record]) -> list[Record]:
     ended_well = [record for record in records if record.status == "ok"]
     kept = [record for record in ended_well if record.weights]
     without = [record for record in ended_well if not record.weights]
+    if not records:
+        raise UserError(
+            f"no stored run in {store.root} has the rules, tasks and seeds that were asked for; `rulezoo status --out "
+            f"{store.root}` shows what is stored"
+        )
     if not ended_well:
         raise UserError("no run that was asked for ended well, so there is no trained network to evaluate")
     if without:

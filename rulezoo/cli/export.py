@@ -49,6 +49,8 @@ def export(run: Sequence[str], where: dict[str, str], to: Path, out: Path) -> No
 def _found(run: Sequence[str], where: dict[str, str], out: Path) -> Run:
     from rulezoo.api.calls import load
 
+    if len(run) == 1 and (file := Path(run[0])).is_file():
+        out = file.resolve().parents[min(3, len(file.resolve().parents) - 1)]  # DIR/runs/TASK/RULE/seed….json
     results = load(out)
     if len(run) == 3 and run[2].isdecimal():
         return results.run(run[0], run[1], int(run[2]), where)

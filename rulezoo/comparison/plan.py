@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from rulezoo.comparison import budgets
 from rulezoo.comparison.grids import listed, single, size, variants
 from rulezoo.comparison.request import Request
-from rulezoo.errors import UserError
+from rulezoo.errors import UserError, did_you_mean
 from rulezoo.options import declared
 from rulezoo.results.records import Asked, Device, Plugin
 from rulezoo.training.protocol import PROTOCOL, Trial
@@ -160,8 +160,9 @@ def resolved(registry: Registry, request: Request) -> Request:
         options.setdefault(registry.current(name), {}).update(texts)
     for name in options:
         if name not in (*rules, *tasks, *evaluations):
+            near = did_you_mean(name, (*rules, *tasks, *evaluations))
             raise UserError(
-                f"-o {name}.…: {name!r} is not compared here; the rules are {', '.join(rules)} and the tasks "
+                f"-o {name}.…: {name!r} is not compared here; {near and near + ' '}the rules are {', '.join(rules)} and the tasks "
                 f"{', '.join(tasks)}"
             )
     for names, class_of in ((rules, registry.rule_class), (tasks, registry.task_class)):

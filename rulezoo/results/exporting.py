@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 What = Literal["runs", "curves", "probes"]
 Line = dict[str, Any]
 
-_THING = {"runs": "run", "curves": "point", "probes": "quantity"}
+_THING = {"runs": "run", "curves": "point", "probes": "probed number"}
 _NEEDS = {
     "parquet": ("pyarrow", "writing parquet"),
     "tensorboard": ("tensorboard", "writing for TensorBoard"),

@@ -100,6 +100,19 @@ BROKEN = {
     "no toml": (about("name ="), "cannot be read as TOML"),
     "no licence": (about('name = "x"\n'), "licence must be a text, got None"),
     "no recordings": (about(HEAD), "describes no recordings"),
+    "an unknown key": (about(HEAD + 'licens = "y"\n'), "unknown key 'licens'; did you mean 'licence'"),
+    "an unknown key of a recording": (
+        about(HEAD + '[recordings.it]\narea = "it"\nsubjects = ["A"]\ndegres = 2.0'),
+        "it: unknown key 'degres'; did you mean 'degrees'",
+    ),
+    "no size of a stimulus": (
+        about(HEAD + '[recordings.it]\narea = "it"\nsubjects = ["A"]\ndegrees = -1'),
+        "degrees must be a number above 0, got -1",
+    ),
+    "no truth value": (
+        about(HEAD + '[recordings.it]\narea = "it"\nsubjects = ["A"]\naveraged = "yes"'),
+        "averaged must be true or false, got 'yes'",
+    ),
     "a recording without an area": (
         about(HEAD + '[recordings.it]\nsubjects = ["A"]'),
         "it: area must be a text",

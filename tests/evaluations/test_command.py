@@ -70,7 +70,7 @@ def test_one_that_fails_is_named_shown_and_evaluated_again_where_that_is_asked_f
         (["--with", "size", "--rules", "bakprop"], "unknown rule 'bakprop'; did you mean 'backprop'? (stored: "),
         (["--with", "size", "--rules", "backprop", "--seeds", "2-2"],
          "no trained weights of these runs were kept: run again with --keep-weights; seed 2 took about"),
-        (["--with", "size", "--seeds", "7-9"], "no run that was asked for ended well"),
+        (["--with", "size", "--seeds", "7-9"], "has the rules, tasks and seeds that were asked for; `rulezoo status --out"),
         (["--with", "odd", "-o", "odd.how=missing"], "the recordings are not in"),
         (["--with", "size", "--retry", "odd"], "'odd' is none of failed, stale, all"),
         ([], "Missing option '--with'"),
