@@ -28,6 +28,7 @@ from rulezoo import Data, Task
 from rulezoo.discovery.registry import discover
 from rulezoo.rule import Batch, LearningRule
 from rulezoo.training import allocator, runner
+from rulezoo.training.run import RunRequest
 from rulezoo.training.trainer import Trainer, build
 
 TARGET = ("digits-cnn", 16, 0.5)
@@ -71,7 +72,9 @@ def trainings(
 
     def train() -> None:
         for seeds in groups:
-            for _, outcome in runner.run(rule, task, seeds, task.budget, data, data.train.x.device):
+            for _, outcome in runner.run(
+                RunRequest(rule, task, seeds, task.budget, data, data.train.x.device)
+            ):
                 if (outcome.status, outcome.seeds_together) != ("ok", len(seeds)):
                     raise RuntimeError(f"seeds {seeds}: {outcome.status} {outcome.reason}")
 

@@ -18,9 +18,10 @@ from rulezoo.seeding import number
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
-from rulezoo.training.checkpoints import CheckpointFiles, clear
+from rulezoo.training.checkpoints import CheckpointFiles, Checkpoints, clear
 from rulezoo.training.errors import out_of_memory
 from rulezoo.training.protocol import Trial
+from rulezoo.training.run import RunRequest
 from rulezoo_plugins.backprop import Backprop
 
 SGD = Budget(epochs=3, batch=16, lr=0.01, optimizer="sgd", schedule="cosine")
@@ -65,7 +66,13 @@ def train(rule, seeds, checkpoints=None, budget=ADAM, task=None, probes=0, told=
     rule = rule if not isinstance(rule, str) else discover().make_rule(rule, {})
     tell = (lambda done, total: None) if told is None else (lambda done, total: told.append((done, total)))
     cpu, data = torch.device("cpu"), task.data()
-    outcomes = dict(runner.run(rule, task, seeds, budget, data, cpu, tell, probes, trial, checkpoints))
+    outcomes = dict(
+        runner.run(
+            RunRequest(
+                rule, task, seeds, budget, data, cpu, tell, probes, trial, checkpoints or Checkpoints()
+            )
+        )
+    )
     return [outcomes.pop(seed) for seed in seeds]
 
 

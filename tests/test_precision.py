@@ -20,6 +20,7 @@ from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.batches import Batches
+from rulezoo.training.run import RunRequest
 from rulezoo.training.trainer import Trainer, build
 
 SEEDS = (0, 1, 2, 3, 4)  # enough for the kernels of many seeds
@@ -116,7 +117,7 @@ def test_scores_are_exact_whatever_the_precision_of_the_outputs():
 
     task, rule = Counted(), discover().make_rule("frozen", {})
     with torch.autocast("cpu", torch.bfloat16):
-        ((_, outcome),) = runner.run(rule, task, [0], BUDGET, task.data(), torch.device("cpu"))
+        ((_, outcome),) = runner.run(RunRequest(rule, task, [0], BUDGET, task.data(), torch.device("cpu")))
     assert outcome.scores == {"validation": pytest.approx(1001 / 1024, rel=1e-7)} | {
         "test": pytest.approx(1001 / 1024, rel=1e-7)
     }
@@ -125,7 +126,9 @@ def test_scores_are_exact_whatever_the_precision_of_the_outputs():
 def test_probes_measure_under_autocast_too():
     task, rule = TinyTask("cnn"), discover().make_rule("direct-feedback-alignment", {})
     with torch.autocast("cpu", torch.bfloat16):
-        ((_, outcome),) = runner.run(rule, task, [0], BUDGET, task.data(), torch.device("cpu"), probes=1)
+        ((_, outcome),) = runner.run(
+            RunRequest(rule, task, [0], BUDGET, task.data(), torch.device("cpu"), probes=1)
+        )
     assert [probe.reason for probe in outcome.probes] == [None] * len(outcome.probes)
     assert all(probe.sites for probe in outcome.probes)
 

@@ -22,6 +22,7 @@ from rulezoo.results.store import Store
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
+from rulezoo.training.run import RunRequest
 from rulezoo_plugins.backprop import Backprop, Frozen
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
 from rulezoo_plugins.feedback_alignment import FeedbackAlignment
@@ -303,7 +304,7 @@ def test_a_silent_site_has_no_dimensions_and_no_manifold():
 def trained(rule, seeds, probes):
     task = TinyTask("cnn")
     budget = Budget(epochs=2, batch=16, lr=0.01)
-    found = runner.run(rule, task, seeds, budget, task.data(), torch.device("cpu"), probes=probes)
+    found = runner.run(RunRequest(rule, task, seeds, budget, task.data(), torch.device("cpu"), probes=probes))
     return [outcome for _, outcome in found]
 
 

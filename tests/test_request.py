@@ -20,6 +20,7 @@ CARRIERS = (
     *(CORE / "comparison").glob("*.py"),
     *(CORE / "tuning").glob("*.py"),
     CORE / "claims" / "running.py",
+    CORE / "training" / "runner.py",
     *(CORE / "cli" / f"{name}.py" for name in ("compare", "tune", "request", "forecast")),
 )
 

@@ -13,6 +13,7 @@ from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import clock, runner
 from rulezoo.training import run as training
+from rulezoo.training.run import RunRequest
 
 TOGETHER = 1e-4  # relative, of a loss in float32, for seeds that are trained together or alone
 BUDGET = Budget(epochs=3, batch=16, lr=0.01)
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 
 def run(rule, seeds=(0,), task=None, budget=BUDGET, **options):
     task = task or TinyTask()
-    found = list(runner.run(rule, task, seeds, budget, task.data(), CPU, **options))
+    found = list(runner.run(RunRequest(rule, task, seeds, budget, task.data(), CPU, **options)))
     assert [seed for seed, _ in found] == list(seeds)
     return [outcome for _, outcome in found]
 
@@ -254,7 +255,7 @@ def test_seeds_one_by_one_are_told_as_soon_as_they_are_known():
             return super().init(net, params, batch, gen)
 
     task = TinyTask()
-    outcomes = runner.run(Slow(), task, (0, 1), BUDGET, task.data(), CPU)
+    outcomes = runner.run(RunRequest(Slow(), task, (0, 1), BUDGET, task.data(), CPU))
     assert next(outcomes)[1].status == "ok"
     assert begun == [number(0, "Slow", "init")]
     assert len(list(outcomes)) == 1

@@ -26,6 +26,7 @@ from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.protocol import Trial
+from rulezoo.training.run import RunRequest
 from rulezoo.tuning import records, sampler, study
 from rulezoo.tuning.records import Tried
 from rulezoo.tuning.sampler import ROUND, Past
@@ -116,7 +117,9 @@ class Alone(Exact):
 def train(trial, rule=None, seeds=(1000, 1001), *, task=None, data=None):
     task = task or TinyTask()
     budget = Budget(epochs=4, batch=16, lr=0.01)
-    found = runner.run(rule or Exact(), task, seeds, budget, data or task.data(), CPU, trial=trial)
+    found = runner.run(
+        RunRequest(rule or Exact(), task, seeds, budget, data or task.data(), CPU, trial=trial)
+    )
     return [outcome for _, outcome in found]
 
 
@@ -160,7 +163,16 @@ def test_a_group_of_which_nothing_more_is_wanted_ends():
     steps = []
     task, budget = TinyTask(), Budget(epochs=4, batch=16, lr=0.01)
     outcomes = runner.run(
-        Exact(), task, (0, 1), budget, task.data(), CPU, lambda t, of: steps.append(t), trial=Trial(1, 2.0)
+        RunRequest(
+            Exact(),
+            task,
+            (0, 1),
+            budget,
+            task.data(),
+            CPU,
+            lambda t, of: steps.append(t),
+            trial=Trial(1, 2.0),
+        )
     )
     assert [outcome.status for _, outcome in outcomes] == ["pruned"] * 2
     assert max(steps) == 96 / 16

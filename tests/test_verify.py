@@ -24,6 +24,7 @@ from rulezoo.testing import (
     verify,
 )
 from rulezoo.testing.advice import NEXT_STEP
+from rulezoo.training.run import RunRequest
 from rulezoo.training.runner import run as run_rule
 
 # Direct feedback alignment in a few lines. Each broken rule is this with one thing wrong: the text on the left, replaced.
@@ -240,7 +241,8 @@ def test_so_it_is_by_the_trainer(mistake, tmp_path):
     budget = replace(task.budget, batch=12)
     rule = subject.found.spec.load()()
     outcomes = [
-        outcome for _, outcome in run_rule(rule, task, [0, 1], budget, task.data(), torch.device("cpu"))
+        outcome
+        for _, outcome in run_rule(RunRequest(rule, task, [0, 1], budget, task.data(), torch.device("cpu")))
     ]
 
     assert [outcome.status for outcome in outcomes] == ["error", "error"]

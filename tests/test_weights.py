@@ -19,6 +19,7 @@ from rulezoo.results.records import Record
 from rulezoo.results.store import Store, StoreError
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
+from rulezoo.training.run import RunRequest
 from rulezoo_plugins.backprop import Backprop
 from rulezoo_plugins.feedback_alignment import FeedbackAlignment
 
@@ -31,7 +32,7 @@ BUDGET = Budget(epochs=2, batch=16, lr=0.01)
 
 
 def train(rule, task, seeds=(0,), budget=None, **options):
-    found = runner.run(rule, task, seeds, budget or task.budget, task.data(None), CPU, **options)
+    found = runner.run(RunRequest(rule, task, seeds, budget or task.budget, task.data(None), CPU, **options))
     return [outcome for _, outcome in found]
 
 
@@ -80,15 +81,15 @@ def test_buffers_and_frozen_parameters_are_kept_and_statistics_as_they_are_after
 
 
 def test_a_resumed_run_has_the_same_weights(tmp_path):
-    def run(checkpoints=None):
+    def run(**options):
         task = Blobs()
-        return train(Backprop(), task, (0, 1), keep_weights=True, checkpoints=checkpoints)
+        return train(Backprop(), task, (0, 1), keep_weights=True, **options)
 
     dying = files(tmp_path, Dies)
     dying.lives = 4
     with pytest.raises(Killed):
-        run(dying)
-    whole, resumed = run(), run(files(tmp_path))
+        run(checkpoints=dying)
+    whole, resumed = run(), run(checkpoints=files(tmp_path))
     for one, other in zip(whole, resumed, strict=True):
         assert all(torch.equal(v, other.kept.weights[n]) for n, v in one.kept.weights.items())
 

@@ -160,6 +160,7 @@ def outcomes(
 
     from rulezoo.comparison import contract
     from rulezoo.training import runner
+    from rulezoo.training.run import RunRequest
 
     # Or convolutions on a GPU would have ten bits, and be called float32.
     torch.backends.cudnn.allow_tf32 = False
@@ -167,19 +168,21 @@ def outcomes(
     data = cell.task.data(request.data)
     digest = contract.digest(data)  # of the very tensors that are trained on
     found = runner.run(
-        cell.rule,
-        cell.task,
-        list(missing),
-        cell.budget,
-        data,
-        torch.device(request.device),
-        told,
-        request.probes,
-        trial,
-        checkpoints,
-        request.compiled,
-        request.keep_weights,
-        request.keep_memory,
+        RunRequest(
+            cell.rule,
+            cell.task,
+            list(missing),
+            cell.budget,
+            data,
+            torch.device(request.device),
+            progress=told,
+            probes=request.probes,
+            trial=trial,
+            checkpoints=checkpoints or Checkpoints(),
+            compiled=request.compiled,
+            keep_weights=request.keep_weights,
+            keep_memory=request.keep_memory,
+        )
     )
     with torch.autocast(request.device, torch.bfloat16, enabled=request.precision == "bfloat16"):
         for seed, outcome in found:

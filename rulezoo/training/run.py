@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import msgspec
 import torch
@@ -47,9 +47,31 @@ Progress = Callable[[int, int], None]
 """``progress(steps done, steps in all)``, called now and then."""
 
 
+def _unheard(done: int, total: int) -> None:
+    """Progress that nobody asked for."""
+
+
 @dataclass(frozen=True)
 class RunRequest:
-    """What is to be trained; the arguments of `rulezoo.training.runner.run`."""
+    """What is to be trained: a rule on a task, for some seeds.
+
+    Attributes:
+        rule: the rule.
+        task: the task.
+        seeds: the seeds.
+        budget: what the task and the rule agreed on.
+        data: the task's data, on any device.
+        device: where to compute.
+        progress: called with the number of steps done and of all steps.
+        probes: number of points of training at which the rule is probed; what is trained is the same with and without.
+        trial: set where the runs are trials of a tuning: then the test data are not read.
+        checkpoints: where to store the state now and then, and to resume from; on a CPU, and with as many threads, the
+            numbers are the same bit for bit, however often a run was interrupted.
+        compiled: let `torch.compile` take the step, and that of the pace-maker.
+        keep_weights: hand over the weights of each network that was trained to the end, see `Outcome.kept`; with the
+            memory of a rule that predicts with it.
+        keep_memory: hand over the rule's memory.
+    """
 
     rule: LearningRule
     task: Task
@@ -57,11 +79,11 @@ class RunRequest:
     budget: Budget
     data: Data[Tensor | Source]
     device: torch.device
-    progress: Progress
-    probes: int
-    trial: Trial | None
-    checkpoints: Checkpoints
-    compiled: bool
+    progress: Progress = _unheard
+    probes: int = 0
+    trial: Trial | None = None
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    compiled: bool = False
     keep_weights: bool = False
     keep_memory: bool = False
 

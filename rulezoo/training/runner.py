@@ -6,80 +6,32 @@ import gc
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from rulezoo.inputs import prepared
-from rulezoo.rule import LearningRule
-from rulezoo.source import Source
-from rulezoo.task import Budget, Data, Task
-from rulezoo.training.checkpoints import Checkpoints, Parts
+from rulezoo.training.checkpoints import Parts
 from rulezoo.training.errors import in_words, out_of_memory
 from rulezoo.training.outcome import Outcome
-from rulezoo.training.protocol import Trial
-from rulezoo.training.run import Progress, Run, RunRequest
+from rulezoo.training.run import Run, RunRequest
 from rulezoo.training.trainer import build
 
 
-def run(
-    rule: LearningRule,
-    task: Task,
-    seeds: Sequence[int],
-    budget: Budget,
-    data: Data[Tensor | Source],
-    device: torch.device,
-    progress: Progress = lambda done, total: None,
-    probes: int = 0,
-    trial: Trial | None = None,
-    checkpoints: Checkpoints | None = None,
-    compiled: bool = False,
-    keep_weights: bool = False,
-    keep_memory: bool = False,
-) -> Iterator[tuple[int, Outcome]]:
-    """Train ``rule`` on ``task``, all seeds together where the rule and the memory allow it.
+def run(request: RunRequest) -> Iterator[tuple[int, Outcome]]:
+    """Train a rule on a task, all seeds together where the rule and the memory allow it.
 
     No exception of a rule or a task leaves this function: what fails is an `Outcome`. When a group runs out of memory,
     its halves are tried; when it fails in another way, its seeds are tried one by one, so that one bad seed does not
     take the others with it.
 
-    Args:
-        rule: the rule.
-        task: the task.
-        seeds: the seeds.
-        budget: what the task and the rule agreed on.
-        data: the task's data, on any device.
-        device: where to compute.
-        progress: told how far the training is.
-        probes: at how many points of training to probe the rule; what is trained is the same with and without.
-        trial: set where the runs are trials of a tuning: then the test data are not read.
-        checkpoints: where to leave the state now and then, and to go on from; on a CPU, and with as many threads, the
-            numbers are the same bit for bit, however often a training was broken off.
-        compiled: let `torch.compile` take the step, and that of the pace-maker.
-        keep_weights: hand over the weights of each network that was trained to the end, see `Outcome.kept`; with the
-            memory of a rule that predicts with it.
-        keep_memory: hand over the rule's memory.
-
     Yields:
         each seed and its outcome, as soon as it is known.
     """
-    seeds = sorted(seeds)  # a group has one name and one state, in whatever order its seeds are asked for
-    request = RunRequest(
-        rule,
-        task,
-        seeds,
-        budget,
-        data,
-        device,
-        progress,
-        probes,
-        trial,
-        checkpoints or Checkpoints(),
-        compiled,
-        keep_weights,
-        keep_memory,
-    )
-    yield from _outcomes(request, tuple(seeds))
+    seeds = tuple(
+        sorted(request.seeds)
+    )  # a group has one name and one state, in whatever order its seeds are asked for
+    yield from _outcomes(replace(request, seeds=seeds), seeds)
 
 
 def _outcomes(request: RunRequest, wanted: tuple[int, ...], before: int = 0) -> Iterator[tuple[int, Outcome]]:

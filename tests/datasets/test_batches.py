@@ -12,6 +12,7 @@ from rulezoo.source import Source, draw
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.batches import Batches, Feed, ReadAhead
+from rulezoo.training.run import RunRequest
 from rulezoo_plugins.backprop import Backprop
 
 CPU = torch.device("cpu")
@@ -81,7 +82,7 @@ WAYS = {
 def outcomes(how, seeds=SEEDS, **options):
     """Curves, scores and probes of each seed."""
     task = Augmented()
-    found = runner.run(Backprop(), task, seeds, task.budget, parts(how), CPU, **options)
+    found = runner.run(RunRequest(Backprop(), task, seeds, task.budget, parts(how), CPU, **options))
     told = dict(found)
     assert {one.status for one in told.values()} == {"ok"}, [one.reason for one in told.values()]
     return {seed: (one.curve, one.scores, one.probes) for seed, one in told.items()}
@@ -187,6 +188,8 @@ def test_an_image_that_breaks_during_a_run_is_its_error():
             return super().read(index)
 
     split = Split(Breaking(TRAIN), as_tensor(TRAIN).y)
-    ((_, outcome),) = runner.run(Backprop(), task, [0], task.budget, Data(split, split, split), CPU)
+    ((_, outcome),) = runner.run(
+        RunRequest(Backprop(), task, [0], task.budget, Data(split, split, split), CPU)
+    )
     assert outcome.status == "error"
     assert "cannot read the image x.JPEG" in outcome.reason

@@ -10,6 +10,7 @@ from torchvision.transforms import functional as images
 from rulezoo import Net, Split
 from rulezoo.seeding import generator, number
 from rulezoo.source import draw
+from rulezoo.training.run import RunRequest
 from rulezoo.training.runner import run
 from rulezoo_plugins.backprop import Backprop
 from rulezoo_tasks.architectures import ResNet20, alexnet, lenet, resnet18
@@ -83,7 +84,7 @@ def test_resnet20_is_trained_as_by_a_plain_torch_recipe_step_by_step(stand_in):
         task.budget, epochs=EPOCHS, batch=BATCH, schedule_options={"milestones": [1, 2], "gamma": 0.1}
     )
     Watched.losses.clear()
-    ((_, outcome),) = run(Watched(), task, [0], budget, data, CPU)
+    ((_, outcome),) = run(RunRequest(Watched(), task, [0], budget, data, CPU))
 
     with torch.random.fork_rng():
         torch.manual_seed(number(0, "init"))
