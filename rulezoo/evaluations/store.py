@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rulezoo.evaluations.records import Evaluated, Question
-from rulezoo.results import reading
 from rulezoo.results.provenance import anonymous
 from rulezoo.results.reading import Unreadable
-from rulezoo.results.store import Damage, Store, digest, write_whole
+from rulezoo.results.store import Damage, Store, digest, read_intact, write_whole
 from rulezoo.text import SENTENCE, TRACEBACK, bounded
 
 if TYPE_CHECKING:
@@ -157,14 +156,7 @@ def _places(root: Path) -> Iterator[str]:
 
 
 def _decode(content: bytes, place: str) -> Evaluated:
-    body = reading.decode(content, Any)
-    try:
-        intact = isinstance(body, dict) and body.pop("digest", None) == digest(body)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-        intact = False
-    if not intact:
-        raise Unreadable("it was changed after it was written")
-    evaluated = reading.convert(body, Evaluated)
+    evaluated = read_intact(content, Evaluated)
     if place != (expected := _place(evaluated.asked)):
         raise Unreadable(f"it belongs to {expected}")
     return evaluated

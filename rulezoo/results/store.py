@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from rulezoo.results.provenance import anonymous
 from rulezoo.results.reading import Unreadable
 from rulezoo.results.records import LARGEST, SCHEMA, Asked, Record, RecordError
 from rulezoo.text import SENTENCE, TRACEBACK, bounded
+
+T = TypeVar("T")
 
 STALE = 3600.0  # seconds after which a temporary file cannot belong to a living writer
 KEPT = {
@@ -350,6 +352,22 @@ def _as_written(content: bytes) -> Record | None:
 def digest(body: dict[str, Any]) -> str:
     """Of the plain content, not of the classes: a field added later leaves the old digests valid."""
     return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+
+
+def read_intact(content: bytes, kind: type[T]) -> T:
+    """The value that a file with the digest of its own content holds.
+
+    Raises:
+        Unreadable: if it is not JSON of that class, or was changed after it was written.
+    """
+    body = reading.decode(content, Any)
+    try:
+        intact = isinstance(body, dict) and body.pop("digest", None) == digest(body)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        intact = False
+    if not intact:
+        raise Unreadable("it was changed after it was written")
+    return reading.convert(body, kind)
 
 
 def write_whole(root: Path, path: Path, content: bytes) -> None:

@@ -10,15 +10,14 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from rulezoo.options import Value
-from rulezoo.results import reading
 from rulezoo.results.reading import Unreadable
 from rulezoo.results.records import Count, Plugin, RecordError, whole
-from rulezoo.results.store import Damage, Store, digest, write_whole
+from rulezoo.results.store import Damage, Store, digest, read_intact, write_whole
 from rulezoo.specs import NAME
 
 SCHEMA: Literal[1] = 1  #: raise it when a stored verification can no longer be read
@@ -156,14 +155,7 @@ def _place(verification: Verification) -> str:
 
 
 def _decode(content: bytes, place: str) -> Verification:
-    body = reading.decode(content, Any)
-    try:
-        intact = isinstance(body, dict) and body.pop("digest", None) == digest(body)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-        intact = False
-    if not intact:
-        raise Unreadable("it was changed after it was written")
-    verification = reading.convert(body, Verification)
+    verification = read_intact(content, Verification)
     if place != (expected := _place(verification)):
         raise Unreadable(f"it belongs to {expected}")
     return verification

@@ -44,6 +44,22 @@ class Check(Protocol):
         """
 
 
+class ByFunction:
+    """The name and the promise of a check are those of a function ``check_NAME``, which a subclass has as ``function``."""
+
+    function: Callable[..., str | None]
+
+    @property
+    def name(self) -> str:
+        """``vmap``, for the function ``check_vmap``."""
+        return self.function.__name__.removeprefix("check_")
+
+    @property
+    def promise(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").partition("\n")[0]
+
+
 @dataclass(frozen=True)
 class CheckResult:
     """What came of a check.

@@ -12,7 +12,7 @@ from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Registry, discover
 from rulezoo.errors import UserError
 from rulezoo.specs import ClaimSpec
-from rulezoo.testing.check import CheckResult, outcomes, parametrized
+from rulezoo.testing.check import ByFunction, CheckResult, outcomes, parametrized
 from rulezoo.testing.expect import CheckFailed, expect
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ CHECKS: tuple[Callable[[ClaimCase], str | None], ...] = (check_claim_spec, check
 
 
 @dataclass(frozen=True)
-class ClaimCheck:
+class ClaimCheck(ByFunction):
     """One check of one claim; see `rulezoo.testing.Check`.
 
     Attributes:
@@ -86,16 +86,6 @@ class ClaimCheck:
     spec: ClaimSpec
     function: Callable[[ClaimCase], str | None] = field(repr=False)
     zoo: Registry | None = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """``runs``, for the function ``check_runs``."""
-        return self.function.__name__.removeprefix("check_")
-
-    @property
-    def promise(self) -> str:
-        """The promise to which the check holds a claim, in one sentence."""
-        return (self.function.__doc__ or "").partition("\n")[0]
 
     @property
     def id(self) -> str:

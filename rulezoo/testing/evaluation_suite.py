@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rulezoo.evaluation import Evaluation
 from rulezoo.specs import EvaluationSpec
 from rulezoo.testing import declarations, evaluation_checks, purity
-from rulezoo.testing.check import CheckResult, outcomes, parametrized
+from rulezoo.testing.check import ByFunction, CheckResult, outcomes, parametrized
 from rulezoo.testing.evaluation_checks import EvaluationCase, trained_network
 from rulezoo.testing.nets import KINDS, TinyTask
 
@@ -35,7 +35,7 @@ CHECKS = (
 
 
 @dataclass(frozen=True)
-class EvaluationCheck:
+class EvaluationCheck(ByFunction):
     """One check of one evaluation; see `rulezoo.testing.Check`.
 
     Attributes:
@@ -53,16 +53,6 @@ class EvaluationCheck:
     root: Path | None
     on: tuple[TaskNet, ...] = field(repr=False)
     made: dict[str, EvaluationCase] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """``repeatable``, for the function ``check_repeatable``."""
-        return self.function.__name__.removeprefix("check_")
-
-    @property
-    def promise(self) -> str:
-        """The promise to which the check holds an evaluation, in one sentence."""
-        return (self.function.__doc__ or "").partition("\n")[0]
 
     @property
     def id(self) -> str:

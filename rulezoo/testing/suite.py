@@ -22,7 +22,7 @@ from rulezoo.testing import (
     transport,
 )
 from rulezoo.testing.case import Case
-from rulezoo.testing.check import CheckResult, outcomes, parametrized
+from rulezoo.testing.check import ByFunction, CheckResult, outcomes, parametrized
 from rulezoo.testing.examined import Examined
 from rulezoo.testing.expect import NotApplicable, NotExamined, expect_sentence
 from rulezoo.testing.nets import KINDS, cached_net
@@ -74,7 +74,7 @@ ON_TASKS = (
 
 
 @dataclass(frozen=True)
-class RuleCheck:
+class RuleCheck(ByFunction):
     """One check of one rule; see `rulezoo.testing.Check`.
 
     Attributes:
@@ -92,16 +92,6 @@ class RuleCheck:
     spec: RuleSpec | None = None
     seed: int = 0
     on: TaskNet | None = None
-
-    @property
-    def name(self) -> str:
-        """``vmap``, for the function ``check_vmap``."""
-        return self.function.__name__.removeprefix("check_")
-
-    @property
-    def promise(self) -> str:
-        """The promise to which the check holds a rule, in one sentence."""
-        return (self.function.__doc__ or "").partition("\n")[0]
 
     @property
     def id(self) -> str:

@@ -11,7 +11,7 @@ from rulezoo.comparison.examination import Examination
 from rulezoo.specs import TaskSpec
 from rulezoo.task import Task
 from rulezoo.testing import declarations, purity, task_checks
-from rulezoo.testing.check import CheckResult, outcomes, parametrized
+from rulezoo.testing.check import ByFunction, CheckResult, outcomes, parametrized
 from rulezoo.testing.task_checks import TaskCase
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ CHECKS = (
 
 
 @dataclass(frozen=True)
-class TaskCheck:
+class TaskCheck(ByFunction):
     """One check of one task; see `rulezoo.testing.Check`.
 
     Attributes:
@@ -54,16 +54,6 @@ class TaskCheck:
     root: Path | None
     found: Examination | None
     made: dict[str, TaskCase] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """``disjoint``, for the function ``check_disjoint``."""
-        return self.function.__name__.removeprefix("check_")
-
-    @property
-    def promise(self) -> str:
-        """The promise to which the check holds a task, in one sentence."""
-        return (self.function.__doc__ or "").partition("\n")[0]
 
     @property
     def id(self) -> str:

@@ -14,6 +14,7 @@ from rulezoo.discovery.registry import discover
 from rulezoo.results import weights
 from rulezoo.results.store import Store
 from rulezoo.training import runner
+from rulezoo.training.run import RunRequest
 
 PLUGIN = """
     import math
@@ -107,7 +108,7 @@ def store(tmp_path, plugin):
         (cell,) = plan(zoo, request)
         data = cell.task.data(None)
         outcomes = runner.run(
-            cell.rule, cell.task, seeds, cell.budget, data, torch.device("cpu"), keep_weights=kept
+            RunRequest(cell.rule, cell.task, seeds, cell.budget, data, torch.device("cpu"), keep_weights=kept)
         )
         for asked, (_, outcome) in zip(cell.asked, outcomes, strict=True):
             record = of_outcome(cell, asked, outcome, datetime.now(UTC))
