@@ -178,7 +178,9 @@ def test_the_command_exports_by_key_and_by_name(tmp_path):
         for name in "ab"
     }
     assert keys == {"a": first.asked.rule_options["lr"], "b": 0.02}
+    (tmp_path / "copy.json").write_text("{}")
     for words, message in [
+        ((str(tmp_path / "copy.json"),), "copy.json is not the file of a run in a folder of results"),
         (("backprop", "digits-cnn", "0"), "2 runs of backprop on digits-cnn, seed 0: rule.lr is"),
         (("backprop", "digits-cnn"), "name one run: its key, or RULE TASK SEED"),
         (("0000000000000000",), "no run has a key that begins with '0000000000000000'"),

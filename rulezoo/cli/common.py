@@ -16,6 +16,7 @@ from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.lazy import GIVEN
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.discovery.registry import PluginInfo, Registry, discover
+from rulezoo.errors import UserError
 from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
@@ -170,3 +171,15 @@ def _print_rich(rows: Sequence[Sequence[str]], head: Sequence[str] | None) -> No
     with console.capture() as written:
         console.print(table)
     echo(written.get(), nl=False, styled=True)
+
+
+def results_of(file: Path) -> Path:
+    """The folder of results that the file of a run is in.
+
+    Raises:
+        UserError: if the file is in none.
+    """
+    above = file.resolve().parents
+    if len(above) > 3 and above[2].name == "runs":
+        return above[3]
+    raise UserError(f"{file} is not the file of a run in a folder of results (DIR/runs/TASK/RULE/seed….json)")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import out_option
+from rulezoo.cli.common import out_option, results_of
 from rulezoo.cli.output import echo
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _found(run: Sequence[str], where: dict[str, str], out: Path) -> Run:
     from rulezoo.api.calls import load
 
     if len(run) == 1 and (file := Path(run[0])).is_file():
-        out = file.resolve().parents[min(3, len(file.resolve().parents) - 1)]  # DIR/runs/TASK/RULE/seed….json
+        out = results_of(file)
     results = load(out)
     if len(run) == 3 and run[2].isdecimal():
         return results.run(run[0], run[1], int(run[2]), where)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, going_on_later, names, registry, say
+from rulezoo.cli.common import count, going_on_later, names, registry, results_of, say
 from rulezoo.cli.compare import listeners
 from rulezoo.cli.executor import Wanted, executor_options, workers
 from rulezoo.cli.leaderboard import read
@@ -115,8 +115,7 @@ def _read(stored: str) -> tuple[Sequence[Record], Sequence[Record]]:
 
 def _of_file(path: Path) -> tuple[Sequence[Record], Sequence[Record]]:
     """Every run of the folder of results that a file is in, and the one in the file."""
-    place = path.resolve()
-    root = place.parents[min(3, len(place.parents) - 1)]
+    root, place = results_of(path), path.resolve()
     every = read(root)
     found = [record for record in every if Store(root).path(record.asked) == place]
     if not found:
