@@ -198,7 +198,9 @@ def test_a_scaffolded_package_installs_and_keeps_every_promise(kind, tmp_path):
     )
     python = str(home / "bin" / "python")
     here = [path for path in sys.path if path and Path(path).is_dir()]  # where rulezoo and its needs are
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(here), "PIP_PYTHON": python}
+    # Its pytest is started by its author, not by a worker of this one: plugins that look at these would refuse to start.
+    author = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environ = {**author, "PYTHONPATH": os.pathsep.join(here), "PIP_PYTHON": python}
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
     subprocess.run(
         [*pip, "--no-deps", "--no-build-isolation", str(tmp_path / "rulezoo-newcomer")],
