@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 State = Literal["reproduced", "not reproduced", "not run"]
 
-WITHIN = 0.015  #: of the published score, as a fraction of 1, the mean of our seeds counts as reproduced
+WITHIN = 0.01  #: of the published score, as a fraction of 1, the mean of our seeds counts as reproduced
 SEEDS = 3  #: fewer of ours say nothing yet
 
 
@@ -86,6 +86,13 @@ NOKLAND = Source(
     seeds=0,
     setting="permutation-invariant MNIST, with dropout (the abstract's number)",
 )
+AKROUT = Source(
+    citation="Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, Deep learning without weight transport (logs of the "
+    "authors' public code, Deep-Learning-without-Weight-Transport)",
+    link="https://arxiv.org/abs/1904.05391",
+    seeds=1,
+    setting="one hidden layer of sigmoid units, all training examples, SGD with batches of 128, 400 epochs; the last of them",
+)
 
 _DATA = (
     "CIFAR-10",
@@ -127,6 +134,22 @@ _ERRORS = {  # top-1 error in %, in the order of _NETWORK
     "frsf": (16.86, 16.83, 11.20, 11.22, 9.49, 10.02, 0.97, 9.61, 36.50),
 }
 
+_SIGMOID = {  # test accuracy in % after 400 epochs, of MNIST and CIFAR-10, and the learning rate
+    "backprop": (98.50, 48.18, 0.2),
+    "feedback-alignment": (97.80, 42.96, 0.2),
+    "weight-mirror": (98.49, 46.20, 0.05),
+    "kolen-pollack": (98.45, 47.57, 0.3),
+}
+
+
+def _sigmoid(rule: str, data: str, network: str, task: str, score: float) -> Published:
+    budget: dict[str, Value] = {"epochs": 400, "batch": 128, "optimizer": "SGD", "lr": _SIGMOID[rule][2]}
+    budget |= {"schedule": "constant", "weight_decay": 0.0}
+    return Published(
+        rule, data, network, round(score / 100, 4), AKROUT, task, True, budget, {"examples": None}
+    )
+
+
 PUBLISHED = (
     *(
         Published(
@@ -144,6 +167,14 @@ PUBLISHED = (
         for data, network, error in zip(_DATA, _NETWORK, errors, strict=True)
     ),
     Published("direct-feedback-alignment", "MNIST", "dense layers", 0.9855, NOKLAND, "mnist-mlp"),
+    *(
+        _sigmoid(rule, data, network, task, score)
+        for rule, (mnist, cifar, _) in _SIGMOID.items()
+        for data, network, task, score in (
+            ("MNIST", "784-500-10, sigmoid", "mnist-sigmoid-mlp", mnist),
+            ("CIFAR-10", "3072-1000-10, sigmoid", "cifar10-sigmoid-mlp", cifar),
+        )
+    ),
 )
 """Every number."""
 

@@ -12,6 +12,7 @@ _MNIST = "LeCun, Bottou, Bengio & Haffner 1998, https://doi.org/10.1109/5.726791
 _FASHION = "Xiao, Rasul & Vollgraf 2017, https://arxiv.org/abs/1708.07747"
 _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf"
 _HE = "He, Zhang, Ren & Sun 2016, https://arxiv.org/abs/1512.03385"
+_AKROUT = "Akrout, Wilson, Humphreys, Lillicrap & Tweed 2019, https://arxiv.org/abs/1904.05391"
 _BIOTORCH = "Sanfiz & Akrout 2021 (BioTorch), https://arxiv.org/abs/2108.13446"
 _TINY = "Le & Yang 2015, Tiny ImageNet, http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 _FLIP_FLOP = "Sussillo & Barak 2013, https://doi.org/10.1162/NECO_a_00409"
@@ -81,6 +82,20 @@ def rulezoo_tasks() -> list[TaskSpec]:
             summary="Handwritten digits of 28×28 pixels, two dense hidden layers.",
             tags=("mlp", "vision"),
             reference=_MNIST,
+        ),
+        TaskSpec(
+            name="mnist-sigmoid-mlp",
+            target="rulezoo_tasks.sigmoid_mlp:MNISTSigmoidMLP",
+            summary="MNIST, one hidden layer of 500 sigmoid units, in the setting of the weight mirror's public code.",
+            tags=("mlp", "vision"),
+            reference=f"{_AKROUT}; {_MNIST}",
+        ),
+        TaskSpec(
+            name="cifar10-sigmoid-mlp",
+            target="rulezoo_tasks.sigmoid_mlp:CIFAR10SigmoidMLP",
+            summary="CIFAR-10, one hidden layer of 1,000 sigmoid units, in the setting of the weight mirror's public code.",
+            tags=("mlp", "vision"),
+            reference=f"{_AKROUT}; {_CIFAR}",
         ),
         TaskSpec(
             name="fashion-cnn",

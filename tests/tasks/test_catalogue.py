@@ -17,6 +17,8 @@ INPUTS = {
     "adding-rnn": (25, 1),
     "delayed-match-rnn": (12, 2),
     "mnist-mlp": (1, 28, 28),
+    "mnist-sigmoid-mlp": (1, 28, 28),
+    "cifar10-sigmoid-mlp": (3, 32, 32),
     "fashion-cnn": (1, 28, 28),
     "fashion-rnn": (28, 28),
     "cifar10-cnn": (3, 32, 32),
