@@ -94,7 +94,7 @@ def rms(h):
 
 
 def written_out_dtp(p, v, batch, noise, *, size, sigma, top, decoder):
-    """Algorithm 1 of Lee et al. with the deviations that the module names; ``v`` holds the inverses."""
+    """The targets and losses of Lee et al. with the deviations that the module names; ``v`` holds the inverses."""
 
     def g(w, above):
         return S[decoder](w[0] + above @ w[1:])

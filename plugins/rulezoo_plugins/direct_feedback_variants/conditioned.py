@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rulezoo import Batch, Layer, Net, State, Step, Task, credit, hp
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.direct_feedback_variants.hearing import received
+from rulezoo_plugins.direct_feedback_variants.visits import received
 
 Tensors = dict[str, Tensor]
 
@@ -68,8 +68,8 @@ class ConditionedDirectFeedback(DirectFeedbackAlignment):
     ) -> Step:
         """See `LearningRule.step`."""
         hidden, by_error = _hidden(net), self.condition != "activity"
-        told = [key for layer in hidden.values() for key in layer.pre] if by_error else []
-        grads, errors, mean = _direct_feedback(net, loss, params, state, batch, told)
+        observed = [key for layer in hidden.values() for key in layer.pre] if by_error else []
+        grads, errors, mean = _direct_feedback(net, loss, params, state, batch, observed)
         inputs = credit.layer_inputs(net, params, batch.x, hidden) if self.condition != "error" else {}
         for name, layer in hidden.items():
             update = raw = grads[name].flatten(1)
@@ -98,9 +98,9 @@ def divided(update: Tensor, rows: Tensor, damping: float) -> Tensor:
 
 
 def _direct_feedback(
-    net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, told: list[str]
+    net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, observed: list[str]
 ) -> tuple[Tensors, Tensors, Tensor]:
-    """The gradients of direct feedback alignment; the errors at the sites ``told``; the mean loss."""
+    """The gradients of direct feedback alignment; the errors at the sites ``observed``; the mean loss."""
     cuts = set(net.keys("post"))
 
     def forward(at: tuple[Tensors, Tensors]) -> tuple[Tensor, Tensors]:
@@ -115,7 +115,7 @@ def _direct_feedback(
 
         return net.run(p, batch.x, tap), sites
 
-    offsets = {key: net.zeros(key, len(batch.x)) for key in told}
+    offsets = {key: net.zeros(key, len(batch.x)) for key in observed}
     (output, sites), pull = credit.value_and_pull(forward, (params, offsets))
     error, mean = credit.output_error(loss, output, batch.y)
     signals = {

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rulezoo import Batch, Net, State, Step, credit, hp
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.direct_feedback_variants.hearing import received, visits_by_site
+from rulezoo_plugins.direct_feedback_variants.visits import received, visits_by_site
 
 Tensors = dict[str, Tensor]
 

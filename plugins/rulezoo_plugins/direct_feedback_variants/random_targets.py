@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, State, Step, Task, credit, hp
-from rulezoo_plugins.direct_feedback_variants.hearing import received, visits_by_site
+from rulezoo_plugins.direct_feedback_variants.visits import received, visits_by_site
 
 Tensors = dict[str, Tensor]
 

@@ -8,7 +8,7 @@ the feedback map by what it makes of the activity itself,
 
 and every block descends ‖F_l(h_{l−1}) − t_l‖² / 2, in which h_{l−1} and t_l are constants.
 
-- `DifferenceTargetPropagation`: Lee, Zhang, Fischer & Bengio 2015 (arXiv:1412.7525), algorithm 1. G_l(h) = s(V_l h + c_l)
+- `DifferenceTargetPropagation`: Lee, Zhang, Fischer & Bengio 2015 (arXiv:1412.7525). G_l(h) = s(V_l h + c_l)
   learns to invert F_l around the activity, by ‖G_l(F_l(h_{l−1} + ε)) − (h_{l−1} + ε)‖², ε ~ N(0, σ²). The target of the
   last hidden layer is h − η e. On a linear network with exact inverses t_l − h_l = −η J_l⁻¹ e with J_l the Jacobian of
   the output with respect to h_l: Gauss-Newton targets (Meulemans et al. 2020, arXiv:2006.14331).
@@ -47,7 +47,7 @@ _SMALLEST = 1e-6  # of an activity's root mean square, where a layer is silent
 class _TargetPropagation(LearningRule):
     sigma: float = hp(
         0.1, "size of the noise with which feedback maps are trained, as a fraction of the activity (ratio of RMS values)",
-        low=1e-8, search=(0.01, 0.5), log=True,
+        low=1e-6, search=(0.01, 0.5), log=True,
     )  # fmt: skip
     feedback_rate: float = hp(
         1.0, "learning rate of the feedback maps relative to that of the forward weights", low=0,
@@ -142,15 +142,14 @@ class _TargetPropagation(LearningRule):
         changes = {self._first(net): change}
         for key, above in reversed(self._links(net).items()):
             feedback = state.params[f"feedback.{key}"]
-            moved, still = (self._back(feedback, one, above) for one in (h[above] + changes[above], h[above]))
-            changes[key] = moved - still
+            changes[key] = self._difference(feedback, h[above] + changes[above], h[above], above)
         return changes
 
     def _step_size(self) -> float:
         raise NotImplementedError
 
-    def _back(self, feedback: Tensor, rows: Tensor, above: Key) -> Tensor:
-        """What a feedback map makes of activity ``(batch, units above)``: ``(batch, units)``."""
+    def _difference(self, feedback: Tensor, there: Tensor, here: Tensor, above: Key) -> Tensor:
+        """G(there) − G(here) of a feedback map, for activities ``(batch, units above)``: ``(batch, units)``."""
         raise NotImplementedError
 
     def _feedback_loss(
@@ -165,7 +164,7 @@ class DifferenceTargetPropagation(_TargetPropagation):
     """Feedback maps learn to invert the blocks."""
 
     size: float = hp(
-        0.1, "step from an activity to the first target, in units of its loss's gradient", low=1e-9
+        0.1, "step from an activity to the first target, in units of its loss's gradient", low=1e-6
     )
     top: str = hp(
         "site", "where targets begin: at the last hidden site, by the transposed weights of the read-out, or at the "
@@ -192,15 +191,19 @@ class DifferenceTargetPropagation(_TargetPropagation):
     def _step_size(self) -> float:
         return self.size
 
-    def _back(self, feedback: Tensor, rows: Tensor, above: Key) -> Tensor:
-        return _NONLINEARITIES[self.decoder](_affine(feedback, rows))
+    def _inverse(self, feedback: Tensor, rows: Tensor) -> Tensor:
+        """Row 0 of the feedback map is its bias."""
+        return _NONLINEARITIES[self.decoder](rows @ feedback[1:] + feedback[0])
+
+    def _difference(self, feedback: Tensor, there: Tensor, here: Tensor, above: Key) -> Tensor:
+        return self._inverse(feedback, there) - self._inverse(feedback, here)
 
     def _feedback_loss(
         self, net: Net, feedback: Tensors, h: Rows, answers: Rows, scale: Tensors, noise: Tensors
     ) -> Tensor:
         losses = []
         for key, above in self._links(net).items():
-            recovered = self._back(feedback[f"feedback.{key}"], answers[above], above)
+            recovered = self._inverse(feedback[f"feedback.{key}"], answers[above])
             losses.append((recovered - (h[key] + scale[key] * noise[key])).square().sum(1).mean())
         return torch.stack(losses).sum()
 
@@ -209,7 +212,7 @@ class DifferenceTargetPropagation(_TargetPropagation):
 class LocalDifferenceReconstruction(_TargetPropagation):
     """Feedback maps learn to have the transposed Jacobians of the blocks."""
 
-    beta: float = hp(0.1, "step from the output to its target, in units of its loss's gradient", low=1e-9)
+    beta: float = hp(0.1, "step from the output to its target, in units of its loss's gradient", low=1e-6)
     encoder: str = hp("affine", "what the affine feedback map of a hidden activity is applied to",
                       choices=("affine", "relu", "tanh"))  # fmt: skip
 
@@ -225,9 +228,10 @@ class LocalDifferenceReconstruction(_TargetPropagation):
     def _step_size(self) -> float:
         return self.beta
 
-    def _back(self, feedback: Tensor, rows: Tensor, above: Key) -> Tensor:
+    def _difference(self, feedback: Tensor, there: Tensor, here: Tensor, above: Key) -> Tensor:
         kind = "affine" if above is None else self.encoder  # outputs have no nonlinearity to undo
-        return _affine(feedback, _NONLINEARITIES[kind](rows))
+        s = _NONLINEARITIES[kind]
+        return (s(there) - s(here)) @ feedback[1:]  # the bias, row 0, cancels
 
     def _feedback_loss(
         self, net: Net, feedback: Tensors, h: Rows, answers: Rows, scale: Tensors, noise: Tensors
@@ -235,10 +239,10 @@ class LocalDifferenceReconstruction(_TargetPropagation):
         losses = []
         for key, above in self._links(net).items():
             weight = feedback[f"feedback.{key}"]
-            still = self._back(weight, h[above], above)
-            heard = self._back(weight, answers[above], above) - still  # of noise at the site
-            spread = self._back(weight, h[above] + scale[key] * noise[f"above.{key}"], above) - still
-            match = (noise[key] * heard).sum(1).mean() / scale[key]
+            response = self._difference(weight, answers[above], h[above], above)  # to noise at the site
+            noisy = h[above] + scale[key] * noise[f"above.{key}"]
+            spread = self._difference(weight, noisy, h[above], above)
+            match = (noise[key] * response).sum(1).mean() / scale[key]
             losses.append(spread.square().sum(1).mean() / scale[key].square() - 2 * match)
         return torch.stack(losses).sum()
 
@@ -248,11 +252,6 @@ _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
 }
-
-
-def _affine(weight: Tensor, rows: Tensor) -> Tensor:
-    """Row 0 of the weight is the bias."""
-    return rows @ weight[1:] + weight[0]
 
 
 def _rows(net: Net, h: Tensor) -> Tensor:
