@@ -1,0 +1,41 @@
+"""Target propagation: the light specs; the rules are in `rules`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rulezoo import Plausibility, RuleSpec, Variant
+
+_FAMILY = "target propagation"
+_INVERSE = Plausibility(
+    weight_transport=True,  # of the read-out, whose transposed weights give the last hidden layer its target
+    backward_pass=True,  # targets travel from layer to layer, though no gradient does
+    update_locking=True,
+    signal="neuron-specific",
+    perturbation=True,
+    phases=2,  # targets travel down, and every block is evaluated again on noisy activity
+)
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    target = "rulezoo_plugins.target_propagation.rules"
+    return [
+        RuleSpec(
+            name="difference-target-propagation",
+            target=f"{target}:DifferenceTargetPropagation",
+            family=_FAMILY,
+            summary="Targets travel down through learned inverses, corrected by the error of the inverse.",
+            reference="Lee, Zhang, Fischer, Bengio 2015, arXiv:1412.7525",
+            plausibility=_INVERSE,
+            variants=(Variant(("top=output",), {"weight_transport": False}),),
+        ),
+        RuleSpec(
+            name="ldrl-target-propagation",
+            target=f"{target}:LocalDifferenceReconstruction",
+            family=_FAMILY,
+            summary="Difference target propagation whose feedback learns to transpose each block's Jacobian (L-DRL).",
+            reference="Ernoult, Normandin, Moudgil, Spinney, Belilovsky, Rish, Richards, Bengio 2022, arXiv:2201.13415",
+            plausibility=replace(_INVERSE, weight_transport=False),
+        ),
+    ]
