@@ -131,7 +131,7 @@ def test_a_pattern_is_added_to_the_whole_input(mlp):
 
 @pytest.mark.parametrize("counted", ["all", "all-but-first"])
 def test_the_answer_is_the_goodness_of_each_label(mlp, counted):
-    rule = ForwardForward(counted=counted, goodness="sum")
+    rule = ForwardForward(counted=counted)
     params, batch, state, _ = start(rule, mlp)
 
     output = rule.predict(mlp.net, params, state, batch.x)
@@ -145,7 +145,7 @@ def test_the_answer_is_the_goodness_of_each_label(mlp, counted):
 
 
 def test_a_read_out_answers_from_the_pass_with_a_neutral_label(mlp):
-    rule = ForwardForward(answer="readout", label="pixels")
+    rule = ForwardForward(answer="readout", label="pixels", size=1.0)
     params, batch, state, noise = start(rule, mlp)
     x = torch.cat([torch.full((len(batch.x), 3), 1 / 3, dtype=torch.float64), batch.x[:, 3:]], 1)
     h1 = torch.tanh(x @ params["fc1.weight"].T + params["fc1.bias"])
@@ -156,7 +156,7 @@ def test_a_read_out_answers_from_the_pass_with_a_neutral_label(mlp):
     error = (output.softmax(1) - F.one_hot(batch.y, 3)) / len(x)
 
     result = step(rule, mlp, params, batch, state, noise)
-    by_goodness = step(ForwardForward(label="pixels"), mlp, params, batch, state, noise).grads
+    by_goodness = step(ForwardForward(label="pixels", size=1.0), mlp, params, batch, state, noise).grads
 
     assert_equal(result.grads, by_goodness | {"readout.weight": error.T @ h2, "readout.bias": error.sum(0)})
     torch.testing.assert_close(result.loss, F.cross_entropy(output, batch.y), **EXACT)
@@ -480,6 +480,10 @@ def test_forward_forward_needs_labels_that_fit(mlp):
     assert ForwardForward(label="pattern").skip(thin, mlp.task) is None
     assert "read-out" in ForwardForward(answer="readout").skip(blind, mlp.task)
     assert ForwardForward().skip(blind, mlp.task) is None
+
+
+def test_hidden_layers_may_learn_at_a_rate_of_their_own(mlp):
+    assert Pepita(hidden_rate=0.1).rates(mlp.net) == dict.fromkeys(hidden(mlp), 0.1)
 
 
 def test_pepita_needs_a_pre_site_behind_every_layer(mlp):

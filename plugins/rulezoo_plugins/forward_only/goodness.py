@@ -5,16 +5,17 @@ negative (−) examples, is
 
     softplus(θ − G⁺) + softplus(G⁻ − θ),
 
-the negative log-likelihood of "positive" with probability σ(G − θ). The next layer sees the activity without its length, so
-that it cannot read the goodness of the layer in front, and no gradient crosses a site.
+the negative log-likelihood of "positive" with probability σ(G − θ). The next layer sees the normalised activity, so that it
+cannot read the goodness of the layer in front, and no gradient crosses a site.
 
 - `ForwardForward`: Hinton 2022 (arXiv:2212.13345), the supervised form: a label is put into the input, the true one in
-  positive and a wrong one in negative data. G is the sum or the mean of y² over the layer. The answer is the label with the
-  largest goodness, or that of a softmax read-out of the pass with a neutral label.
+  positive and a wrong one in negative data. G is the sum of y² over the units of a layer, or the mean, and y/‖y‖ goes on to
+  the next layer. The answer is the label with the largest goodness, summed over layers (``counted``: Hinton leaves out the
+  first), or that of a softmax read-out of the pass with a neutral label (``answer``).
 - `SelfContrastive`: SCFF, Chen, Liu, Laydevant & Grollier 2025 (doi:10.1038/s41467-025-61037-0, arXiv:2409.11593): a positive
   example is an input together with itself, a negative one an input together with another input of the batch. G is the mean
-  of relu(y)² over channels; in a convolutional layer the objective is averaged over positions. No label reaches a hidden
-  layer; the read-out is trained by the gradient of the loss.
+  of relu(y)²; ``penalty`` times G⁺ is added to the objective; inputs and activities are standardised, example by example.
+  No label reaches a hidden layer; the read-out is trained by the gradient of the loss.
 
 How a label is put into an input (``label``): ``pixels`` is Hinton's: the first numbers of the input are overwritten by the
 one-hot label, with ``size`` in place of 1. ``pattern``, the default, adds a fixed random pattern for each class, of standard
@@ -22,18 +23,17 @@ deviation ``size``: no input is overwritten, and every position of a convolution
 the mean of all labels.
 
 Deviations: a layer is what lies in front of a ``post`` site, with the network's own nonlinearity and pooling, and goodness is
-measured at that site (in SCFF the papers' code measures it before the pooling). Activities are divided by their root mean
-square instead of their length, a constant factor. All layers learn at the same time, not one after the other. In
-forward-forward: wrong labels are drawn uniformly, not by how probable the network finds them; the softmax read-out sees
-the last hidden layer instead of all but the first. In SCFF: the two inputs are averaged rather than presented together
-to the same weights, which gives half the pre-activations; there is one pair of thresholds for all layers; the read-out sees
-the last hidden layer instead of all of them, and learns together with the hidden layers.
+measured at that site (SCFF's code measures it in front of the pooling). All layers learn at the same time, not one after the
+other. In convolutional layers goodness is that of the channels at one position, and the objective is averaged over positions,
+as in SCFF; Hinton has no weight sharing. In forward-forward: activities are divided by their root mean square instead of their
+length, a constant factor; wrong labels are drawn uniformly, not by how probable the network finds them; the softmax read-out
+sees the last hidden layer instead of all but the first. In SCFF: the two inputs are averaged rather than presented together to
+the same weights, which gives half the drive; there is one pair of thresholds for all layers; the read-out sees the last hidden
+layer instead of several, and learns together with the hidden layers.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -79,10 +79,13 @@ class _LayerByLayer(LearningRule):
 class ForwardForward(_LayerByLayer):
     """Goodness is high for inputs with their true label, low for inputs with a wrong one."""
 
-    threshold: float = hp(1.0, "θ, in units of the mean square activity", low=0, search=(0.1, 10), log=True)
-    goodness: str = hp("mean", "sum or mean of squared activities of a layer", choices=("mean", "sum"))
+    lr: float | None = hp(1e-3, "learning rate; none = the task's", low=0)
+    threshold: float = hp(
+        0.05, "θ; times the number of channels where goodness is a sum", low=0, search=(0.01, 1), log=True
+    )
+    goodness: str = hp("sum", "sum or mean of the squared activities of a layer", choices=("sum", "mean"))
     label: str = hp("pattern", "how a label is put into the input", choices=("pattern", "pixels"))
-    size: float = hp(1.0, "size of a label in the input", low=1e-6, search=(0.1, 10), log=True)
+    size: float = hp(0.5, "size of a label in the input", low=1e-6, search=(0.1, 10), log=True)
     counted: str = hp("all", "layers whose goodness counts for the answer", choices=("all", "all-but-first"))
     answer: str = hp(
         "goodness",

@@ -16,7 +16,8 @@ Deviations: e is the gradient of the task's loss with respect to the output, whi
 as in the paper. h_l is the activity at the ``post`` site of a layer; a skip connection that joins in front of the site is part
 of it. Where pooling lies between the ``pre`` and the ``post`` site, the difference of the pooled activity is returned to the
 units through the derivative of what lies between. Biases, which the paper does not have, learn like a weight from a
-presynaptic activity of 1.
+presynaptic activity of 1. Under plain SGD, as in the paper, F is so small that hidden layers learn much more slowly than the
+read-out; an adaptive optimiser makes them equally fast, and ``hidden_rate`` undoes that.
 """
 
 from __future__ import annotations
@@ -35,9 +36,21 @@ Tensors = dict[str, Tensor]
 class Pepita(LearningRule):
     """The error modulates the input; hidden layers learn from the change of activity that this causes."""
 
+    lr: float | None = hp(0.005, "learning rate; none = the task's", low=0)
     size: float = hp(
         0.05, "size of the projection of the error to the input", low=1e-6, search=(0.005, 1), log=True
     )
+    hidden_rate: float = hp(
+        1.0,
+        "learning rate of hidden layers, relative to that of the read-out",
+        low=1e-6,
+        search=(1e-3, 1),
+        log=True,
+    )
+
+    def rates(self, net: Net) -> dict[str, float]:
+        """Hidden layers learn with a rate of their own."""
+        return {name: self.hidden_rate for name in net.shapes if name not in net.readout}
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Needs hidden layers with a ``pre`` and a ``post`` site, in series, and inputs to which an error can be added."""

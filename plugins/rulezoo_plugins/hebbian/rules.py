@@ -23,6 +23,8 @@ largest element. Networks keep their own nonlinearity and pooling. Oja and Sange
 step independent of the size of the inputs, and a layer may be one of several with a nonlinearity behind it. Everywhere the
 read-out is trained together with the hidden layers, by the gradient of the loss; other hidden parameters
 (normalisation layers, for example) do not learn.
+
+With more units than inputs, Sanger's last units have nothing left to learn from and fall silent; of Oja's subspace rule none do.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _SILENT = 1e-12  # least squared length of all inputs together: a silent layer i
 
 @dataclass(frozen=True)
 class _Hebbian(LearningRule):
-    rate: float = hp(0.1, "learning rate of the Hebbian updates", low=0, search=(0.01, 1), log=True)
+    rate: float = hp(0.5, "learning rate of the Hebbian updates", low=0, search=(0.01, 1), log=True)
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Needs hidden layers whose units have one weight vector each, and a read-out."""
@@ -83,8 +85,8 @@ class _Hebbian(LearningRule):
 class SoftHebb(_Hebbian):
     """Units compete softly for inputs, and move towards those that they win."""
 
-    sharp: float = hp(10.0, "inverse temperature 1/τ of the competition", low=1e-6, search=(1, 100), log=True)
-    anti: bool = hp(True, "all units but the winner of an input move away from it")
+    sharp: float = hp(50.0, "inverse temperature 1/τ of the competition", low=1e-6, search=(1, 100), log=True)
+    anti: bool = hp(False, "all units but the winner of an input move away from it")
     power: float = hp(
         0.5, "power by which learning slows down as the length of a weight vector nears 1", low=0
     )
@@ -96,7 +98,8 @@ class SoftHebb(_Hebbian):
         if self.anti:
             y = torch.where(u == u.amax(1, keepdim=True), y, -y)
         change = (y.T @ x - (y * u).sum(0)[:, None] * w) / len(x)
-        return change * (w.norm(dim=1, keepdim=True) - 1).abs() ** self.power
+        slower: Tensor = (w.norm(dim=1, keepdim=True) - 1).abs().pow(self.power)
+        return change * slower
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ class Oja(_Principal):
 @dataclass(frozen=True)
 class Sanger(_Principal):
     """Units find the principal components of their inputs in order: a unit and those in front of it explain its input."""
+
+    rate: float = hp(0.05, "learning rate of the Hebbian updates", low=0, search=(0.01, 1), log=True)
 
     def _explaining(self, correlations: Tensor) -> Tensor:
         return correlations.tril()
