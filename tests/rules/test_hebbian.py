@@ -37,9 +37,9 @@ def softhebb(w, rows, sharp, anti, power):
     for row in rows:
         x = row / (row**2).sum().sqrt()
         u = torch.stack([(w[k] * x).sum() for k in range(len(w))])
-        y = torch.exp(sharp * u) / torch.exp(sharp * u).sum()
+        y, winner = torch.exp(sharp * u) / torch.exp(sharp * u).sum(), int(u.argmax())
         for k in range(len(w)):
-            sign = -1 if anti and k != int(u.argmax()) else 1
+            sign = -1 if anti and k != winner else 1
             change[k] += sign * y[k] * (x - u[k] * w[k]) / len(rows)
     for k in range(len(w)):
         change[k] *= abs((w[k] ** 2).sum().sqrt() - 1) ** power
