@@ -470,7 +470,6 @@ def test_what_it_cannot_serve_is_skipped_in_a_sentence(rule, mlp):
 def test_forward_forward_needs_labels_that_fit(mlp):
     numbers = SimpleNamespace(targets="numbers", classes=None)
     thin = Net(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), Site("post"), nn.Linear(4, 3)), torch.zeros(2, 2))
-    blind = Net(nn.Sequential(nn.Linear(5, 3), Site("post")), torch.zeros(2, 5))
 
     assert "one label for each example" in ForwardForward().skip(mlp.net, numbers)
     assert "one label for each example" in ForwardForward().skip(
@@ -478,7 +477,13 @@ def test_forward_forward_needs_labels_that_fit(mlp):
     )
     assert "do not fit" in ForwardForward(label="pixels").skip(thin, mlp.task)
     assert ForwardForward(label="pattern").skip(thin, mlp.task) is None
-    assert "read-out" in ForwardForward(answer="readout").skip(blind, mlp.task)
+
+
+def test_rules_that_answer_by_a_read_out_need_one(mlp):
+    blind = Net(nn.Sequential(nn.Linear(5, 3), Site("pre"), nn.ReLU(), Site("post")), torch.zeros(2, 5))
+
+    for rule in (ForwardForward(answer="readout"), SelfContrastive(), Pepita()):
+        assert "no parameters behind the last site" in rule.skip(blind, mlp.task)
     assert ForwardForward().skip(blind, mlp.task) is None
 
 

@@ -99,8 +99,8 @@ class ForwardForward(_LayerByLayer):
             return "it puts the class label into the input, and this task does not have one label for each example"
         if self.label == "pixels" and net.example[0].numel() < net.output_width:
             return f"{net.output_width} labels do not fit in the {net.example[0].numel()} numbers of an input"
-        if self.answer == "readout" and not net.readout:
-            return "it answers by a read-out, and this network has no parameters behind the last site"
+        if self.answer == "readout" and (reason := _without_readout(net)):
+            return reason
         return super().skip(net, task)
 
     def init(self, net: Net, params: Tensors, batch: Batch, gen: torch.Generator) -> State:
@@ -126,7 +126,7 @@ class ForwardForward(_LayerByLayer):
         true, false = (self._embedded(state, batch.x, labels[y]) for y in (batch.y, wrong))
 
         def local(p: Tensors) -> Tensor:
-            positive, negative = (self._goodness(net, p, x) for x in (true, false))
+            positive, negative = (self._goodness(net, {**params, **p}, x) for x in (true, false))
             return _contrast(positive, negative, self._thresholds(net), self._thresholds(net))
 
         grads = credit.grad(local, {n: p for n, p in params.items() if n not in net.readout})
@@ -179,6 +179,10 @@ class SelfContrastive(_LayerByLayer):
     negative: float = hp(1.0, "threshold θ⁻ of negative examples", low=0, search=(0.1, 10), log=True)
     penalty: float = hp(0.0, "weight of the goodness of positive examples in the objective", low=0)
 
+    def skip(self, net: Net, task: Task) -> str | None:
+        """Needs a read-out, too: hidden layers learn no answers."""
+        return super().skip(net, task) or _without_readout(net)
+
     def noise(self, net: Net, state: State, batch: Batch, gen: torch.Generator, t: int) -> Tensors:
         """How many examples further the partner of each example is; of a batch of one it is the example itself."""
         size = len(batch.x)
@@ -215,6 +219,12 @@ class SelfContrastive(_LayerByLayer):
 
     def _normalised(self, h: Tensor) -> Tensor:
         return _standardised(h)
+
+
+def _without_readout(net: Net) -> str | None:
+    if net.readout:
+        return None
+    return "it answers by a trained read-out, and this network has no parameters behind the last site"
 
 
 def _contrast(positive: Tensors, negative: Tensors, low: dict[str, float], high: dict[str, float]) -> Tensor:

@@ -60,6 +60,8 @@ class Pepita(LearningRule):
             return "it is defined for networks whose layers are in series, and this one is recurrent"
         if not net.example.is_floating_point():
             return f"it adds the error to inputs, which must be real numbers, and here they are {net.example.dtype}"
+        if not net.readout:
+            return "its read-out learns from the error itself, and this network has no parameters behind the last site"
         hidden = [layer for layer in net.layers if not {*layer.parameters} <= net.readout]
         if any(len(layer.pre) != 1 or len(layer.post) != 1 for layer in hidden):
             return "it needs a site of kind 'pre' and one of kind 'post' behind every hidden layer"
