@@ -585,6 +585,19 @@ def test_what_recurrent_weights_are_fed_with_is_every_state_that_enters_them(tin
     assert torch.equal(rows["w_in.weight"], x.transpose(0, 1).flatten(0, 1))
 
 
+def test_the_output_of_the_pass_in_which_layers_are_fed_is_that_of_any_pass(tiny):
+    params, x, _ = start(tiny)
+    names = sorted(credit.feedback_layers(tiny.net, params))
+
+    rows, output = credit.run_with_inputs(tiny.net, params, x, names)
+
+    assert torch.equal(output, tiny.net.run(params, x))
+    assert_equal(rows, credit.layer_inputs(tiny.net, params, x, names))
+    few, same = credit.run_with_inputs(tiny.net, params, x, names, lambda n: torch.arange(3))
+    assert all(torch.equal(few[name], rows[name][:3]) for name in names)
+    assert torch.equal(same, output)
+
+
 def test_what_layers_are_fed_with_under_vmap_is_the_same(tiny):
     params, _, _ = start(tiny)
     xs = torch.stack([tiny.batch(seed=seed).x for seed in range(2)])

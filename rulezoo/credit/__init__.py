@@ -20,9 +20,11 @@ and a skip connection, and a recurrent network.
 from rulezoo.credit.blocks import Blocks, between, blocks
 from rulezoo.credit.derivatives import Pull, grad, value_and_derivative, value_and_pull
 from rulezoo.credit.feedback import (
+    LayerInputs,
     backward_layers,
     feedback_layers,
     layer_inputs,
+    run_with_inputs,
     through_feedback,
     true_weights,
 )
@@ -31,6 +33,7 @@ from rulezoo.credit.passes import Cut, Loss, backprop, cut, output_error, rows, 
 __all__ = [
     "Blocks",
     "Cut",
+    "LayerInputs",
     "Loss",
     "Pull",
     "backprop",
@@ -43,6 +46,7 @@ __all__ = [
     "layer_inputs",
     "output_error",
     "rows",
+    "run_with_inputs",
     "site_gradients",
     "through_feedback",
     "true_weights",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +96,8 @@ def layer_inputs(
 ) -> Tensors:
     """What the rows of a layer's weight are multiplied with, for every example, position and visit.
 
+    `run_with_inputs` returns the output of the same pass, too.
+
     Args:
         net: the network.
         params: its parameters.
@@ -108,6 +110,29 @@ def layer_inputs(
         Name of a weight → ``(rows, weight[0].numel())``: the inputs of a linear layer, the patches of a convolution
         (of each of its groups). ``rows @ weight.flatten(1).T`` is the layer's response without its bias.
     """
+    return run_with_inputs(net, params, x, names, choose).rows
+
+
+class LayerInputs(NamedTuple):
+    """What layers were given in a forward pass.
+
+    Attributes:
+        rows: name of a weight → ``(rows, weight[0].numel())``, see `layer_inputs`.
+        output: ``(batch, *out)``, what the pass returned.
+    """
+
+    rows: Tensors
+    output: Tensor
+
+
+def run_with_inputs(
+    net: Net,
+    params: Tensors,
+    x: Tensor,
+    names: Collection[str],
+    choose: Callable[[int], Tensor] | None = None,
+) -> LayerInputs:
+    """The inputs of layers and the network's output, of one forward pass; for the arguments see `layer_inputs`."""
     every = net.tensors(params)
     wanted = {id(every[name]): name for name in names}
     seen: dict[str, list[Rows]] = {name: [] for name in names}
@@ -117,8 +142,8 @@ def layer_inputs(
             seen[wanted[id(weight)]].append(Rows(inputs, weight.shape[2:], geometry))
 
     with _Feedback({}, every, note):
-        net.run(params, x)
-    return {name: _chosen(visits, choose) for name, visits in seen.items()}
+        output = net.run(params, x)
+    return LayerInputs({name: _chosen(visits, choose) for name, visits in seen.items()}, output)
 
 
 @dataclass(frozen=True)

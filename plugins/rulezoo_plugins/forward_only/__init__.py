@@ -1,0 +1,61 @@
+"""Forward only: the light specs; the rules are in `goodness` and `pepita`."""
+
+from __future__ import annotations
+
+from rulezoo import Plausibility, RuleSpec, Variant
+
+_FAMILY = "forward only"
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    package = "rulezoo_plugins.forward_only"
+    return [
+        RuleSpec(
+            name="forward-forward",
+            target=f"{package}.goodness:ForwardForward",
+            family=_FAMILY,
+            summary="Layers make their goodness high for inputs with the true label, and low with a wrong one.",
+            reference="Hinton 2022, arXiv:2212.13345",
+            plausibility=Plausibility(
+                weight_transport=False,
+                backward_pass=False,
+                update_locking=False,
+                signal="scalar",  # one number for each layer: how far its goodness is from what it should be
+                perturbation=False,
+                phases=1,  # the negative pass
+            ),
+            # The pass with the neutral label, and the gradient of the read-out from it.
+            variants=(Variant(("answer=readout",), {"phases": 2}),),
+        ),
+        RuleSpec(
+            name="self-contrastive-forward-forward",
+            target=f"{package}.goodness:SelfContrastive",
+            family=_FAMILY,
+            summary="Layers tell an input from a mixture of two inputs, without labels; the read-out learns from them.",
+            reference="Chen, Liu, Laydevant, Grollier 2025, doi:10.1038/s41467-025-61037-0",
+            plausibility=Plausibility(
+                weight_transport=False,
+                backward_pass=False,
+                update_locking=False,
+                signal="none",
+                perturbation=False,
+                phases=1,  # the negative pass
+            ),
+        ),
+        RuleSpec(
+            name="pepita",
+            target=f"{package}.pepita:Pepita",
+            family=_FAMILY,
+            summary="The error is added to the input, and layers learn from the change of activity in a second pass.",
+            reference="Dellaferrera, Kreiman 2022, arXiv:2201.11665",
+            plausibility=Plausibility(
+                weight_transport=False,
+                backward_pass=False,
+                update_locking=True,
+                signal="vector",
+                perturbation=True,
+                phases=1,  # the modulated pass
+            ),
+        ),
+    ]
