@@ -27,6 +27,7 @@ from rulezoo.credit.feedback import (
     run_with_inputs,
     through_feedback,
     true_weights,
+    with_feedback,
 )
 from rulezoo.credit.passes import Cut, Loss, backprop, cut, output_error, rows, site_gradients
 
@@ -52,4 +53,5 @@ __all__ = [
     "true_weights",
     "value_and_derivative",
     "value_and_pull",
+    "with_feedback",
 ]
