@@ -7,15 +7,14 @@ predicts the change, and only what was not predicted is correlated with the nois
     r = dy - Σ_l B_l ξ_l,      ΔB_l = μ · mean over K examples of r ξ_lᵀ / v_l,      μ = rate · K / (K + D + 1),
 
 with D = Σ d_l: the delta rule (Widrow & Hoff 1960) for the regression of the change of the output on the noise of all sites.
-Its fixed point is that of the correlation, the mean Jacobian J̄_l on the manifold, but its error is another one. Let
-r(x) = (J(x) - J̄) ξ be what no fixed feedback can predict. Then, with s = 1 + (D + 1)/K, the expected squared error of the
-feedback (of all sites, in units of the noise of each) settles at
+Its fixed point is that of the correlation, the mean Jacobian J̄_l on the manifold, but its error is another one. Let ρ be the
+spread of Jacobians, E‖J(x)‖²/‖J̄‖² on the manifolds. The squared error of the feedback, relative to ‖J̄‖², settles at
 
-    μ² E‖r‖² (D/K) / (2 μ - μ² s)  =  rate/(2 - rate) · (E‖r‖²/s) (D/K),
+    rate/(2 - rate) · (D + 2)/(K + D + 1) · (ρ - 1),
 
-where the correlation has E‖dy‖² in place of E‖r‖². What other sites add to the response (cross-talk) is predicted, too,
-and so is what is alike in all examples: where Jacobians differ little, as close to the output, feedback has little noise at
-any rank. A direction that leaves the manifold when that is found anew is not forgotten.
+where a running average of correlations with the same memory has ρ in place of ρ - 1. What other sites add to the response
+(cross-talk) is predicted, too, and so is what is alike in all examples: close to the output, where Jacobians differ little,
+feedback has little noise at any rank. A direction that leaves the manifold when that is found anew is not forgotten.
 
 Choices and deviations:
 - Noise, responses and manifold as in `rulezoo_plugins.noise_correlation`, but for ``together`` (always) and ``antithetic``

@@ -22,8 +22,7 @@ Letters: n inputs of a layer, d columns of the basis U (n × d), K noise vectors
 Choices and deviations:
 - What is perturbed, and how a layer responds, is as in `rulezoo_plugins.weight_mirror`, where the choices made there are
   listed. ``estimator=correlation`` is layerwise NMNC itself.
-- v = 1, because the response is linear (see there). With ``antithetic=false`` the layer's ongoing input is part of its
-  response and is not predicted; its share in the error then remains.
+- v = 1, because the response is linear (see there). The layer's ongoing input is no part of the response.
 - Predicting y takes the feedback weight in the direction of the forward weight, B ξ. It reads no forward weight. A brain would
   need the prediction at the unit that responds, as in predictive coding.
 """
@@ -31,6 +30,7 @@ Choices and deviations:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,14 +40,16 @@ from rulezoo_plugins.noise_regression.delta import step_size
 from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation
 
 Tensors = dict[str, Tensor]
-_PER_VECTOR = 4  # dimensions for each noise vector, by default: the error then shrinks by a fifth in each update
+_PER_VECTOR = (
+    4  # dimensions for each noise vector, by default: the error then shrinks by a fifth in each update
+)
 
 
 @dataclass(frozen=True)
 class LayerwiseNoiseRegression(LayerwiseManifoldNoiseCorrelation):
     """Feedback weights regress the responses of their layers on noise in the manifold of the layers' inputs."""
 
-    rank: int | float = hp(256, "dimensions of the manifold, at most those of the layer's input and of its recent activity; "
+    rank: int | float = hp(512, "dimensions of the manifold, at most those of the layer's input and of its recent activity; "
                            "or (below 1) the fraction of variance it explains", low=1e-6, search=(64, 128, 256, 512))  # fmt: skip
     rate: float = hp(1.0, "step of the regression, in units of the one that shrinks the error fastest; for the correlation, "
                      "weight of the newest estimate in the running average", low=1e-6, high=1.99,
@@ -58,6 +60,8 @@ class LayerwiseNoiseRegression(LayerwiseManifoldNoiseCorrelation):
     )  # fmt: skip
     estimator: str = hp("regression", "regression of the response on the noise, or their correlation, which is layerwise NMNC",
                         choices=("regression", "correlation"))  # fmt: skip
+    antithetic: ClassVar[bool] = True  # type: ignore[misc]  # an option of the base
+    sigma: ClassVar[float] = 0.1  # type: ignore[misc]  # an option of the base, which has no effect here
 
     def __post_init__(self) -> None:
         """The correlation has the default of layerwise NMNC."""
@@ -86,25 +90,17 @@ class LayerwiseNoiseRegression(LayerwiseManifoldNoiseCorrelation):
         if self.estimator == "correlation":
             return super().step(net, loss, params, state, batch, noise, t)
         state = self.remember(net, params, batch.x, state, t)
-        ongoing = self._ongoing_responses(net, params, batch.x, noise, state)
         buffers, weights = dict(state.buffers), net.tensors(params)
         for name, z in noise.items():
             key = f"feedback.{name}"
-            buffers[key] = self._regressed(
-                buffers[key], weights[name], z, self.basis(state, name), ongoing.get(name)
-            )
+            buffers[key] = self._regressed(buffers[key], weights[name], z, self.basis(state, name))
         grads, mean = credit.through_feedback(net, loss, params, _feedback(buffers), batch.x, batch.y)
         return self.with_dimensions(Step(grads, State(state.params, buffers), mean), t)
 
-    def _regressed(
-        self, feedback: Tensor, weight: Tensor, z: Tensor, basis: Tensor, ongoing: Tensor | None
-    ) -> Tensor:
+    def _regressed(self, feedback: Tensor, weight: Tensor, z: Tensor, basis: Tensor) -> Tensor:
         """The feedback weight after one update, of the weight's shape."""
         xi = z @ basis.mT  # (K, n)
-        response = xi @ weight.flatten(1).mT  # (K, out)
-        if ongoing is not None:
-            response = response + ongoing
-        surprise = response - xi @ feedback.flatten(1).mT
+        surprise = xi @ weight.flatten(1).mT - xi @ feedback.flatten(1).mT  # (K, out)
         change = step_size(self.rate, len(z), basis.square().sum()) * (surprise.mT @ xi) / len(z)
         # Under autocast products are of lower precision than what is remembered.
         return feedback + change.to(feedback.dtype).view_as(feedback)
