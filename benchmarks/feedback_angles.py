@@ -6,7 +6,7 @@ learn their feedback for some updates, from zero, and measures the gradients tha
 hidden layer, the angle of the gradient of its weights on batches of validation examples to that of backprop, and its size
 relative to backprop's; the first line gives the size of backprop's.
 
-    python benchmarks/feedback_angles.py [--width 0.5] [--examples 20000] [--epochs 4] [--updates 50,200] [--markdown FILE]
+    python benchmarks/feedback_angles.py [--width 0.5] [--examples 20000] [--epochs 4] [--updates 25,100] [--markdown FILE]
 """
 
 from __future__ import annotations
@@ -41,12 +41,10 @@ MEAN_OF = 2560  # training examples that a mean Jacobian is averaged over
 RULES: list[tuple[str, dict[str, str]]] = [
     ("nmnc", {}),
     ("nmnc", {"rank": "512", "rate": "0.03", "antithetic": "false"}),
-    ("nmnc-regression", {"rank": "128"}),
     ("nmnc-regression", {}),
     ("weight-mirror", {}),
     ("nmnc-layerwise", {}),
     ("nmnc-layerwise", {"rank": "512"}),
-    ("nmnc-layerwise-regression", {"rank": "128"}),
     ("nmnc-layerwise-regression", {}),
 ]
 
@@ -423,7 +421,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--updates", default="50,200", help="Updates of feedback after which rules are measured."
+        "--updates", default="25,100", help="Updates of feedback after which rules are measured."
     )
     parser.add_argument("--data", type=Path, default=os.environ.get("RULEZOO_DATA"))
     parser.add_argument("--markdown", type=Path)

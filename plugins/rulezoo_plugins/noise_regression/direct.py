@@ -12,7 +12,7 @@ spread of Jacobians, E‖J(x)‖²/‖J̄‖² on the manifolds. The squared err
 
     rate/(2 - rate) · (D + 2)/(K + D + 1) · (ρ - 1),
 
-where a running average of correlations with the same memory has ρ in place of ρ - 1. What other sites add to the response
+where a running average of correlations of the same memory has about ρ in place of ρ - 1. What other sites add to the response
 (cross-talk) is predicted, too, and so is what is alike in all examples: close to the output, where Jacobians differ little,
 feedback has little noise at any rank. A direction that leaves the manifold when that is found anew is not forgotten.
 
@@ -41,7 +41,7 @@ Tensors = dict[str, Tensor]
 class NoiseRegression(ManifoldNoiseCorrelation):
     """Direct feedback regresses the change of the output on noise in the manifolds of all sites."""
 
-    rank: int | float = hp(  # type: ignore[assignment]  # no automatic rank
+    rank: int | float = hp(  # no automatic rank
         512, "dimensions of the manifold, or (below 1) the fraction of variance it explains", low=1e-6,
         search=(64, 128, 256, 512),
     )  # fmt: skip
