@@ -40,9 +40,8 @@ from rulezoo_plugins.noise_regression.delta import step_size
 from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation
 
 Tensors = dict[str, Tensor]
-_PER_VECTOR = (
-    4  # dimensions for each noise vector, by default: the error then shrinks by a fifth in each update
-)
+# Dimensions for each noise vector, by default: the error then shrinks by a fifth in each update.
+_PER_VECTOR = 4
 
 
 @dataclass(frozen=True)
