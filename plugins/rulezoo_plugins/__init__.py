@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rulezoo import ClaimSpec, Limit, Plausibility, RuleSpec, Variant, hookimpl
-from rulezoo_plugins import dendrites, direct_feedback_variants, forward_gradients, forward_only, hebbian, local_losses, perturbations, predictive_coding, target_propagation
+from rulezoo_plugins import dendrites, direct_feedback_variants, forward_gradients, forward_only, hebbian, local_losses, noise_regression, perturbations, predictive_coding, target_propagation
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
@@ -47,6 +47,7 @@ def rulezoo_rules() -> list[RuleSpec]:
         *hebbian.specs(),
         *perturbations.specs(),
         *dendrites.specs(),
+        *noise_regression.specs(),
     ]
 
 

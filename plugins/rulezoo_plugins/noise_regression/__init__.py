@@ -1,0 +1,60 @@
+"""NMNC by regression of responses on noise: the light specs; the rules are in `layerwise` and `direct`."""
+
+from __future__ import annotations
+
+from rulezoo import Limit, Plausibility, RuleSpec, Variant
+
+_NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
+_MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
+_DELTA = "the delta rule: Widrow & Hoff 1960"
+_PACKAGE = "rulezoo_plugins.noise_regression"
+_CORRELATION = ("estimator=correlation", "rate=0.1")
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    return [
+        RuleSpec(
+            name="nmnc-regression",
+            target=f"{_PACKAGE}.direct:NoiseRegression",
+            family="noise correlation",
+            summary="NMNC whose direct feedback predicts the responses to noise and learns from what it fails to predict.",
+            reference=f"{_NMNC}; {_DELTA}",
+            plausibility=Plausibility(
+                weight_transport=False,
+                backward_pass=False,
+                update_locking=True,
+                signal="vector",
+                perturbation=True,
+                phases=1,
+                past_storage=True,
+            ),
+            variants=(
+                Variant(("antithetic=true",), {"phases": 2}),
+                Variant(("response=derivative",), {"phases": 1}),
+            ),
+            limits=(Limit((*_CORRELATION, "rank=32"), "nmnc", ("together=true", "antithetic=false")),),
+        ),
+        RuleSpec(
+            name="nmnc-layerwise-regression",
+            tags=("cnn",),
+            target=f"{_PACKAGE}.layerwise:LayerwiseNoiseRegression",
+            family="noise correlation",
+            summary="Layerwise NMNC whose feedback weights predict the responses to noise and learn from what they fail to "
+            "predict.",
+            reference=f"{_NMNC}; {_MIRROR}; {_DELTA}",
+            plausibility=Plausibility(
+                weight_transport=False,
+                backward_pass=True,
+                update_locking=True,
+                signal="neuron-specific",
+                perturbation=True,
+                phases=2,
+                past_storage=True,
+            ),
+            limits=(
+                Limit((*_CORRELATION, "rank=32"), "nmnc-layerwise"),
+                Limit((*_CORRELATION, "rank=4096"), "weight-mirror"),
+            ),
+        ),
+    ]
