@@ -5,6 +5,7 @@ from rulezoo_tasks.adding import AddingRNN
 from rulezoo_tasks.delayed_match import DelayedMatchRNN
 from rulezoo_tasks.digits import DigitsCNN, DigitsRNN
 from rulezoo_tasks.flip_flop import FlipFlopRNN
+from rulezoo_tasks.spiking import DigitsSNN, RecallSNN
 
 
 @pytest.mark.slow
@@ -16,9 +17,15 @@ from rulezoo_tasks.flip_flop import FlipFlopRNN
         (FlipFlopRNN(), 0.99),
         (AddingRNN(), 0.99),
         (DelayedMatchRNN(), 0.99),
+        (DigitsSNN(), 0.94),
+        (DigitsSNN(code="latency"), 0.91),
+        (RecallSNN(), 0.97),
     ],
-    ids=["digits-cnn", "digits-rnn", "flip-flop-rnn", "adding-rnn", "delayed-match-rnn"],
-)
+    ids=[
+        "digits-cnn", "digits-rnn", "flip-flop-rnn", "adding-rnn", "delayed-match-rnn",
+        "digits-snn", "digits-snn by latency", "recall-snn",
+    ],
+)  # fmt: skip
 def test_the_budget_is_enough_for_plain_autograd(task, least):
     """One seed; the lowest seen were 0.969, 0.958 and 0.998 over six, 0.9992 and 1 over three for the last two.
 
