@@ -167,7 +167,7 @@ def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monk
     rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, t)
 
     declared = BUILT_IN[name].plausibility_with(rule.resolved())
-    layers = name in ("weight-mirror", "nmnc-layerwise")
+    layers = name in ("weight-mirror", "nmnc-layerwise", "spike-timing-alignment")
     extra = len(runs) - 1 + (len(pulls) or declared.backward_pass) + layers
     if isinstance(declared.phases, str):
         assert extra == int(declared.phases.split()[0]) * len(tiny.net.keys("post"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rulezoo import Plausibility, RuleSpec, Variant
 
 _FAMILY = "spiking networks"
@@ -28,5 +30,34 @@ def specs() -> list[RuleSpec]:
             reference="Bellec et al. 2020, doi:10.1038/s41467-020-17236-y",
             plausibility=_ONLINE,
             variants=(Variant(("mode=symmetric",), {"weight_transport": True}),),
+        ),
+        RuleSpec(
+            name="ottt",
+            target="rulezoo_plugins.spiking.ottt:OTTT",
+            tags=("snn",),
+            family=_FAMILY,
+            summary="Online training through time: traces of presynaptic spikes, times errors that travel back within a step "
+            "only.",
+            reference="Xiao, Meng, Zhang, He, Lin 2022, arXiv:2210.04195",
+            plausibility=replace(
+                _ONLINE, weight_transport=True, backward_pass=True, signal="neuron-specific", phases=1
+            ),
+        ),
+        RuleSpec(
+            name="spike-timing-alignment",
+            target="rulezoo_plugins.spiking.alignment:SpikeTimingAlignment",
+            tags=("snn",),
+            family=_FAMILY,
+            summary="Backprop through time with feedback weights that learn from the order of noisy pre- and postsynaptic "
+            "spikes.",
+            reference="after SAL: Gierlich, Baumbach, Kungl, Max, Petrovici 2025, arXiv:2503.02642",
+            plausibility=replace(
+                _ONLINE,
+                backward_pass=True,
+                signal="neuron-specific",
+                perturbation=True,
+                phases=2,
+                past_storage=True,
+            ),
         ),
     ]

@@ -77,8 +77,9 @@ class SpikingEProp(LearningRule):
 
     def feedback(self, net: Net, params: Tensors, state: State, layer: SpikingLayer) -> Tensor:
         """B of a layer, ``(o, n)``."""
-        name = read_out(net) if self.mode == "symmetric" else None
-        return state.buffers[f"feedback.{layer.site}"] if name is None else params[name]
+        if self.mode == "symmetric":
+            return params[read_out(net)]
+        return state.buffers[f"feedback.{layer.site}"]
 
     def step(
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int

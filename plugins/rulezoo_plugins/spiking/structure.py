@@ -61,8 +61,15 @@ def spiking_layers(net: Net) -> tuple[SpikingLayer, ...]:
     )
 
 
-def read_out(net: Net) -> str | None:
-    """Name of the one weight ``(o, n)`` between the spikes of the last layer and an answer; ``None`` if there is no such weight."""
+def read_out(net: Net) -> str:
+    """Name of the one weight ``(o, n)`` between the spikes of the last layer and an answer; ask `why_not_spiking` first."""
+    name = _read_out(net)
+    if name is None:
+        raise ValueError("the read-out is not one linear layer; ask why_not_spiking before")
+    return name
+
+
+def _read_out(net: Net) -> str | None:
     layers, weights = spiking_layers(net), [name for name in net.readout if len(net.shapes[name]) > 1]
     o = net.output_shape[-1] if net.output_shape else 1
     if len(weights) != 1 or net.shapes[weights[0]] != (o, layers[-1].width):
@@ -74,8 +81,6 @@ def read_out(net: Net) -> str | None:
 def read_out_kernel(net: Net) -> Tensor:
     """K, ``(r, T)``: the weight of the last layer's spikes at step t in the r-th answer, over that of the read-out."""
     params, layers, name = net.init_params(), spiking_layers(net), read_out(net)
-    if name is None:
-        raise ValueError("the read-out is not one linear layer; ask why_not_spiking first")
     steps = len(layers[-1].post)
     probe = {n: torch.zeros_like(params[n]) for n in net.readout}
     probe[name][0, 0] = 1.0
@@ -111,7 +116,7 @@ def why_not_spiking(net: Net) -> str | None:
         )
     if mixed := _mixed(net, layers):
         return f"a neuron of site {mixed!r} depends on a synapse of another one by something else than spikes"
-    if read_out(net) is None or not _is_linear(net, layers):
+    if _read_out(net) is None or not _is_linear(net, layers):
         return "the read-out must be linear in the spikes of the last layer, by one weight"
     return None
 
@@ -159,8 +164,6 @@ def _mixed(net: Net, layers: tuple[SpikingLayer, ...]) -> str | None:
 def _is_linear(net: Net, layers: tuple[SpikingLayer, ...]) -> bool:
     """Whether the answers are what the kernel says of them, for spikes of all layers drawn by chance."""
     params, name, gen = net.init_params(), read_out(net), torch.Generator().manual_seed(0)
-    if name is None:
-        return False
     spikes = {
         key: net.normal(net.zeros(key, 2).shape, gen).to(net.visits[key].dtype)
         for one in layers
