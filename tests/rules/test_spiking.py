@@ -510,6 +510,19 @@ def test_with_feedback_that_is_the_weight_it_is_backprop_through_time():
     assert rule.noise(net, made.state, batch, seeded(), 1) == {}
 
 
+def test_with_feedback_that_has_come_near_it_lies_within_45_degrees_of_backprop_and_is_not_backprop():
+    net, batch = network((3, 5, 6, 2), **DEEP)
+    params, rule = net.init_params(), SpikeTimingAlignment()
+    true, _ = credit.backprop(net, loss, params, *batch)
+    state, off = rule.init(net, params, batch, seeded()), []
+    for t in range(80):
+        made = step(rule, net, batch, state, noise=rule.noise(net, state, batch, seeded(t), t), t=t)
+        state = made.state
+        off.append(angle(made.grads, true, hidden(net)))
+    assert 1 < off[-1] < 45
+    assert off[-1] < off[0]
+
+
 @pytest.mark.parametrize(("t", "rate"), [(0, 1.0), (8, 0.2), (100, 0.04)])
 def test_a_step_moves_the_feedback_and_sends_errors_through_it(t, rate):
     net, batch = network((3, 5, 6, 2), **DEEP)
