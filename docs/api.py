@@ -34,10 +34,12 @@ def lines() -> Iterator[str]:
         if not inspect.ismodule(value):
             yield from _entry(name, value)
     claims, credit, datasets, manifold = rulezoo.claims, rulezoo.credit, rulezoo.datasets, rulezoo.manifold
+    nets = rulezoo.nets
     yield from _module(claims, [n for n in claims.__all__ if _is_defined(getattr(claims, n))])
     yield from _module(credit, [n for n in credit.__all__ if _is_defined(getattr(credit, n))])
     yield from _module(datasets, [n for n in datasets.__all__ if _is_defined(getattr(datasets, n))])
     yield from _module(manifold, [n for n, v in vars(manifold).items() if _is_public(manifold, n, v)])
+    yield from _module(nets, nets.__all__)
     yield from _module(testing, testing.__all__)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rulezoo import credit as credit
     from rulezoo import datasets as datasets
     from rulezoo import manifold as manifold
+    from rulezoo import nets as nets
     from rulezoo.api.calls import compare as compare
     from rulezoo.api.calls import load as load
     from rulezoo.api.calls import train as train
@@ -91,7 +92,7 @@ _HOME = {
     "load": "api.calls",
     "train": "api.calls",
 }
-_MODULES = ("claims", "credit", "datasets", "manifold")  # public modules: what plugins are made of
+_MODULES = ("claims", "credit", "datasets", "manifold", "nets")  # public modules: what plugins are made of
 
 __all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
 

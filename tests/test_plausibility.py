@@ -124,14 +124,21 @@ def test_the_variants_of_a_built_in_rule_are_options_that_it_has(name):
     check()
 
 
+def served(rule, first):
+    """A tiny network that the rule serves."""
+    nets = (tiny_net(kind) for kind in (first, "snn-deep", "snn"))
+    return next(tiny for tiny in nets if rule.skip(tiny.net, tiny.task) is None)
+
+
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monkeypatch):
     """Forward passes are counted; a backward pass, or the noise of a weight mirror through single layers, is one more.
 
     A rule that relaxes pulls errors back at every step of its relaxation, each time a pass.
     """
-    tiny = tiny_net("rnn" if "rnn" in BUILT_IN[name].tags else "mlp")
-    rule, params, batch = made(name, options), tiny.params(), tiny.batch()
+    rule = made(name, options)
+    tiny = served(rule, "rnn" if "rnn" in BUILT_IN[name].tags else "mlp")
+    params, batch = tiny.params(), tiny.batch()
     gen = torch.Generator().manual_seed(0)
     state = rule.init(tiny.net, params, batch, gen)
     t = 50  # no step at which a manifold is looked for, which would be one more
@@ -160,7 +167,12 @@ def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monk
     rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, t)
 
     declared = BUILT_IN[name].plausibility_with(rule.resolved())
-    layers = name in ("weight-mirror", "nmnc-layerwise", "nmnc-layerwise-regression")
+    layers = name in (
+        "weight-mirror",
+        "nmnc-layerwise",
+        "nmnc-layerwise-regression",
+        "spike-timing-alignment",
+    )
     extra = len(runs) - 1 + (len(pulls) or declared.backward_pass) + layers
     if isinstance(declared.phases, str):
         assert extra == int(declared.phases.split()[0]) * len(tiny.net.keys("post"))

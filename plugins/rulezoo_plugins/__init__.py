@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rulezoo import ClaimSpec, Limit, Plausibility, RuleSpec, Variant, hookimpl
-from rulezoo_plugins import dendrites, direct_feedback_variants, forward_gradients, forward_only, hebbian, local_losses, noise_regression, perturbations, predictive_coding, target_propagation
+from rulezoo_plugins import (
+    dendrites,
+    direct_feedback_variants,
+    forward_gradients,
+    forward_only,
+    hebbian,
+    local_losses,
+    noise_regression,
+    perturbations,
+    predictive_coding,
+    spiking,
+    target_propagation,
+)
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
@@ -40,6 +52,7 @@ def rulezoo_rules() -> list[RuleSpec]:
         *_recurrent(),
         *predictive_coding.specs(),
         *local_losses.specs(),
+        *spiking.specs(),
         *forward_gradients.specs(),
         *target_propagation.specs(),
         *direct_feedback_variants.specs(),

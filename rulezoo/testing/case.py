@@ -16,7 +16,7 @@ from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.specs import Plausibility, RuleSpec
 from rulezoo.testing.drawn import drawn_net, is_drawn
 from rulezoo.testing.expect import NotApplicable, expect
-from rulezoo.testing.nets import KINDS, TinyNet, cached_net
+from rulezoo.testing.nets import KINDS, SPIKING, TinyNet, cached_net
 from rulezoo.testing.networks import Network
 
 LR = 0.05  # of the plain descent by which a case moves on
@@ -184,7 +184,7 @@ def descend(params: Tensors, step: Step) -> tuple[Tensors, State]:
 
 def first_served(case: Case) -> Case:
     """The case on the first tiny network that the rule can serve."""
-    for kind in KINDS:
+    for kind in (*KINDS, *SPIKING):
         tiny = cached_net(kind)
         if case.rule.skip(tiny.net, tiny.task) is None:
             return replace(case, tiny=tiny)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rulezoo.net import Site
 from rulezoo.options import hp
 from rulezoo.rule import Batch
-from rulezoo.testing.nets import TinyNet, TinyRNN, TinyTask, net_of
+from rulezoo.testing.nets import SPIKING, TinyNet, TinyRNN, TinyTask, net_of, tiny_snn
 from rulezoo.testing.networks import Network
 
 _APART = 1_000_003  # between the seeds of data of two drawn networks
@@ -40,7 +40,8 @@ class _Sizes(NamedTuple):
             channels = draw(6, 8)
             return cls((draw(1, 2), 6, 6), (channels, channels), classes)
         width = draw(20, 28)
-        return cls((draw(3, 4), draw(4, 6)), (width, width), classes)
+        steps = draw(5, 6) if kind in SPIKING else draw(3, 4)
+        return cls((steps, draw(4, 6)), (width, width), classes)
 
 
 class _Skip(nn.Module):
@@ -87,6 +88,8 @@ class DrawnTask(TinyTask):
         if self.kind.startswith("rnn"):
             every_step = self.kind == "rnn-every-step"
             return TinyRNN(every_step=every_step, inputs=inputs[1], width=first, classes=classes)
+        if self.kind in SPIKING:
+            return tiny_snn(self.kind, inputs[1], first, classes)
         if self.kind == "mlp":
             return nn.Sequential(
                 nn.Linear(inputs[0], first), Site("pre"), nn.Tanh(), Site("post"),

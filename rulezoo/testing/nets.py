@@ -12,14 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rulezoo.net import Net, Site, Tensors
+from rulezoo.nets import SpikingNetwork
 from rulezoo.options import hp
 from rulezoo.rule import Batch
 from rulezoo.task import Budget, Data, Split, Task
 
 KINDS = ("mlp", "cnn", "rnn", "rnn-every-step")
+SPIKING = ("snn", "snn-deep")  # for rules whose spec has the tag "snn"
 CLASSES = 3
-_IN_SHAPES = {"mlp": (5,), "cnn": (1, 6, 6), "rnn": (4, 3), "rnn-every-step": (4, 3)}
+_IN_SHAPES = {
+    "mlp": (5,), "cnn": (1, 6, 6), "rnn": (4, 3), "rnn-every-step": (4, 3), "snn": (6, 3), "snn-deep": (6, 3),
+}  # fmt: skip
 _PATTERN = 5.0  # size of the pattern in an image, where the noise is of size 1 in each pixel
+_SEQUENCE = 6.0  # likewise, of the sequence that spiking networks are shown
 
 
 class TinyMLP(nn.Module):
@@ -90,6 +95,16 @@ class TinyRNN(nn.Module):
         return output
 
 
+def tiny_snn(kind: str, inputs: int = 3, width: int = 12, classes: int = CLASSES) -> SpikingNetwork:
+    """A recurrent layer of adaptive neurons (``snn``), or two layers of neurons with fixed thresholds (``snn-deep``)."""
+    deep = kind == "snn-deep"
+    widths = (inputs, width, width - 1, classes) if deep else (inputs, width, classes)
+    return SpikingNetwork(
+        widths, recurrent=not deep, adaptation=0.0 if deep else 0.4, adaptation_decay=0.9, decay=0.8, readout_decay=0.8,
+        gain=(2.0, 3.0),
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class TinyTask(Task):
     """Three classes, told by a linear teacher of normally distributed inputs (of each step, where each has an output).
@@ -102,7 +117,7 @@ class TinyTask(Task):
     targets: ClassVar[Literal["labels", "numbers"] | None] = "labels"
     classes: ClassVar[int | None] = CLASSES
 
-    kind: str = hp("mlp", "which network", choices=KINDS)
+    kind: str = hp("mlp", "which network", choices=(*KINDS, *SPIKING))
 
     @property
     def labels(self) -> int:
@@ -129,8 +144,11 @@ class TinyTask(Task):
         """Examples to learn within a small budget, by more than the read-out.
 
         Those of `draw`; for the convolutional network, images tiled with one 3 × 3 pattern for each class, each tile of
-        a sign drawn by chance, in normally distributed noise.
+        a sign drawn by chance, in normally distributed noise; for spiking networks, one sequence for each class, of a
+        sign drawn by chance, in such noise.
         """
+        if self.kind in SPIKING:
+            return self._sequences(size, seed)
         if self.kind != "cnn":
             return self.draw(size, seed)
         patterns = torch.randn(self.labels, 3, 3, generator=self.generator(-1), dtype=torch.float64)
@@ -143,6 +161,15 @@ class TinyTask(Task):
         tiles = patterns[y].repeat(1, 2, 2).unsqueeze(1)
         return Split(tiles * signs.repeat_interleave(3, 2).repeat_interleave(3, 3) + noise, y)
 
+    def _sequences(self, size: int, seed: int) -> Split:
+        patterns = torch.randn(self.labels, *self.in_shape, generator=self.generator(-1), dtype=torch.float64)
+        patterns = _SEQUENCE * patterns / patterns.flatten(1).norm(dim=1).view(-1, 1, 1)
+        gen = self.generator(seed)
+        y = torch.randint(self.labels, (size,), generator=gen)
+        signs = 2.0 * torch.randint(2, (size, 1, 1), generator=gen, dtype=torch.float64) - 1
+        noise = torch.randn(size, *self.in_shape, generator=gen, dtype=torch.float64)
+        return Split(patterns[y] * signs + noise, y)
+
     def data(self, root: Path | None = None, *, download: bool = False) -> Data:
         """96, 48 and 48 examples in float32; see `Task.data`."""
         splits = [self.draw(size, seed) for seed, size in enumerate((96, 48, 48))]
@@ -152,6 +179,8 @@ class TinyTask(Task):
         """The tiny network, in torch's default dtype; see `Task.network`."""
         if self.kind.startswith("rnn"):
             return TinyRNN(every_step=self.kind == "rnn-every-step")
+        if self.kind in SPIKING:
+            return tiny_snn(self.kind)
         return TinyMLP() if self.kind == "mlp" else TinyCNN()
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -168,7 +197,7 @@ class TinyNet(NamedTuple):
     """A tiny network with everything that a step needs.
 
     Attributes:
-        name: one of `KINDS`.
+        name: one of `KINDS` or `SPIKING`.
         net: the network.
         task: its task; ``task.loss`` is a loss per example.
     """
@@ -198,7 +227,7 @@ def tiny_nets(dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[s
 
 
 def tiny_net(kind: str, dtype: torch.dtype = torch.float64, device: str = "cpu") -> TinyNet:
-    """One of the `tiny_nets`."""
+    """One of the `tiny_nets`, or of the tiny spiking networks: ``snn``, ``snn-deep``."""
     return net_of(TinyTask(kind), dtype, device)
 
 

@@ -25,7 +25,7 @@ from rulezoo.testing.case import Case
 from rulezoo.testing.check import ByFunction, CheckResult, outcomes, parametrized
 from rulezoo.testing.examined import Examined
 from rulezoo.testing.expect import NotApplicable, NotExamined, expect_sentence
-from rulezoo.testing.nets import KINDS, cached_net
+from rulezoo.testing.nets import KINDS, SPIKING, cached_net
 from rulezoo.testing.networks import Network
 from rulezoo.testing.on_task import TaskNet
 
@@ -127,6 +127,10 @@ class RuleCheck(ByFunction):
         return self.on
 
 
+def _kinds(spec: RuleSpec | None) -> tuple[str, ...]:
+    return KINDS if spec is None or "snn" not in spec.tags else (*KINDS, *SPIKING)
+
+
 def _itself(on: TaskNet) -> TaskNet:
     return on
 
@@ -138,14 +142,19 @@ def _called(rule: LearningRule | RuleSpec, spec: RuleSpec | None) -> str:
 
 def rule_checks(
     rule: LearningRule | RuleSpec,
-    nets: Collection[str] = KINDS,
+    nets: Collection[str] | None = None,
     *,
     spec: RuleSpec | None = None,
     seed: int = 0,
     on: Sequence[TaskNet] = (),
 ) -> Iterator[RuleCheck | Examined]:
-    """Every check of a rule, on the tiny networks ``nets`` and those of tasks; each is run when it is called."""
+    """Every check of a rule, on the tiny networks ``nets`` and those of tasks; each is run when it is called.
+
+    ``None`` stands for a multilayer perceptron, a convolutional and two recurrent networks; and for two of spiking neurons,
+    if the rule's spec has the tag ``snn``.
+    """
     called = _called(rule, spec)
+    nets = _kinds(rule if isinstance(rule, RuleSpec) else spec) if nets is None else nets
     yield from (RuleCheck(rule, function, None, spec, seed) for function in ONCE)
     if not on:
         yield Examined(rule, called, {net: partial(cached_net, net) for net in nets})
@@ -159,7 +168,7 @@ def check_rule(
     rule: LearningRule | RuleSpec,
     *,
     spec: RuleSpec | None = None,
-    nets: Collection[str] = KINDS,
+    nets: Collection[str] | None = None,
     on: Sequence[TaskNet] = (),
     expected_failures: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -175,7 +184,7 @@ def check_rule(
     Args:
         rule: a spec, or a rule made with options of your choice.
         spec: of a rule that was made with options: what its plugin says about it.
-        nets: the tiny networks to check it on.
+        nets: the tiny networks to check it on; see `rule_checks`.
         on: networks of tasks to check it on, too, with their data; see `task_net`.
         expected_failures: pattern of `Check.id` (``"my-rule:vmap:*"``) → the reason why it cannot hold. A check that
             passes although it was declared to fail is reported as failed.
@@ -208,7 +217,7 @@ def _can_be_made(spec: RuleSpec) -> bool:
 def parametrize_rule_checks(
     rules: Iterable[LearningRule | RuleSpec],
     *,
-    nets: Collection[str] = KINDS,
+    nets: Collection[str] | None = None,
     on: Sequence[TaskNet] = (),
     expected_failures: Mapping[str, str] | None = None,
 ) -> pytest.MarkDecorator:
@@ -224,7 +233,7 @@ def parametrize_rule_checks(
 
     Args:
         rules: specs, or rules made with options of your choice.
-        nets: the tiny networks to check them on.
+        nets: the tiny networks to check them on; see `rule_checks`.
         on: networks of tasks to check them on, too, with their data; see `task_net`.
         expected_failures: as for `check_rule`; they become strict xfails.
 

@@ -22,6 +22,7 @@ _ADDING = (
     "https://jmlr.org/papers/v21/19-562.html"
 )
 _DELAYED_MATCH = "the non-match task of Miconi 2017, https://doi.org/10.7554/eLife.20899, its times in steps"
+_RECALL = "the store-and-recall task of Bellec et al. 2018, https://arxiv.org/abs/1803.09574, with one cue in a trial"
 
 
 @hookimpl
@@ -74,6 +75,22 @@ def rulezoo_tasks() -> list[TaskSpec]:
             summary="Say at the end whether two stimuli, with a delay between them, were the same.",
             tags=("rnn", "memory"),
             reference=_DELAYED_MATCH,
+            embedded=True,
+        ),
+        TaskSpec(
+            name="digits-snn",
+            target="rulezoo_tasks.spiking:DigitsSNN",
+            summary="The same digits as spikes, by rate or by latency, seen by two layers of spiking neurons.",
+            tags=("snn", "vision"),
+            reference=_DIGITS,
+            embedded=True,
+        ),
+        TaskSpec(
+            name="recall-snn",
+            target="rulezoo_tasks.spiking:RecallSNN",
+            summary="Recall which of four cues was shown before a delay, by recurrent spiking neurons that adapt.",
+            tags=("snn", "memory"),
+            reference=_RECALL,
             embedded=True,
         ),
         TaskSpec(

@@ -16,6 +16,8 @@ INPUTS = {
     "flip-flop-rnn": (20, 3),
     "adding-rnn": (25, 1),
     "delayed-match-rnn": (12, 2),
+    "digits-snn": (16, 64),
+    "recall-snn": (20, 25),
     "mnist-mlp": (1, 28, 28),
     "mnist-sigmoid-mlp": (1, 28, 28),
     "cifar10-sigmoid-mlp": (3, 32, 32),
@@ -38,6 +40,7 @@ SMALL = {  # options with which a test takes less time
 NUMBERS = {"flip-flop-rnn": (20, 3), "adding-rnn": (25, 1)}  # tasks whose targets are numbers, at every step
 CLASSES = {  # of tasks whose targets are not ten classes
     "delayed-match-rnn": 2,
+    "recall-snn": 4,
     "cifar100-resnet20": 100,
     "tiny-imagenet-alexnet": 200,
     "tiny-imagenet-resnet18": 200,
@@ -79,13 +82,9 @@ def test_these_tasks_are_listed():
     assert SPECS.keys() == INPUTS.keys()
     assert len(rulezoo_tasks()) == len(SPECS)
     assert EMBEDDED == [
-        "digits-cnn",
-        "digits-mlp",
-        "digits-rnn",
-        "flip-flop-rnn",
-        "adding-rnn",
-        "delayed-match-rnn",
-    ]
+        "digits-cnn", "digits-mlp", "digits-rnn", "flip-flop-rnn", "adding-rnn", "delayed-match-rnn", "digits-snn",
+        "recall-snn",
+    ]  # fmt: skip
     assert all(
         isinstance(spec, TaskSpec) and spec.summary and "http" in spec.reference for spec in SPECS.values()
     )
@@ -107,7 +106,7 @@ def test_network_maps_inputs_to_outputs(name, task):
 
 def test_nothing_lies_behind_the_last_site_but_the_read_out(name, task):
     net = Net(task.network(), torch.zeros(2, *INPUTS[name]))
-    module = READOUTS.get(name, "w_out" if name.endswith("rnn") else "readout")
+    module = READOUTS.get(name, "w_out" if name.endswith(("rnn", "snn")) else "readout")
     assert net.readout == {f"{module}.weight", f"{module}.bias"}
 
 
