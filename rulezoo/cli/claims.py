@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rulezoo.claims import Claim, Profile, Table
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
+    from rulezoo.evaluations.request import Requested
+    from rulezoo.results.records import Record
+    from rulezoo.results.store import Store
 
 out_option = click.option(
     "--out",
@@ -104,6 +107,7 @@ def run(
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
     from rulezoo.cli.compare import listeners
+    from rulezoo.cli.evaluate import carry_out
     from rulezoo.comparison.inspection import load
     from rulezoo.comparison.request import Request
     from rulezoo.tuning import comparing
@@ -119,7 +123,11 @@ def run(
         request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
         run_cells = comparing.runner(request, by.executor, listeners(zoo))
         store = running.store_of(out, claim, profile)
-        evidence = running.run(claim, profile, request, zoo, store, run_cells)
+
+        def evaluate(store: Store, records: Sequence[Record], asked: Requested) -> None:
+            carry_out(store, records, [asked], zoo, data=data_root, device=by.device)
+
+        evidence = running.run(claim, profile, request, zoo, store, run_cells, evaluate)
     finding = Finding(claim, profile, evidence)
     _print_finding(finding)
     name_problems([finding])
