@@ -104,13 +104,14 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
 
 
 def _scales(chart: Chart, data: pd.DataFrame, ax: Any) -> None:  # noqa: ANN401
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter, StrMethodFormatter
 
     if chart.log:
         ax.set_xscale("log")
-        if len(set(data["x"])) <= _MOST_TICKS:
+        few = len(set(data["x"])) <= _MOST_TICKS
+        if few:
             ax.set_xticks(sorted(set(data["x"])))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_major_formatter(ScalarFormatter() if few else StrMethodFormatter("{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(axis="x", rotation=45)
     if chart.log == "xy":

@@ -178,7 +178,8 @@ _CROSSOVER = (
 _APART = (
     "The prediction uses n, d, α, ρ and the ceiling, measured on the same networks after training. It leaves out that the "
     "feedback lags behind a network that learns, that noise of finite size meets a network that bends, and that NMNC finds "
-    "its manifold from recent batches and not from the 1,024 examples on which α is measured. Square brackets hold 95 % "
+    "its manifold from recent batches and not from the 1,024 examples on which α is measured. On recurrent networks it also "
+    "takes each perturbation to inform every lag, and all time steps to have one Jacobian; there it is rough. Square brackets hold 95 % "
     "confidence intervals over seeds; a number without one is a mean over seeds."
 )
 

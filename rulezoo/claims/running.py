@@ -68,8 +68,7 @@ def run(
     """
     study = claim.studies[profile]
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
-    provisional = {tuning.name: tuning.values[0] for tuning in study.tunings}
-    _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], registry, request))
+    planned(claim, profile, registry, request)
     _checked(claim, lambda: [evaluation(one, registry) for one in study.evaluations])
     together = None if study.together or request.device != "cpu" else 1
     request = replace(request, together=together)
@@ -94,6 +93,20 @@ def run(
         if networks := [record for record in of if record.status == "ok"]:
             evaluate(store, networks, evaluation(one, registry))
     return gather(study, store.read().records, cast("Device", request.device), store)
+
+
+def planned(claim: Claim, profile: Profile, registry: Registry, request: Request) -> list[Cell]:
+    """Every run of a study, tuning included; what is tuned has the first value of its grid.
+
+    Raises:
+        UserError: if a rule, a task or an option of the study does not exist.
+    """
+    study = claim.studies[profile]
+    candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
+    provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})
+    found: list[Cell] = []
+    _checked(claim, lambda: found.extend(cells([*candidates, *provisional], registry, request)))
+    return found
 
 
 def evaluation(one: Evaluate, registry: Registry) -> Requested:

@@ -145,9 +145,8 @@ class Savings(Criterion):
                 parts.append(
                     above(f"{task}, k of {kind}", found, 1, digits=2, unit="×", kind="perturbations")
                 )
-            gain = paired(
-                *(evidence.of(label, self.budget, task) for label in (self.ours, self.theirs)), score
-            )
+            ours, theirs = (evidence.of(label, self.budget, task) for label in (self.ours, self.theirs))
+            gain = paired(ours, theirs, score)
             what = f"{task}, test score of {self.ours} − {self.theirs}"
             parts.append(above(what, gain.scaled(100), 0, unit=" points", kind="score", judged=False))
         return conclude(parts, [BOUNDS])
