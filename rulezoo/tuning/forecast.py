@@ -202,7 +202,8 @@ class _Known:
     def seconds(self, cell: Cell) -> float | None:
         """Median time of a run's training steps; of runs with the same options where there are any."""
         alike = [record for record in self._of(cell) if self._is_timed_alike(record, cell)]
-        if times := [_seconds_per_epoch(record) for record in _same_options(alike, cell) or alike]:
+        same = [record for record in alike if record.asked.rule_options == cell.asked[0].rule_options]
+        if times := [_seconds_per_epoch(record) for record in same or _same_options(alike, cell) or alike]:
             return statistics.median(times) * cell.budget.epochs
         return self._seconds_by_step(cell)
 
