@@ -65,6 +65,7 @@ from rulezoo.claims.verdicts import (
     no_worse,
     t_interval,
 )
+from rulezoo.results.records import Record
 
 __all__ = [
     "METHOD",
@@ -91,6 +92,7 @@ __all__ = [
     "Part",
     "Point",
     "Profile",
+    "Record",
     "Savings",
     "Standing",
     "Study",

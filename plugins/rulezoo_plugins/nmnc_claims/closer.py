@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rulezoo.results.records import Record
-
     Array = NDArray[np.float64]
     Arrays = Mapping[str, np.ndarray[Any, Any]]
-    Runs = Mapping[int, Record]
+    Runs = Mapping[int, claims.Record]
 
 _T = 1.96  # of a bootstrapped standard deviation
 _CONTROLS = ("pixels", "luminance", "untrained")
@@ -184,7 +182,7 @@ class Closer(claims.Criterion):
         return spread_over_stimuli(models, np.asarray(pairs[0][0]["measured"], float), self.draws, gen)
 
     def _against_equal(self, evidence: claims.Evidence, area: Area) -> claims.Interval:
-        def chosen(record: Record) -> float:
+        def chosen(record: claims.Record) -> float:
             return evidence.value(area.evaluation, record, area.prefix)
 
         ours = evidence.of(self.ours)
@@ -193,7 +191,7 @@ class Closer(claims.Criterion):
         }
         return claims.paired(ours, nearest, chosen)
 
-    def _nearest(self, evidence: claims.Evidence, seed: int, record: Record) -> Record | None:
+    def _nearest(self, evidence: claims.Evidence, seed: int, record: claims.Record) -> claims.Record | None:
         runs = [some[seed] for label in self.equal if seed in (some := evidence.of(label))]
         return min(runs, key=lambda one: abs(claims.score(one) - claims.score(record)), default=None)
 

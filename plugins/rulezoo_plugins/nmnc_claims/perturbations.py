@@ -21,7 +21,9 @@ _SCORE_ALONE = (
     "statement does not say; this is now reported as a part of its own, for each {which}. The statement names the number "
     "of perturbations that the verdict rests on. No threshold, protocol or run was changed."
 )
-_QUICK_CIFAR = against("cifar10-cnn", SMALL_CIFAR, 6, BUDGETS, 8, 40, CIFAR_GRID, controls=["nmnc-random"])
+_QUICK_CIFAR = against(
+    "cifar10-cnn", SMALL_CIFAR, 6, BUDGETS, 8, 40, CIFAR_GRID, controls=["nmnc-random"], with_untrained=False
+)
 _STANDARD_CIFAR = against("cifar10-cnn", HALF, 4, BUDGETS, 8, 2, CIFAR_GRID, controls=["nmnc-random"])
 _FULL_CIFAR = against("cifar10-cnn", {}, 20, BUDGETS, 8, 200, CIFAR_GRID, controls=["nmnc-random"])
 
@@ -58,8 +60,10 @@ CIFAR = claims.Claim(
 _LAGGED = ("lagged-nmnc", "lagged-noise-correlation")
 _RNN_GRID = ("1e-3", "3e-3", "1e-2")
 _QUICK_RNN = [
-    against("digits-rnn", {"width": "512"}, None, BUDGETS, 8, 200, _RNN_GRID, _LAGGED),
-    against("flip-flop-rnn", {"width": "256"}, None, BUDGETS, 8, 200, _RNN_GRID, _LAGGED),
+    against("digits-rnn", {"width": "512"}, None, BUDGETS, 8, 200, _RNN_GRID, _LAGGED, with_untrained=False),
+    against(
+        "flip-flop-rnn", {"width": "256"}, None, BUDGETS, 8, 200, _RNN_GRID, _LAGGED, with_untrained=False
+    ),
 ]
 _STANDARD_RNN = [
     against("digits-rnn", {"width": "1024"}, None, BUDGETS, 8, 2, _RNN_GRID, _LAGGED),

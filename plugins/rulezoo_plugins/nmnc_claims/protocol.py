@@ -64,6 +64,8 @@ def against(
     grid: tuple[str, ...],
     pair: tuple[str, str] = ("nmnc", "noise-correlation"),
     controls: Sequence[str] = (),
+    *,
+    with_untrained: bool = True,
 ) -> tuple[tuple[claims.Arm, ...], tuple[claims.Tuning, ...]]:
     """NMNC and VNC at every budget, references without perturbations, and each one's tuning.
 
@@ -77,6 +79,7 @@ def against(
         grid: learning rates.
         pair: the rules.
         controls: rules that are shown at the budget of the tuning, with NMNC's learning rate.
+        with_untrained: show an untrained network, too; the quick profiles were run before there was one.
     """
 
     def arm(label: str, rule: str, budget: int = 0, tuned: str = "") -> claims.Arm:
@@ -94,4 +97,6 @@ def against(
     tunings = [lr_grid(arm(label, rule, tuned_at), grid) for label, rule in pairs.items()]
     tunings += [lr_grid(reference, grid) for reference in references]
     random = [arm(f"{name} at {tuned_at}", name, tuned_at, tuned="NMNC") for name in controls]
-    return (*perturbed, *(replace(one, at=0.0, seeds=THREE) for one in random), *references), tuple(tunings)
+    shown = [replace(one, at=0.0, seeds=THREE) for one in random] + references
+    shown += [untrained(task, options)] * with_untrained
+    return (*perturbed, *shown), tuple(tunings)

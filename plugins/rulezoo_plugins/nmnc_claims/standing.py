@@ -11,6 +11,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     THREE,
     half_cifar_scale,
     lr_grid,
+    untrained,
 )
 
 
@@ -56,9 +57,15 @@ GAP = claims.Claim(
             _QUICK_GAP[1],
         ),
         "standard": claims.Study(
-            _STANDARD_GAP[0], half_cifar_scale(6), "not timed yet", _STANDARD_GAP[1], together=False
+            (*_STANDARD_GAP[0], untrained("cifar10-cnn", HALF)),
+            half_cifar_scale(6),
+            "not timed yet",
+            _STANDARD_GAP[1],
+            together=False,
         ),
-        "full": claims.Study(_FULL_GAP[0], ALL_CIFAR_SCALE, "not timed yet", _FULL_GAP[1]),
+        "full": claims.Study(
+            (*_FULL_GAP[0], untrained("cifar10-cnn", {})), ALL_CIFAR_SCALE, "not timed yet", _FULL_GAP[1]
+        ),
     },
     remarks="Each rule's learning rate is chosen on validation data from the same values; all else is its author's "
     "default. The table shows the gap to backprop, and the results of the weight mirror and Kolen-Pollack. NMNC and VNC "
@@ -90,6 +97,12 @@ def _ranks(task: str, options: claims.OptionTexts, epochs: int) -> tuple[claims.
     )
 
 
+def _bare(task: str, options: claims.OptionTexts, epochs: int) -> tuple[claims.Arm, ...]:
+    """References; the quick profile was run before there were any."""
+    frozen = claims.Arm("frozen", "frozen", task, THREE, 0.0, {}, options, epochs, probes=1)
+    return frozen, untrained(task, options)
+
+
 AUTO = claims.Claim(
     name="auto",
     statement="A rank chosen from the rule's own measurements is at every budget at least as good as the better of "
@@ -104,9 +117,14 @@ AUTO = claims.Claim(
             together=False,
         ),
         "standard": claims.Study(
-            _ranks("cifar10-cnn", HALF, 3), half_cifar_scale(3), "not timed yet", together=False
+            (*_ranks("cifar10-cnn", HALF, 3), *_bare("cifar10-cnn", HALF, 3)),
+            half_cifar_scale(3),
+            "not timed yet",
+            together=False,
         ),
-        "full": claims.Study(_ranks("cifar10-cnn", {}, 20), ALL_CIFAR_SCALE, "not timed yet"),
+        "full": claims.Study(
+            (*_ranks("cifar10-cnn", {}, 20), *_bare("cifar10-cnn", {}, 20)), ALL_CIFAR_SCALE, "not timed yet"
+        ),
     },
     remarks="All series have the task's learning rate and the author's other defaults; nothing is tuned. A rank of 256 is "
     "cut to the number of units where a site has fewer.",
