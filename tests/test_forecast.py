@@ -3,6 +3,7 @@
 import math
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,12 +21,14 @@ from rulezoo.discovery.registry import discover
 from rulezoo.results.records import Answered, Cost, Hardware, Plugin, Point, Record
 from rulezoo.results.store import Store
 from rulezoo.tuning import records, study
-from rulezoo.tuning.forecast import forecast
+from rulezoo.tuning.forecast import forecast, forecast_cells
 
 PLUGIN = """
     from dataclasses import dataclass
 
-    from rulezoo import DataMissing, RuleSpec, TaskSpec, datasets, hookimpl, hp
+    import torch
+
+    from rulezoo import Data, DataMissing, RuleSpec, TaskSpec, datasets, hookimpl, hp
     from rulezoo.testing import TinyTask
 
     @dataclass(frozen=True)
@@ -38,11 +41,23 @@ PLUGIN = """
         def data(self, root, *, download=False):
             return 1 / 0
 
+    @dataclass(frozen=True)
+    class Sized(TinyTask):
+        batches: int = hp(3, "batches of training examples", low=1)
+        wide: bool = hp(False, "another network")
+
+        def network(self):
+            return torch.nn.Linear(4, 30 if self.wide else 3)
+
+        def data(self, root, *, download=False):
+            return Data(self.draw(16 * self.batches, 0), self.draw(16, 1), self.draw(16, 2))
+
     @hookimpl
     def rulezoo_tasks():
+        sized = TaskSpec("sized", f"{__name__}:Sized", "Tiny, of any size.", embedded=True)
         tiny = TaskSpec("tiny", "rulezoo.testing:TinyTask", "Tiny.", embedded=True)
         far = TaskSpec("far", f"{__name__}:Far", "Tiny, and far away.")
-        return [tiny, far, TaskSpec("breaks", f"{__name__}:Breaks", "Tiny, and broken.")]
+        return [tiny, sized, far, TaskSpec("breaks", f"{__name__}:Breaks", "Tiny, and broken.")]
 """
 HERE = Hardware(cpu="A", cores=4, threads=1)
 
@@ -73,7 +88,18 @@ def request(*rules, **more):
     return Request(**{**asked, **more})
 
 
-def put(store, asked, *, step_ms=5.0, together=2, hardware=HERE, peak=None, status="ok", compiled=False):
+def put(
+    store,
+    asked,
+    *,
+    parameters=1000,
+    step_ms=5.0,
+    together=2,
+    hardware=HERE,
+    peak=None,
+    status="ok",
+    compiled=False,
+):
     """Store a run of every cell that is asked for: 6 steps an epoch."""
     for cell in plan(discover(), asked):
         epochs = cell.budget.epochs
@@ -87,7 +113,7 @@ def put(store, asked, *, step_ms=5.0, together=2, hardware=HERE, peak=None, stat
             store.put(
                 Record(
                     asked=one, answered=answered, status=status, changed=cell.changed,
-                    scores={"validation": 0.5, "test": 0.5}, chance=1 / 3, metric="accuracy", parameters=1000,
+                    scores={"validation": 0.5, "test": 0.5}, chance=1 / 3, metric="accuracy", parameters=parameters,
                     cost=cost, curve=[Point(step=6 * e, epoch=e, validation=0.5) for e in range(1, epochs + 1)],
                 )
             )  # fmt: skip
@@ -120,6 +146,31 @@ def test_runs_with_the_same_options_count_before_others(store):
     assert of(request(), store).seconds == pytest.approx(2 * 10 * 6 * 0.005 / 2)
     other = of(request(options={"backprop": {"lr": "0.1"}}), store)
     assert other.seconds == pytest.approx(2 * 10 * 6 * 0.0275 / 2)  # of all options, the median
+
+
+def sized(batches, **more):
+    words = {"batches": str(batches), **more}
+    return request(tasks=["sized"], options={"sized": words})
+
+
+def test_the_time_of_a_step_is_that_of_the_same_network_on_other_data(store):
+    """Two seeds share steps of 5 ms; the other data have 7 batches, and there are 10 epochs of two runs."""
+    put(store, sized(3), parameters=15)
+    assert of(sized(7), store).seconds == pytest.approx(2 * 10 * 7 * 0.005 / 2)
+    assert of(sized(7, wide="true"), store).unknown == 2  # it has other parameters
+    slower = replace(sized(7), options={"sized": {"batches": "7"}, "backprop": {"lr": "0.3"}})
+    assert of(slower, store).unknown == 0  # the learning rate takes no time
+
+
+def test_cells_are_forecast_by_the_runs_of_other_stores(store, tmp_path):
+    other = Store(tmp_path / "other")
+    put(other, request(epochs=1))
+    cells = plan(discover(), request())
+    (found,) = forecast_cells(cells, store, [other], HERE)
+    assert (found.runs, found.stored) == (2, 0)
+    assert found.seconds == pytest.approx(2 * 10 * 6 * 0.005 / 2)
+    (alone,) = forecast_cells(cells, store, [], HERE)
+    assert alone.unknown == 2
 
 
 @pytest.mark.parametrize(

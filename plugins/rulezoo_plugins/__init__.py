@@ -12,6 +12,7 @@ from rulezoo_plugins import (
     forward_only,
     hebbian,
     local_losses,
+    nmnc_claims,
     noise_regression,
     perturbations,
     predictive_coding,
@@ -66,52 +67,8 @@ def rulezoo_rules() -> list[RuleSpec]:
 
 @hookimpl
 def rulezoo_claims() -> list[ClaimSpec]:
-    """The claims of the NMNC paper, then two of our own."""
-    claim, ours = "rulezoo_plugins.nmnc_claims", "a question of ours"
-    return [
-        ClaimSpec(
-            "alignment",
-            f"{claim}:ALIGNMENT",
-            "In trained networks the row space of the Jacobian aligns with the neural manifold.",
-            reference=_NMNC,
-        ),
-        ClaimSpec(
-            "dimension",
-            f"{claim}:DIMENSION",
-            "The dimension of the neural manifold grows slowly with the size of the network.",
-            reference=_NMNC,
-        ),
-        ClaimSpec(
-            "cifar",
-            f"{claim}:CIFAR",
-            "At an equal, small number of perturbations, 8 perturbed examples per site and step, NMNC beats vanilla noise "
-            "correlation (VNC) on CIFAR-10.",
-            version=2,
-            reference=_NMNC,
-        ),
-        ClaimSpec(
-            "rnn",
-            f"{claim}:RNN",
-            "At an equal, small number of perturbations, 8 perturbed examples per step, NMNC beats vanilla noise "
-            "correlation (VNC) on recurrent networks.",
-            version=2,
-            reference=_NMNC,
-        ),
-        ClaimSpec(
-            "gap",
-            f"{claim}:GAP",
-            "At its own best setting NMNC beats vanilla noise correlation (VNC), feedback alignment (FA) and direct "
-            "feedback alignment (DFA).",
-            reference=ours,
-        ),
-        ClaimSpec(
-            "auto",
-            f"{claim}:AUTO",
-            "A rank chosen from the rule's own measurements is at every budget at least as good as the better of "
-            "vanilla noise correlation and a fixed rank.",
-            reference=ours,
-        ),
-    ]
+    """The claims of the NMNC paper, then those of our own."""
+    return nmnc_claims.specs()
 
 
 def _measuring_sticks() -> list[RuleSpec]:

@@ -13,26 +13,30 @@ a `Verdict` with its parts, tables and a figure, and ``rulezoo claims report`` w
     def rulezoo_claims():
         return [ClaimSpec("faster", f"{__name__}:FASTER", "…")]
 
-Five criteria come with rulezoo: `Advantage`, `Alignment`, `Growth`, `NotWorse` and `Standing`. Another one is a class
+These criteria come with rulezoo: `Advantage`, `Alignment`, `GrowingSavings`, `Growth`, `NotWorse`, `Savings` and `Standing`,
+and `Every`, which joins several. Another one is a class
 with `verdict_rule` and `judge`, made of numbers of a run (`score`, `at_end`), intervals over seeds (`over_seeds`,
 `paired`) and parts (`above`, `below`, `no_worse`), which `conclude` joins.
 """
 
 from rulezoo.claims.advantage import Advantage
 from rulezoo.claims.alignment import Alignment
-from rulezoo.claims.chart import Chart, Mark, Point
+from rulezoo.claims.chart import Chart, Curve, Mark, Point
 from rulezoo.claims.design import (
     PROFILES,
     Arm,
     Claim,
     ClaimError,
     Criterion,
+    Evaluate,
+    Noise,
     OptionTexts,
     Profile,
     Study,
     Table,
     Tuning,
 )
+from rulezoo.claims.every import Every
 from rulezoo.claims.evidence import (
     Evidence,
     Measure,
@@ -45,8 +49,10 @@ from rulezoo.claims.evidence import (
     score,
     sites,
 )
+from rulezoo.claims.growing_savings import GrowingSavings
 from rulezoo.claims.growth import Growth
 from rulezoo.claims.not_worse import NotWorse
+from rulezoo.claims.savings import Savings
 from rulezoo.claims.standing import Standing
 from rulezoo.claims.verdicts import (
     METHOD,
@@ -59,6 +65,7 @@ from rulezoo.claims.verdicts import (
     no_worse,
     t_interval,
 )
+from rulezoo.results.records import Record
 
 __all__ = [
     "METHOD",
@@ -70,16 +77,23 @@ __all__ = [
     "Claim",
     "ClaimError",
     "Criterion",
+    "Curve",
+    "Evaluate",
+    "Every",
     "Evidence",
+    "GrowingSavings",
     "Growth",
     "Interval",
     "Mark",
     "Measure",
+    "Noise",
     "NotWorse",
     "OptionTexts",
     "Part",
     "Point",
     "Profile",
+    "Record",
+    "Savings",
     "Standing",
     "Study",
     "Table",

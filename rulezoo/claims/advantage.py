@@ -10,6 +10,7 @@ from itertools import pairwise
 from rulezoo.claims.chart import Chart, Mark, Point
 from rulezoo.claims.design import Criterion, Table
 from rulezoo.claims.evidence import Evidence, Measure, at_end, mean_of, over_seeds, paired, score, sites, size
+from rulezoo.claims.references import reference_table, size_of
 from rulezoo.claims.verdicts import METHOD, Part, Verdict, above, conclude
 from rulezoo.measures import theory
 from rulezoo.results.records import Record
@@ -28,8 +29,10 @@ class Advantage(Criterion):
         budget: the number of perturbations, named before the runs, on which the verdict rests.
         degrees: how much smaller our angle must be there for its part to hold.
         widest: number of sites whose angles are such parts, the widest ones.
-        rate: the rules' option that holds the weight of the newest estimate in the feedback's running average.
+        rate: the rules' option that holds the weight of the newest estimate in the feedback's running average; empty =
+            theory does not cover these rules, and no crossover is predicted.
         unit: what a budget counts.
+        references: labels of the series that are shown alongside; ``None`` = all others of the task.
     """
 
     ours: str
@@ -39,6 +42,7 @@ class Advantage(Criterion):
     widest: int
     rate: str
     unit: str = "perturbed examples per site and step"
+    references: tuple[str, ...] | None = None
 
     @property
     def verdict_rule(self) -> str:
@@ -48,8 +52,13 @@ class Advantage(Criterion):
             f"At {self.budget:g} {self.unit}: supported if on every task the test score of {self.ours} minus that of "
             f"{self.theirs} is above 0; not supported if it lies below 0 on one. Reported as a part of its own, and not "
             f"judged: whether the angle to the true gradient after training at {where} is smaller by more than "
-            f"{self.degrees:g}°. The other budgets are shown and not judged: theory predicts that {self.theirs} has the "
-            f"smaller angle at large ones. {METHOD}."
+            f"{self.degrees:g}°. The other budgets are shown and not judged{self._expected}. {METHOD}."
+        )
+
+    @property
+    def _expected(self) -> str:
+        return (
+            f": theory predicts that {self.theirs} has the smaller angle at large ones" if self.rate else ""
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
@@ -94,8 +103,17 @@ class Advantage(Criterion):
                 self._scores(evidence, task),
                 self._angles(evidence, task),
                 self._crossover_table(evidence, task),
+                *(
+                    [reference_table(evidence, task, others)]
+                    if (others := self._others(evidence, task))
+                    else []
+                ),
             ]
         return made
+
+    def crossovers(self, evidence: Evidence) -> list[Table]:
+        """See `Criterion`."""
+        return [self._crossover_table(evidence, task) for task in self._tasks(evidence)]
 
     def _scores(self, evidence: Evidence, task: str) -> Table:
         rows = []
@@ -112,7 +130,8 @@ class Advantage(Criterion):
 
     def _others(self, evidence: Evidence, task: str) -> list[str]:
         labels = dict.fromkeys(arm.label for arm in evidence.runs if arm.task == task)
-        return [label for label in labels if label not in (self.ours, self.theirs)]
+        others = [label for label in labels if label not in (self.ours, self.theirs)]
+        return others if self.references is None else [label for label in others if label in self.references]
 
     def _angles(self, evidence: Evidence, task: str) -> Table:
         rows, names = [], self._sites(evidence, task)
@@ -181,7 +200,7 @@ class Advantage(Criterion):
             over_seeds(numbered, at_end(site, name)).mean
             for name in ("units", "rank", "alpha_mean_gradient", "spread")
         )
-        if not all(map(math.isfinite, (n, d, alpha))) or alpha >= 1:
+        if not self.rate or not all(map(math.isfinite, (n, d, alpha))) or alpha >= 1:
             return n, d, alpha, math.nan
         budget = theory.crossover_budget(alpha, d, n, max(1.0, rho) if math.isfinite(rho) else 1.0)
         rate = runs[0].asked.rule_options.get(self.rate)
@@ -238,8 +257,7 @@ class Advantage(Criterion):
 
 
 def _norm(runs: Mapping[int, Record], site: str) -> str:
-    found = over_seeds(runs, at_end(site, "gradient_norm"))
-    return f"{found.mean:.2g}" if found.n else "—"
+    return size_of(over_seeds(runs, at_end(site, "gradient_norm")))
 
 
 def _negative(measure: Measure) -> Measure:

@@ -27,6 +27,15 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A line through a panel that was not measured, such as a prediction."""
+
+    panel: str
+    points: tuple[tuple[float, float], ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """Panels side by side.
 
@@ -36,6 +45,8 @@ class Chart:
         y: panel → label of its vertical axis.
         log: which axes are logarithmic.
         marks: lines across panels.
+        curves: predictions.
+        scatter: draw each point by itself, and no line through those of a series.
         description: what there is to see, for those who cannot see it.
     """
 
@@ -45,6 +56,8 @@ class Chart:
     description: str
     log: Literal["", "x", "xy"] = ""
     marks: tuple[Mark, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    scatter: bool = False
 
     @property
     def panels(self) -> list[str]:

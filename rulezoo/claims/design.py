@@ -31,6 +31,21 @@ OptionTexts = Mapping[str, str]
 
 
 @dataclass(frozen=True)
+class Noise:
+    """How an arm's rule perturbs its sites, for comparing the angles of its runs with theory.
+
+    Attributes:
+        perturbations: perturbed examples per site and update.
+        manifold: whether only the principal subspace of activity is perturbed, and not all units.
+        rate: the rule's option that holds the weight of the newest estimate in the feedback's running average.
+    """
+
+    perturbations: float
+    manifold: bool
+    rate: str = "rate"
+
+
+@dataclass(frozen=True)
 class Arm:
     """One rule on one task.
 
@@ -43,8 +58,10 @@ class Arm:
         options: of the rule; the rest have their author's default.
         task_options: of the task, likewise.
         epochs: in place of the task's own.
+        budget: other parts of the task's budget that are set, such as the batch.
         probes: how many times each run is probed, first before and last after training; 0 = never.
         tuned: name of the `Tuning` whose winner is added to the options; empty = none.
+        noise: how the rule perturbs; ``None`` = it does not, or theory does not cover how it does.
     """
 
     label: str
@@ -57,6 +74,8 @@ class Arm:
     epochs: int | None = None
     probes: int = 0
     tuned: str = ""
+    noise: Noise | None = None
+    budget: OptionTexts = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))
@@ -99,6 +118,27 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """An evaluation of the networks that a study's arms train.
+
+    Attributes:
+        name: by which the criterion refers to it.
+        evaluation: name of the evaluation.
+        options: of the evaluation; the rest have their author's default.
+        labels: the series whose networks are evaluated; empty = all.
+    """
+
+    name: str
+    evaluation: str
+    options: OptionTexts = field(default_factory=dict, hash=False)
+    labels: tuple[str, ...] = ()
+
+    def of(self, arm: Arm) -> bool:
+        """Whether the networks of an arm are evaluated."""
+        return not self.labels or arm.label in self.labels
+
+
+@dataclass(frozen=True)
 class Study:
     """A claim's protocol in one profile.
 
@@ -108,6 +148,7 @@ class Study:
         scale: what is reduced, and where it is meant to run: one sentence.
         duration: how long it takes, roughly, and on what.
         together: train the seeds of an arm together, in one vmap; on a CPU large convolutions are faster one by one.
+        evaluations: what is measured on the trained networks, whose weights are kept for it.
     """
 
     arms: tuple[Arm, ...]
@@ -115,10 +156,12 @@ class Study:
     duration: str
     tunings: tuple[Tuning, ...] = ()
     together: bool = True
+    evaluations: tuple[Evaluate, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.arms:
             raise ClaimError("a study must have at least one arm")
+        self._check_evaluations()
         known = {tuning.name for tuning in self.tunings}
         for arm in self.arms:
             if arm.tuned and arm.tuned not in known:
@@ -132,6 +175,19 @@ class Study:
                 raise ClaimError(
                     f"tuning {tuning.name!r} uses seeds {', '.join(map(str, shared))}, on which the claim is judged; "
                     "give it other seeds, such as 1000"
+                )
+
+    def _check_evaluations(self) -> None:
+        labels, names = {arm.label for arm in self.arms}, [one.name for one in self.evaluations]
+        for one in self.evaluations:
+            if names.count(one.name) > 1:
+                raise ClaimError(
+                    f"two evaluations of the study are called {one.name!r}; give each a name of its own"
+                )
+            if lost := [label for label in one.labels if label not in labels]:
+                raise ClaimError(
+                    f"evaluation {one.name!r} is of series {lost[0]!r}, and the study has no such series; those are "
+                    f"{', '.join(sorted(labels))}"
                 )
 
     def resolved(self, chosen: Mapping[str, str]) -> tuple[Arm, ...]:
@@ -148,6 +204,11 @@ class Study:
         """How many runs the study has, tuning included."""
         tuned = sum(len(tuning.arm.seeds) * len(tuning.values) for tuning in self.tunings)
         return tuned + sum(len(arm.seeds) for arm in self.arms)
+
+    @property
+    def measurements(self) -> int:
+        """How many evaluations of networks the study has."""
+        return sum(len(arm.seeds) for one in self.evaluations for arm in self.arms if one.of(arm))
 
 
 @dataclass(frozen=True)
@@ -182,6 +243,10 @@ class Criterion(Protocol):
     def chart(self, evidence: Evidence) -> Chart | None:
         """The figure, as data; ``None`` = no figure."""
         return None
+
+    def crossovers(self, evidence: Evidence) -> list[Table]:
+        """Where the order of two series changes, predicted and observed, for the page on theory."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from rulezoo.claims.design import Arm, Study, Tuning
 from rulezoo.claims.verdicts import Interval, t_interval
+from rulezoo.evaluations.records import Evaluated
+from rulezoo.evaluations.store import arrays_of
+from rulezoo.evaluations.store import read as read_evaluations
 from rulezoo.options import Value
 from rulezoo.results.records import Device, Probe, Record, whole
+from rulezoo.results.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EVERY_PARAMETER = "*"  # `rulezoo.measures.probes.ALL`, whose module imports torch
 
@@ -36,6 +44,8 @@ class Evidence:
         planned: how many there are in all.
         chosen: name of a tuning → the value that won.
         tried: name of a tuning → value → mean validation score; of complete tunings only.
+        evaluated: name of an evaluation of the study → key of a run → what was measured on its network.
+        store: where the runs are stored; ``None`` = nowhere.
     """
 
     runs: Mapping[Arm, Mapping[int, Record]]
@@ -43,6 +53,23 @@ class Evidence:
     planned: int
     chosen: Mapping[str, str]
     tried: Mapping[str, Mapping[str, float]]
+    evaluated: Mapping[str, Mapping[str, Evaluated]] = field(default_factory=dict)
+    store: Store | None = None
+
+    def value(self, evaluation: str, record: Record, quantity: str) -> float:
+        """A number that an evaluation measured on the network of a run; nan where it has none."""
+        found = self.evaluated.get(evaluation, {}).get(record.asked.key)
+        number = found.values.get(quantity) if found else None
+        return math.nan if number is None else number
+
+    def arrays(self, evaluation: str, record: Record) -> Mapping[str, np.ndarray[Any, Any]]:
+        """The arrays that an evaluation stored for the network of a run; empty where it has none.
+
+        Raises:
+            Unreadable: if they are missing or were changed.
+        """
+        found = self.evaluated.get(evaluation, {}).get(record.asked.key)
+        return arrays_of(self.store, found) if found and self.store else {}
 
     @property
     def complete(self) -> bool:
@@ -78,13 +105,16 @@ class Evidence:
         )
 
 
-def gather(study: Study, records: Sequence[Record], device: Device | None = None) -> Evidence:
-    """Find a study's runs.
+def gather(
+    study: Study, records: Sequence[Record], device: Device | None = None, store: Store | None = None
+) -> Evidence:
+    """Find a study's runs, and what was measured on their networks.
 
     Args:
         study: the study.
         records: of its store.
         device: only those that were computed there.
+        store: where evaluations are stored.
     """
     usable = [
         r for r in records if r.status != "interrupted" and (device is None or r.asked.device == device)
@@ -93,7 +123,45 @@ def gather(study: Study, records: Sequence[Record], device: Device | None = None
     chosen = {name: max(scores, key=lambda value: scores[value]) for name, scores in tried.items()}
     runs = {arm: _runs(arm, usable) for arm in study.resolved(chosen)}
     tuning = sum(len(_runs(arm, usable)) for t in study.tunings for arm in t.candidates)
-    return Evidence(runs, tuning + sum(map(len, runs.values())), study.runs, chosen, tried)
+    done = tuning + sum(map(len, runs.values()))
+    if not study.evaluations or store is None:
+        return Evidence(runs, done, study.runs, chosen, tried)
+    evaluated = _evaluated(study, runs, store)
+    done += _count_evaluated(study, runs, evaluated)
+    return Evidence(runs, done, study.runs + study.measurements, chosen, tried, evaluated, store)
+
+
+def _evaluated(
+    study: Study, runs: Mapping[Arm, Mapping[int, Record]], store: Store
+) -> dict[str, dict[str, Evaluated]]:
+    """Name of an evaluation of the study → key of a run → the newest version of what was measured."""
+    stored = sorted(read_evaluations(store).found, key=lambda one: (one.asked.version, one.finished))
+    networks = {record.asked.key: record.weights for some in runs.values() for record in some.values()}
+    return {
+        one.name: {
+            found.asked.run: found
+            for found in stored
+            if found.asked.evaluation == one.evaluation
+            and set(found.changed) <= set(one.options)
+            and _same(found.asked.options, one.options)
+            and networks.get(found.asked.run) == found.weights
+            and found.status in ("ok", "skipped")
+        }
+        for one in study.evaluations
+    }
+
+
+def _count_evaluated(
+    study: Study, runs: Mapping[Arm, Mapping[int, Record]], evaluated: Mapping[str, Mapping[str, Evaluated]]
+) -> int:
+    """How many networks of the stored runs were evaluated; a run without a network counts as done."""
+    return sum(
+        record.status != "ok" or record.asked.key in evaluated[one.name]
+        for one in study.evaluations
+        for arm, some in runs.items()
+        if one.of(arm)
+        for record in some.values()
+    )
 
 
 def _tried(tuning: Tuning, records: Sequence[Record]) -> dict[str, float]:
@@ -128,11 +196,12 @@ def belongs(*, record: Record, arm: Arm) -> bool:
         and set(record.changed) <= set(arm.options)
         and _same(asked.rule_options, arm.options)
         and _same(asked.task_options, arm.task_options)
+        and _same(asked.budget, arm.budget)
         and (record.status != "ok" or len(record.probes) >= arm.probes)
     )
 
 
-def _same(values: Mapping[str, Value], words: Mapping[str, str]) -> bool:
+def _same(values: Mapping[str, Any], words: Mapping[str, str]) -> bool:
     return all(name in values and whole(values[name]) == _read(text) for name, text in words.items())
 
 

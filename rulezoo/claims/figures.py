@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ACROSS = 3  # panels in a row
 _INCHES = (3.6, 2.9)  # of a panel
+_MOST_TICKS = 12  # on an axis whose ticks are the measured values
 _DASHES = (":", "--", "-.", (0, (1, 4)))  # of marks, by their text
 
 
@@ -60,7 +61,8 @@ def _drawn(chart: Chart, data: pd.DataFrame) -> bytes:
     for ax in axes[len(chart.panels) :]:
         ax.set_visible(False)
     _share_limits(axes[: len(chart.panels)])
-    _legend(figure, axes, [*series, *(mark.text for mark in chart.marks)] if chart.x else [])
+    drawn = [*series, *(mark.text for mark in chart.marks), *(curve.text for curve in chart.curves)]
+    _legend(figure, axes, drawn if chart.x else [])
     file = BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
@@ -70,7 +72,13 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
     import seaborn as sns
 
     colours = sns.color_palette("colorblind", len(series))
-    if chart.x:
+    if chart.scatter:
+        sns.scatterplot(
+            data, x="x", y="y", hue="series", style="series", hue_order=series, style_order=series, palette=colours,
+            ax=ax,
+        )  # fmt: skip
+        ax.set(xlabel=chart.x, ylabel=textwrap.fill(chart.y[panel], 26))
+    elif chart.x:
         sns.lineplot(
             data, x="x", y="y", hue="series", style="series", hue_order=series, style_order=series,
             palette=colours, markers=True, dashes=False, errorbar=_ends, err_style="bars", ax=ax,
@@ -84,6 +92,9 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
         ax.set(xlabel=chart.y[panel], ylabel="")
     ax.set_title(textwrap.fill(panel, 44))
     _scales(chart, data, ax)
+    for curve in chart.curves:
+        if curve.panel == panel:
+            ax.plot(*zip(*curve.points, strict=True), color="0.35", linewidth=1.2, zorder=1, label=curve.text)
     names = list(dict.fromkeys(mark.text for mark in chart.marks))
     for mark in chart.marks:
         if mark.panel == panel and math.isfinite(mark.value):
@@ -93,12 +104,14 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
 
 
 def _scales(chart: Chart, data: pd.DataFrame, ax: Any) -> None:  # noqa: ANN401
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter, StrMethodFormatter
 
     if chart.log:
         ax.set_xscale("log")
-        ax.set_xticks(sorted(set(data["x"])))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
+        few = len(set(data["x"])) <= _MOST_TICKS
+        if few:
+            ax.set_xticks(sorted(set(data["x"])))
+        ax.xaxis.set_major_formatter(ScalarFormatter() if few else StrMethodFormatter("{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(axis="x", rotation=45)
     if chart.log == "xy":

@@ -18,6 +18,7 @@ from rulezoo.claims.evidence import (
     score,
     size,
 )
+from rulezoo.claims.references import reference_table
 from rulezoo.claims.verdicts import METHOD, Part, Verdict, conclude, no_worse
 from rulezoo.results.records import Record
 
@@ -61,14 +62,18 @@ class NotWorse(Criterion):
 
     def _best(self, evidence: Evidence, budget: float) -> str:
         means = {
-            label: mean_of(evidence.of(label, budget)) for label in evidence.labels() if label != self.ours
+            label: mean_of(evidence.of(label, budget))
+            for label in self._series(evidence)
+            if label != self.ours
         }
         known = {label: mean for label, mean in means.items() if math.isfinite(mean)} or means
         return max(known, key=lambda label: known[label])
 
     def tables(self, evidence: Evidence) -> list[Table]:
         """See `Criterion`."""
-        labels = evidence.labels()
+        labels = self._series(evidence)
+        others = [label for label in evidence.labels() if label not in labels]
+        references = [reference_table(evidence, task, others) for task in evidence.tasks() if others]
         head = ("perturbed examples per site and step", *labels, "best of the others", "difference")
         scores, angles, sizes = [], [], []
         for budget in evidence.positions(self.ours):
@@ -91,7 +96,13 @@ class NotWorse(Criterion):
                 head[:-2],
                 tuple(sizes),
             ),
+            *references,
         ]
+
+    def _series(self, evidence: Evidence) -> list[str]:
+        """The series on the axis of ours; the others are references."""
+        axis = set(evidence.positions(self.ours))
+        return [label for label in evidence.labels() if axis & set(evidence.positions(label))]
 
     def chart(self, evidence: Evidence) -> Chart:
         """See `Criterion`."""
@@ -103,6 +114,7 @@ class NotWorse(Criterion):
             Point(panel, arm.label, arm.at, value)
             for panel, (_, measure) in panels.items()
             for arm, runs in evidence.runs.items()
+            if arm.label in self._series(evidence)
             for record in runs.values()
             if math.isfinite(value := measure(record))
         )
@@ -112,7 +124,7 @@ class NotWorse(Criterion):
             y={panel: label for panel, (label, _) in panels.items()},
             log="x",
             description="Two panels, test score and mean angle to the true gradient, against the number of perturbed examples "
-            f"per step: a line for each of {', '.join(evidence.labels())}. The values are in the tables.",
+            f"per step: a line for each of {', '.join(self._series(evidence))}. The values are in the tables.",
         )
 
 

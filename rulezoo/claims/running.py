@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from rulezoo.claims.design import Arm, Claim, Profile
+from rulezoo.claims.design import Arm, Claim, Evaluate, Profile
 from rulezoo.claims.evidence import Evidence, gather
 from rulezoo.comparison.plan import plan
 from rulezoo.errors import UserError
+from rulezoo.evaluations.request import requested
 from rulezoo.results.store import Store
 from rulezoo.tuning.study import distinct
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from rulezoo.comparison.plan import Cell
     from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import Registry
-    from rulezoo.results.records import Device
+    from rulezoo.evaluations.request import Requested
+    from rulezoo.results.records import Device, Record
     from rulezoo.tuning.study import Run
+
+    EvaluateNetworks = Callable[[Store, Sequence[Record], Requested], object]
 
 
 def store_of(root: Path, claim: Claim, profile: Profile) -> Store:
@@ -32,7 +36,8 @@ def store_of(root: Path, claim: Claim, profile: Profile) -> Store:
 
 def stored(root: Path, claim: Claim, profile: Profile, device: Device | None = None) -> Evidence:
     """What is there of a claim's profile."""
-    return gather(claim.studies[profile], store_of(root, claim, profile).read().records, device)
+    store = store_of(root, claim, profile)
+    return gather(claim.studies[profile], store.read().records, device, store)
 
 
 def run(
@@ -42,6 +47,7 @@ def run(
     registry: Registry,
     store: Store,
     run_cells: Run,
+    evaluate: EvaluateNetworks | None = None,
 ) -> Evidence:
     """Run what is missing of a claim's profile, and return all there is.
 
@@ -52,6 +58,7 @@ def run(
         registry: the available rules and tasks.
         store: of the profile; see `store_of`.
         run_cells: carries out cells; see `rulezoo.tuning.comparing.runner`.
+        evaluate: measures an evaluation on the networks of runs; a study with evaluations needs it.
 
     Raises:
         UserError: before the first run, if a rule, a task or an option of the study does not exist; later, if a
@@ -61,14 +68,15 @@ def run(
     """
     study = claim.studies[profile]
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
-    provisional = {tuning.name: tuning.values[0] for tuning in study.tunings}
-    _checked(claim, lambda: cells([*candidates, *study.resolved(provisional)], registry, request))
+    planned(claim, profile, registry, request)
+    _checked(claim, lambda: [evaluation(one, registry) for one in study.evaluations])
     together = None if study.together or request.device != "cpu" else 1
     request = replace(request, together=together)
 
     def go(arms: Sequence[Arm]) -> Evidence:
-        run_cells(cells(arms, registry, request), store)
-        return gather(study, store.read().records, cast("Device", request.device))
+        keep = bool(study.evaluations) and not any(arm in candidates for arm in arms)
+        run_cells(cells(arms, registry, replace(request, keep_weights=keep)), store)
+        return gather(study, store.read().records, cast("Device", request.device), store)
 
     chosen: Mapping[str, str] = {}
     if candidates:
@@ -77,7 +85,38 @@ def run(
             raise UserError(
                 f"claim {claim.name}: the tuning of {', '.join(lost)} is not complete; run the same command again"
             )
-    return go(study.resolved(chosen))
+    evidence = go(study.resolved(chosen))
+    if not study.evaluations or evaluate is None:
+        return evidence
+    for one in study.evaluations:
+        of = [record for arm, runs in evidence.runs.items() if one.of(arm) for record in runs.values()]
+        if networks := [record for record in of if record.status == "ok"]:
+            evaluate(store, networks, evaluation(one, registry))
+    return gather(study, store.read().records, cast("Device", request.device), store)
+
+
+def planned(claim: Claim, profile: Profile, registry: Registry, request: Request) -> list[Cell]:
+    """Every run of a study, tuning included; what is tuned has the first value of its grid.
+
+    Raises:
+        UserError: if a rule, a task or an option of the study does not exist.
+    """
+    study = claim.studies[profile]
+    candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
+    provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})
+    found: list[Cell] = []
+    _checked(claim, lambda: found.extend(cells([*candidates, *provisional], registry, request)))
+    return found
+
+
+def evaluation(one: Evaluate, registry: Registry) -> Requested:
+    """An evaluation of a study, made.
+
+    Raises:
+        UserError: if there is no such evaluation or option.
+    """
+    (made,) = requested(registry, [one.evaluation], {one.evaluation: one.options})
+    return made
 
 
 def cells(arms: Iterable[Arm], registry: Registry, request: Request) -> list[Cell]:
@@ -90,7 +129,9 @@ def cells(arms: Iterable[Arm], registry: Registry, request: Request) -> list[Cel
     """
     made = []
     for arm in sorted(arms, key=lambda arm: -arm.probes):
-        asked = replace(request, seeds=tuple(arm.seeds), epochs=arm.epochs, probes=arm.probes)
+        asked = replace(
+            request, seeds=tuple(arm.seeds), epochs=arm.epochs, probes=arm.probes, budget=dict(arm.budget)
+        )
         made += plan(registry, asked.of_cell(arm.rule, arm.options, arm.task, arm.task_options))
     return distinct(made)
 

@@ -33,6 +33,9 @@ COMMANDS = {
     "status": Command("rulezoo.cli.status:status", "Show how far a comparison is; from any shell."),
     "logs": Command("rulezoo.cli.logs:logs", "Show how a run went: its curve, its error, what it printed."),
     "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
+    "theory": Command(
+        "rulezoo.cli.theory:theory", "Predict how many perturbations a site needs for an angle."
+    ),
     "new": Command("rulezoo.cli.new:new", "Write a plugin of your own to start from."),
     "verify": Command("rulezoo.cli.verify:verify", "Check that a plugin is what it says it is."),
     "list": Command("rulezoo.cli.listing:listing", "List rules, tasks, evaluations and claims."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rulezoo.claims import Claim, Profile, Table
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
+    from rulezoo.evaluations.request import Requested
+    from rulezoo.results.records import Record
+    from rulezoo.results.store import Store
 
 out_option = click.option(
     "--out",
@@ -87,6 +90,8 @@ def show(name: str, out: Path) -> None:
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
+@click.option("--dry-run", is_flag=True,
+              help="Show the number of runs and their computing time, as far as stored runs of any claim tell; run nothing.")  # fmt: skip
 @out_option
 def run(
     name: str,
@@ -94,6 +99,7 @@ def run(
     device: str,
     data_root: Path | None,
     download: bool,
+    dry_run: bool,
     out: Path,
     wanted: Wanted,
 ) -> None:
@@ -104,8 +110,10 @@ def run(
     from rulezoo.claims import running
     from rulezoo.claims.report import Finding
     from rulezoo.cli.compare import listeners
+    from rulezoo.cli.evaluate import carry_out
     from rulezoo.comparison.inspection import load
     from rulezoo.comparison.request import Request
+    from rulezoo.results.store import Store
     from rulezoo.tuning import comparing
 
     with going_on_later():
@@ -117,9 +125,21 @@ def run(
         by = workers(wanted, "cpu" if profile != "full" and device == "auto" else device)
         say(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
         request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
-        run_cells = comparing.runner(request, by.executor, listeners(zoo))
         store = running.store_of(out, claim, profile)
-        evidence = running.run(claim, profile, request, zoo, store, run_cells)
+        if dry_run:
+            from rulezoo.cli.forecast import show_forecast_of_claim
+
+            others = [Store(folder) for folder in sorted(out.glob("*/*/")) if folder != store.root]
+            show_forecast_of_claim(
+                running.planned(claim, profile, zoo, request), request, store, others, wanted
+            )
+            return
+        run_cells = comparing.runner(request, by.executor, listeners(zoo))
+
+        def evaluate(store: Store, records: Sequence[Record], asked: Requested) -> None:
+            carry_out(store, records, [asked], zoo, data=data_root, device=by.device)
+
+        evidence = running.run(claim, profile, request, zoo, store, run_cells, evaluate)
     finding = Finding(claim, profile, evidence)
     _print_finding(finding)
     name_problems([finding])

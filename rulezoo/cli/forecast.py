@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,11 @@ import msgspec
 from rulezoo.cli.common import count, print_table
 from rulezoo.cli.output import echo
 from rulezoo.results.provenance import hardware
-from rulezoo.tuning.forecast import Forecast, forecast
+from rulezoo.tuning.forecast import Forecast, forecast, forecast_cells
 
 if TYPE_CHECKING:
     from rulezoo.cli.executor import Wanted
+    from rulezoo.comparison.plan import Cell
     from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import Registry
     from rulezoo.results.records import Hardware
@@ -26,7 +27,17 @@ _UNKNOWN = "not known"
 
 def show_forecast(request: Request, found: Registry, store: Store, wanted: Wanted) -> None:
     """Print what a comparison takes; nothing is run or written."""
-    tasks = forecast(request, found, store, _hardware(request, wanted))
+    _show(forecast(request, found, store, _hardware(request, wanted)), request)
+
+
+def show_forecast_of_claim(
+    cells: Iterable[Cell], request: Request, store: Store, others: Sequence[Store], wanted: Wanted
+) -> None:
+    """Print what the runs of a claim take, judged by its own store and by others; nothing is run or written."""
+    _show(forecast_cells(cells, store, others, _hardware(request, wanted)), request)
+
+
+def _show(tasks: Sequence[Forecast], request: Request) -> None:
     print_table([_row(one) for one in tasks], HEAD)
     echo()
     for line in _notes(tasks, request):

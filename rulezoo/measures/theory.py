@@ -22,7 +22,7 @@ Conventions: an estimate is divided by v, the noise's variance per perturbed coo
 out of every equation but (5) and (6); the response is linear in ξ (antithetic differences of small noise). Comparisons
 of vanilla and manifold noise are at equal E‖ξ‖², see `matched_sigma`. Cosines are pure numbers, angles degrees.
 
-All functions but `best_rank` and the two on Jacobians are elementwise and broadcast: they take floats mixed with numpy
+All functions but `best_rank`, `needed_perturbations` and the two on Jacobians are elementwise and broadcast: they take floats mixed with numpy
 arrays or with torch tensors, and floats give a float. They run inside ``torch.func.vmap``, where values cannot be looked at and are therefore not checked.
 """
 
@@ -50,6 +50,7 @@ __all__ = [
     "jacobian_spread",
     "matched_sigma",
     "mean_squared_cosine",
+    "needed_perturbations",
     "predicted_angle",
     "relative_error",
     "squared_cosine",
@@ -289,6 +290,31 @@ def predicted_angle(
     """
     ceiling = _require("ceiling", ceiling, (ceiling >= 0) & (ceiling <= 90), "an angle in [0, 90] degrees")
     return _degrees(_apply("cos", ceiling * (math.pi / 180)) * cosine(d, k, alpha, rho))
+
+
+def needed_perturbations(
+    angle: float, d: float, alpha: float = 1.0, ceiling: float = 0.0, rho: float = 1.0
+) -> float:
+    """The K at which `predicted_angle` is a given angle: equations (1), (2) and (7) solved for K.
+
+    ``K = ((d+2)ρ−1) / (α cos²(ceiling)/cos²(angle) − 1)``; infinite for an angle that no number of perturbations reaches,
+    because of the part of the gradient outside of the manifold, or of the ceiling.
+
+    Args:
+        angle: target, degrees in (0, 90).
+        d: dimensions that are perturbed.
+        alpha: share of the mean gradient in the manifold.
+        ceiling: `ceiling_angle`, degrees in [0, 90].
+        rho: `jacobian_spread`.
+
+    >>> round(needed_perturbations(35, d=512)), needed_perturbations(35, d=64, alpha=0.5)
+    (1046, inf)
+    """
+    _require("angle", angle, 0 < angle < 90, "an angle between 0 and 90 degrees, without the two")
+    _require("ceiling", ceiling, 0 <= ceiling <= 90, "an angle in [0, 90] degrees")
+    attainable = _share(alpha) * math.cos(math.radians(ceiling)) ** 2
+    excess = attainable / math.cos(math.radians(angle)) ** 2 - 1
+    return _noise(d, rho) / excess if excess > 0 else math.inf
 
 
 def _noise(d: N | float, rho: N | float) -> N:

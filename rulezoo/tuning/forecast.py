@@ -1,18 +1,19 @@
 """What a comparison will take, from what is stored: runs, computing time, memory and disk. Nothing is run or written.
 
 The time of a run is known where runs of the same rule on the same task are stored that the same class of hardware made
-with the same precision and batch. It is the time of the training steps: evaluation, the start of processes and the
-reading of data are not part of it.
+with the same precision and batch; where options of the task change its data only, and its network has as many parameters,
+their time per step is taken. It is the time of the training steps: evaluation, probes, the start of processes and the reading
+of data are not part of it.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rulezoo.comparison.execution import outstanding
 from rulezoo.comparison.plan import Cell, plan
@@ -87,10 +88,29 @@ def forecast(request: Request, registry: Registry, store: Store, hardware: Hardw
         store: of results.
         hardware: class of the machine that will compute; ``None`` = not known, as on a cluster.
     """
-    known = _Known(store, hardware)
+    known = _Known([store, records.trials_of(store)], hardware)
     by_task: dict[str, list[_Part]] = defaultdict(list)
     for cell in plan(registry, request):
         by_task[cell.task_name] += _parts(cell, registry, store)
+    return [_of_task(task, parts, known) for task, parts in by_task.items()]
+
+
+def forecast_cells(
+    cells: Iterable[Cell], store: Store, others: Sequence[Store], hardware: Hardware | None
+) -> list[Forecast]:
+    """One forecast for each task of these cells, without tuning.
+
+    Args:
+        cells: what is run.
+        store: where the results are stored.
+        others: stores whose runs tell what such runs take.
+        hardware: class of the machine that will compute; ``None`` = not known, as on a cluster.
+    """
+    known = _Known([store, *others], hardware)
+    by_task: dict[str, list[_Part]] = defaultdict(list)
+    for cell in cells:
+        part = _Part(cell, len(cell.asked), len(cell.asked) - len(outstanding(cell, store)))
+        by_task[cell.task_name].append(part)
     return [_of_task(task, parts, known) for task, parts in by_task.items()]
 
 
@@ -165,13 +185,14 @@ def _caches(cells: Sequence[Cell]) -> tuple[int | None, str]:
 
 
 class _Known:
-    """What the runs in a store tell of others like them."""
+    """What the runs in some stores tell of others like them."""
 
-    def __init__(self, store: Store, hardware: Hardware | None) -> None:
+    def __init__(self, stores: Iterable[Store], hardware: Hardware | None) -> None:
         self.hardware = hardware
         self.records: dict[tuple[str, str], list[Record]] = defaultdict(list)
         self.sizes: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for one in (store, records.trials_of(store)):
+        self.networks: dict[str, _Network | None] = {}
+        for one in stores:
             for record in one.read(curves=False).records if one.root.is_dir() else ():
                 place = record.asked.rule, record.asked.task
                 self.records[place].append(record)
@@ -182,8 +203,24 @@ class _Known:
         """Median time of a run's training steps; of runs with the same options where there are any."""
         alike = [record for record in self._of(cell) if self._is_timed_alike(record, cell)]
         same = [record for record in alike if record.asked.rule_options == cell.asked[0].rule_options]
-        times = [_seconds_per_epoch(record) for record in same or alike]
-        return statistics.median(times) * cell.budget.epochs if times else None
+        if times := [_seconds_per_epoch(record) for record in same or _same_options(alike, cell) or alike]:
+            return statistics.median(times) * cell.budget.epochs
+        return self._seconds_by_step(cell)
+
+    def _seconds_by_step(self, cell: Cell) -> float | None:
+        """By runs of the same network and options of the rule, on other data of the task."""
+        found = self.records[cell.rule_name, cell.task_name]
+        alike = [one for one in found if _is_alike(one, cell) and self._is_timed_alike(one, cell)]
+        same = _same_options(alike, cell)
+        if not same:
+            return None
+        key = repr(cell.task)
+        if key not in self.networks:
+            self.networks[key] = _network(cell)
+        if (network := self.networks[key]) is None:
+            return None
+        times = [_seconds_per_step(record) for record in same if record.parameters == network.parameters]
+        return statistics.median(times) * network.steps * cell.budget.epochs if times else None
 
     def peak_mb(self, cell: Cell) -> float | None:
         """Highest memory of a process that trained such runs."""
@@ -210,15 +247,10 @@ class _Known:
         return PARAMETER_BYTES * max(of_task) if of_task else None
 
     def _of(self, cell: Cell) -> list[Record]:
-        asked = cell.asked[0]
         return [
             record
             for record in self.records[cell.rule_name, cell.task_name]
-            if record.status == "ok"
-            and record.asked.task_options == asked.task_options
-            and record.asked.device == asked.device
-            and record.asked.precision == asked.precision
-            and record.asked.budget.get("batch") == asked.budget.get("batch")
+            if _is_alike(record, cell) and record.asked.task_options == cell.asked[0].task_options
         ]
 
     def _is_timed_alike(self, record: Record, cell: Cell) -> bool:
@@ -239,10 +271,58 @@ def _is_same_class(one: Hardware, other: Hardware) -> bool:
 
 
 def _seconds_per_epoch(record: Record) -> float:
+    last = record.curve[-1]
+    return _seconds_per_step(record) * last.step / last.epoch
+
+
+def _seconds_per_step(record: Record) -> float:
     """Of one run; seeds that are trained together share the time of a step."""
     assert record.cost is not None
-    last = record.curve[-1]
-    return record.cost.step_ms / 1e3 * last.step / last.epoch / record.answered.seeds_together
+    return record.cost.step_ms / 1e3 / record.answered.seeds_together
+
+
+def _is_alike(record: Record, cell: Cell) -> bool:
+    asked = cell.asked[0]
+    return (
+        record.status == "ok"
+        and record.asked.device == asked.device
+        and record.asked.precision == asked.precision
+        and record.asked.budget.get("batch") == asked.budget.get("batch")
+    )
+
+
+def _same_options(found: Sequence[Record], cell: Cell) -> list[Record]:
+    """Those with the same options of the rule, apart from those on which the time of a step does not depend.
+
+    An option that the rule did not have yet when a run was made counts as its default.
+    """
+    wanted, changed = cell.asked[0].rule_options, set(cell.changed)
+
+    def same(options: Mapping[str, object]) -> bool:
+        known = all(wanted.get(name) == value for name, value in options.items() if name not in _UNTIMED)
+        return known and not (changed - set(options) - set(_UNTIMED))
+
+    return [one for one in found if same(one.asked.rule_options)]
+
+
+_UNTIMED = ("lr", "weight_decay")
+
+
+class _Network(NamedTuple):
+    """A cell's network: number of parameters, and steps of an epoch."""
+
+    parameters: int
+    steps: int
+
+
+def _network(cell: Cell) -> _Network | None:
+    """``None`` where the task's network or data cannot be had."""
+    try:
+        parameters = sum(one.numel() for one in cell.task.network().parameters())
+        examples = len(cell.task.data(cell.request.data).train.y)
+    except Exception:  # noqa: BLE001  the code of a plugin may fail in any way; then the time is not known
+        return None
+    return _Network(parameters, max(1, examples // cell.budget.batch))
 
 
 def _total(parts: Sequence[_Part], size: Callable[[Cell], float | None]) -> int | None:

@@ -1,17 +1,22 @@
 """A study is carried out once, goes on where it stopped, and is refused before the first training."""
 
-from dataclasses import replace
+import math
+import re
+from dataclasses import dataclass, replace
 
 import pytest
 
-from rulezoo.claims.design import Arm, Claim, Study, Tuning
+from rulezoo.claims.design import Arm, Claim, ClaimError, Criterion, Evaluate, Study, Tuning
+from rulezoo.claims.evidence import over_seeds
 from rulezoo.claims.running import run, store_of, stored
 from rulezoo.claims.standing import Standing
+from rulezoo.claims.verdicts import above, conclude
 from rulezoo.cli import main
 from rulezoo.comparison.jobs import work
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
+from rulezoo.evaluations import running as evaluating
 from rulezoo.tuning.comparing import Listeners, runner
 
 TINY = {"width": "0.25"}
@@ -136,3 +141,114 @@ def test_the_command_exits_with_1_when_a_run_failed(claim, tmp_path, monkeypatch
 
 def test_each_profile_has_a_store_of_its_own(claim, tmp_path):
     assert store_of(tmp_path, claim, "quick").root == tmp_path / "test" / "quick"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Evaluations of the networks that a study trains
+
+
+@dataclass(frozen=True)
+class Calibrated(Criterion):
+    """Reads a value of an evaluation."""
+
+    verdict_rule = "Supported if every network was evaluated."
+
+    def judge(self, evidence):
+        found = over_seeds(evidence.of("ours"), lambda record: evidence.value("calibrated", record, "ece"))
+        return conclude([above("error", found, -1, kind="error")])
+
+
+@pytest.fixture
+def evaluated_claim():
+    arms = (
+        replace(tiny("ours", "backprop", probes=1), seeds=(0, 1)),
+        tiny("theirs", "frozen", probes=1),
+    )
+    study = Study(
+        arms, "s", "t", evaluations=(Evaluate("calibrated", "calibration", {"bins": "5"}, ("ours",)),)
+    )
+    return Claim("test", "It works.", "us", Calibrated(), {"quick": study})
+
+
+def evaluate(store, records, asked):
+    class Quiet:
+        def planned(self, total, stored): ...
+        def started(self, one): ...
+        def finished(self, one, evaluated, reason): ...
+
+    assert not evaluating.evaluate(store, records, [asked], Quiet()).reasons
+
+
+def test_a_study_evaluates_the_networks_of_the_series_that_it_names(evaluated_claim, tmp_path):
+    store = store_of(tmp_path, evaluated_claim, "quick")
+    request = Request(device="cpu", threads=1)
+    executor = InThisProcess()
+    run_cells = runner(request, executor, Listeners())
+    evidence = run(evaluated_claim, "quick", request, discover(), store, run_cells)
+    assert (evidence.done, evidence.planned, evidence.complete) == (3, 5, False)
+    evidence = run(evaluated_claim, "quick", request, discover(), store, run_cells, evaluate)
+    assert (evidence.done, evidence.planned, evidence.complete) == (5, 5, True)
+    assert len(executor.done) == 2  # nothing is trained again
+    ours, theirs = evidence.of("ours"), evidence.of("theirs")
+    assert all(0 <= evidence.value("calibrated", record, "ece") <= 1 for record in ours.values())
+    assert math.isnan(evidence.value("calibrated", theirs[0], "ece"))
+    assert evaluated_claim.criterion.judge(evidence).word == "supported"
+    assert stored(tmp_path, evaluated_claim, "quick") == evidence
+
+    other = replace(evaluated_claim.studies["quick"].evaluations[0], options={"bins": "7"})
+    study = replace(evaluated_claim.studies["quick"], evaluations=(other,))
+    changed = replace(evaluated_claim, studies={"quick": study})
+    assert stored(tmp_path, changed, "quick").done == 3  # those were asked for with other options
+
+
+def test_the_evidence_stands_without_the_weights(evaluated_claim, tmp_path):
+    """Weights are large, so that only records and evaluations are kept in a repository."""
+    store = store_of(tmp_path, evaluated_claim, "quick")
+    request = Request(device="cpu", threads=1)
+    run_cells = runner(request, InThisProcess(), Listeners())
+    run(evaluated_claim, "quick", request, discover(), store, run_cells, evaluate)
+    for path in store.root.rglob("*.safetensors"):
+        path.unlink()
+    assert stored(tmp_path, evaluated_claim, "quick").complete
+
+
+@pytest.mark.parametrize(
+    ("one", "message"),
+    [
+        (
+            Evaluate("a", "calibraton"),
+            "claim test cannot be run with this rulezoo: unknown evaluation 'calibraton'",
+        ),
+        (Evaluate("a", "calibration", {"bin": "5"}), "claim test cannot be run with this rulezoo: "),
+    ],
+)
+def test_an_evaluation_that_does_not_exist_is_refused_before_the_first_run(
+    evaluated_claim, tmp_path, one, message
+):
+    executor = InThisProcess()
+    study = replace(evaluated_claim.studies["quick"], evaluations=(one,))
+    with pytest.raises(UserError, match=re.escape(message)):
+        go(replace(evaluated_claim, studies={"quick": study}), tmp_path, executor)
+    assert not executor.done
+
+
+def test_evaluations_that_do_not_fit_the_study_are_refused(evaluated_claim):
+    study = evaluated_claim.studies["quick"]
+    (one,) = study.evaluations
+    with pytest.raises(ClaimError, match="two evaluations of the study are called 'calibrated'"):
+        replace(study, evaluations=(one, one))
+    lost = replace(one, labels=("nobody",))
+    with pytest.raises(
+        ClaimError,
+        match="'calibrated' is of series 'nobody', and the study has no such series; those are ours, theirs",
+    ):
+        replace(study, evaluations=(lost,))
+
+
+def test_an_arm_can_have_a_batch_of_its_own(claim, tmp_path):
+    arms = tuple(
+        tiny(label, "frozen", budget={"batch": batch}) for label, batch in (("small", "32"), ("large", "256"))
+    )
+    found = go(replace(claim, studies={"quick": Study(arms, "s", "t")}), tmp_path, InThisProcess())
+    assert found.complete
+    assert [found.of(label)[0].asked.budget["batch"] for label in ("small", "large")] == [32, 256]
