@@ -12,7 +12,7 @@ from torch import nn
 
 from rulezoo import Batch, Budget, Net, Site, State, credit
 from rulezoo.net import Values
-from rulezoo.options import OptionError
+from rulezoo.options import OptionError, declared
 from rulezoo.testing import tiny_net
 from rulezoo.training.trainer import Trainer
 from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
@@ -459,6 +459,14 @@ def test_defaults():
         "match_norm": True,
     }
     assert DirectRandomTargetProjection().resolved() == free | {"hidden_rate": 1.0}
+    searched = [
+        {name: one.search for name, one in declared(rule).items() if one.search and one.log} for rule in RULES
+    ]
+    assert searched == [
+        {"scale": (0.1, 10), "weight_decay": (0.5, 5), "feedback_rate": (0.1, 10)},
+        {"scale": (0.1, 10), "activity_damping": (0.03, 3), "error_damping": (0.003, 3)},
+        {"scale": (0.01, 10), "hidden_rate": (0.01, 1)},
+    ]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rulezoo import Batch, Net, Site, State, credit
+from rulezoo.options import declared
 from rulezoo.testing import tiny_net
 from rulezoo_plugins.target_propagation.rules import (
     DifferenceTargetPropagation,
@@ -403,6 +404,9 @@ def test_defaults():
     own = {"size": 0.1, "top": "site", "decoder": "affine"}
     assert DifferenceTargetPropagation().resolved() == shared | own
     assert LocalDifferenceReconstruction().resolved() == shared | {"beta": 0.1, "encoder": "affine"}
+    for rule in RULES:
+        searched = {name: one.search for name, one in declared(rule).items() if one.search and one.log}
+        assert searched == {"sigma": (0.01, 0.5), "feedback_rate": (0.1, 10)}
 
 
 def test_feedback_maps_have_the_size_and_the_learning_rate_that_are_declared():
