@@ -566,7 +566,8 @@ def test_every_rule_trains_as_in_a_comparison_bit_for_bit(name, kind):
     assert same(tensors["model"], trainer.params)
     assert same(tensors["memory"]["params"], trainer.state.params)
     assert same(tensors["memory"]["buffers"], trainer.state.buffers)
-    assert all(torch.equal(one[0], other) for one, other in losses)
+    for one, other in losses:  # a learner computes the loss where the rule does not
+        assert other.isfinite() if one is None else torch.equal(one[0], other)
 
 
 class Double(TinyTask):

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rulezoo.comparison.jobs import Job, work
 from rulezoo.comparison.plan import check_compiler
@@ -25,6 +26,8 @@ from rulezoo.training.trainer import Trainer, build
 
 SEEDS = (0, 1, 2, 3, 4)  # enough for the kernels of many seeds
 BFLOAT16 = 0.05  # of a loss after a few steps; eight bits of mantissa are 0.4 % in each operation
+# Two passes that differ by a hundredth of their activity differ by a few of its eight bits.
+OF_DIFFERENCES = {"pepita": 0.2}
 COMPILED = 1e-4  # of a loss in float32: the same sums in another order
 BUDGET = Budget(epochs=1, batch=16, lr=0.01)
 
@@ -55,7 +58,16 @@ def trainer(name, seeds, **options):
 
 
 def losses(trainer, batches):
-    return torch.stack([trainer.step(batches.take(which))[0] for which in batches.epoch(0).unbind(1)])
+    """Of every step; where the rule computes none, of what it predicts afterwards."""
+    found = []
+    for which in batches.epoch(0).unbind(1):
+        batch = batches.take(which)
+        loss, _ = trainer.step(batch)
+        if loss is None:
+            outputs = trainer.predict(batch.x[0]).float()
+            loss = torch.stack([F.cross_entropy(one, batch.y[0]) for one in outputs])
+        found.append(loss)
+    return torch.stack(found)
 
 
 @pytest.mark.parametrize("seeds", [SEEDS, SEEDS[:1]], ids=["together", "alone"])
@@ -65,7 +77,7 @@ def test_under_autocast_a_rule_learns_nearly_the_same_and_keeps_its_precision(na
     with torch.autocast("cpu", torch.bfloat16):
         rough, batches = trainer(name, seeds)
         found = losses(rough, batches)
-    assert torch.allclose(found.float(), exact, rtol=BFLOAT16)
+    assert torch.allclose(found.float(), exact, rtol=OF_DIFFERENCES.get(name, BFLOAT16))
     assert not torch.allclose(found.float(), exact, rtol=1e-5)  # it was used
     kept = [*rough.trained.values(), *rough.state.buffers.values()]
     assert {v.dtype for v in kept if v.is_floating_point()} == {torch.float32}

@@ -18,6 +18,7 @@ of it. Where pooling lies between the ``pre`` and the ``post`` site, the differe
 units through the derivative of what lies between. Biases, which the paper does not have, learn like a weight from a
 presynaptic activity of 1. Under plain SGD, as in the paper, F is so small that hidden layers learn much more slowly than the
 read-out; an adaptive optimiser makes them equally fast, and ``hidden_rate`` undoes that.
+In bfloat16 a few bits are left of h_l − h_l'.
 """
 
 from __future__ import annotations
