@@ -12,7 +12,7 @@ from torch import nn
 from rulezoo import Batch, Net, Site, State, credit, nets
 from rulezoo.testing import parametrize_rule_checks, tiny_net
 from rulezoo_plugins.spiking.alignment import SpikeTimingAlignment
-from rulezoo_plugins.spiking.e_prop import SpikingEProp, errors_heard
+from rulezoo_plugins.spiking.e_prop import SpikingEProp, errors_by_step
 from rulezoo_plugins.spiking.ottt import OTTT
 from rulezoo_plugins.spiking.structure import read_out_kernel, spiking_layers, why_not_spiking
 
@@ -201,7 +201,7 @@ def test_random_feedback_is_drawn_once_and_scaled():
 
 
 def test_what_comes_after_an_error_does_not_change_its_effect():
-    """Online: an error at the second step is heard then, whatever the input will be."""
+    """Online: the effect of an error at the second step does not depend on later input."""
     net, batch = network(every_step=True)
     later = batch.x.clone()
     later[:, 2:] = torch.randn(later[:, 2:].shape, generator=seeded(9), dtype=later.dtype)
@@ -227,7 +227,7 @@ def test_symmetric_e_prop_keeps_every_promise(check):
 # The structure of a network --------------------------------------------------------------------------------------------
 
 
-def test_the_kernel_is_how_the_read_out_hears_a_spike():
+def test_the_kernel_is_the_sensitivity_of_the_read_out_to_a_spike():
     for every_step in (True, False):
         net, _ = network(every_step=every_step)
         kernel = read_out_kernel(net)
@@ -236,11 +236,11 @@ def test_the_kernel_is_how_the_read_out_hears_a_spike():
         torch.testing.assert_close(kernel, wanted if every_step else wanted[-1:])
 
 
-def test_errors_are_heard_as_spikes_are():
+def test_errors_of_answers_by_step():
     kernel = torch.tensor([[0.5, 0.0], [0.25, 2.0]])
     error = torch.tensor([[[1.0, 10.0], [2.0, 20.0]]])
-    assert errors_heard(error, kernel).tolist() == [[[1.0, 10.0], [4.0, 40.0]]]
-    assert errors_heard(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.5, 2.0]])).tolist() == [
+    assert errors_by_step(error, kernel).tolist() == [[[1.0, 10.0], [4.0, 40.0]]]
+    assert errors_by_step(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.5, 2.0]])).tolist() == [
         [[1.5, 2.0], [6.0, 8.0]]
     ]
 
@@ -350,8 +350,8 @@ def ottt_by_hand(params, batch, errors, kernel):
                 slope[layer] = GAMMA * (1 - (v[layer] - 1).abs()).clamp(min=0)
                 z[layer] = seen = (v[layer] > 1).to(x.dtype)
             s = KAPPA * s + (1 - KAPPA) * seen
-            heard = sum(kernel[r, t] * e[r] for r in range(len(e)))
-            g = params["w_out.weight"].T @ heard
+            error = sum(kernel[r, t] * e[r] for r in range(len(e)))
+            g = params["w_out.weight"].T @ error
             for layer in reversed(layers):
                 g = slope[layer] * g
                 grads[f"{layer}.w_in.weight"] += torch.outer(g, trace[layer][:-1])
