@@ -11,6 +11,7 @@ from torch import nn
 
 from rulezoo import Batch, Net, Site, State, credit, nets
 from rulezoo.testing import parametrize_rule_checks, tiny_net
+from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
 from rulezoo_plugins.spiking.alignment import SpikeTimingAlignment
 from rulezoo_plugins.spiking.e_prop import SpikingEProp, errors_by_step
 from rulezoo_plugins.spiking.ottt import OTTT
@@ -25,12 +26,14 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def network(widths=(3, 5, 2), *, recurrent=True, adaptation=BETA, every_step=False, steps=STEPS):
+def network(
+    widths=(3, 5, 2), *, recurrent=True, adaptation=BETA, every_step=False, steps=STEPS, readout_decay=KAPPA
+):
     """A network with lively weights and biases, and a batch of four examples."""
     torch.manual_seed(5)
     module = nets.SpikingNetwork(
         widths, recurrent=recurrent, every_step=every_step, decay=DECAY, adaptation=adaptation,
-        adaptation_decay=RHO, readout_decay=KAPPA, dampening=GAMMA, gain=3.0,
+        adaptation_decay=RHO, readout_decay=readout_decay, dampening=GAMMA, gain=3.0,
     ).double()  # fmt: skip
     with torch.no_grad():
         for layer in module.children():
@@ -186,6 +189,19 @@ def test_with_recurrent_weights_it_lies_within_60_degrees_of_backprop_and_is_not
         assert 2 < angle(grads, true, hidden(net)) < 60
         for name in net.readout:
             torch.testing.assert_close(grads[name], true[name])
+
+
+def test_direct_feedback_alignment_through_time_is_random_e_prop_where_the_read_out_has_no_memory():
+    net, batch = network((3, 5, 4, 2), every_step=True, readout_decay=0.0)
+    rule = DirectFeedbackAlignment()
+    state = rule.init(net, net.init_params(), batch, seeded())
+    own = State(buffers={**state.buffers, "kernel": torch.eye(STEPS, dtype=torch.float64)})
+
+    direct = step(rule, net, batch, state).grads
+
+    assert_equal(step(SpikingEProp(), net, batch, own).grads, direct)
+    assert torch.equal(read_out_kernel(net), own.buffers["kernel"])
+    assert all(direct[name].any() for name in hidden(net))
 
 
 def test_random_feedback_is_drawn_once_and_scaled():
