@@ -583,3 +583,16 @@ def test_alignment_refuses_what_it_does_not_serve_in_a_sentence():
     assert "recurrent synapses" in rule.skip(network()[0], task)
     assert "neurons that spike in time" in rule.skip(tiny_net("mlp").net, task)
     assert rule.skip(network((3, 5, 6, 2), adaptation=0.5, recurrent=False)[0], task) is None
+
+
+# Defaults --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_options_that_results_are_stored_with():
+    """A change here changes every result: raise the version of the rule."""
+    common = {"lr": None, "weight_decay": None}
+    assert SpikingEProp().resolved() == {**common, "mode": "random", "scale": 1.0}
+    assert OTTT().resolved() == common
+    assert SpikeTimingAlignment().resolved() == {
+        **common, "rate": 0.03, "every": 1, "trials": 32, "steps": 20, "coupling": 0.2, "window": 0.5,
+    }  # fmt: skip

@@ -20,8 +20,10 @@ by K, the sensitivity of each answer to a spike of that step, which is measured:
 
 How it is computed: one trace for each synapse and example would fill the memory. The same sums come out in another order: with
 the graph cut behind all spikes, the pull-back of the signals L^t goes through nothing but the neurons' own states. A test
-holds this against the traces written out. Where the read-out has no memory and answers at every step, random e-prop is direct
-feedback alignment through time (`rulezoo_plugins.direct_feedback`), which serves spiking networks, too. Nothing later than an error is needed for its effect, so traces can do it online.
+holds this against the traces written out. Nothing later than an error is needed for its effect, so traces can do it online.
+
+Where the read-out has no memory and answers at every step, random e-prop is direct feedback alignment through time
+(`rulezoo_plugins.direct_feedback`), which serves spiking networks, too.
 
 Deviations: a neuron's synapse on itself is a synapse like any other. In a network of several layers, which the paper counts as
 one recurrent network, a neuron that does not project to the read-out has no symmetric feedback; such networks are served with
