@@ -296,7 +296,8 @@ class Odd(nn.Module):
             else:
                 v = self.post(v)
             s = s + (z.square() if self.odd == "square" else z)
-        return self.w_out(self.other(s) if self.odd == "two sites" else s)
+        output = self.w_out(self.other(s) if self.odd == "two sites" else s)
+        return output[:, 0] if self.odd == "a number" else output
 
 
 @pytest.mark.parametrize(
@@ -309,6 +310,7 @@ class Odd(nn.Module):
         ("memory at the site", "remember nothing but what their sites"),
         ("square", "must be linear in the spikes"),
         ("deep read-out", "must be linear in the spikes"),
+        ("a number", "must be linear in the spikes"),
         ("two sites", "must all be visited equally often"),
     ],
 )

@@ -63,13 +63,11 @@ class OTTT(LearningRule):
         )
         error, mean = credit.output_error(loss, output, batch.y)
 
-        ones, nothing = (
-            {key: f(z) for key, z in spikes.items()} for f in (torch.ones_like, torch.zeros_like)
-        )
+        ones = {key: torch.ones_like(z) for key, z in spikes.items()}  # spikes depend on the offsets alone
         no_signal = {key: torch.zeros_like(u) for key, u in potentials.items()}
         _, slopes = pull((torch.zeros_like(output), no_signal, ones), keep=True)
         signals = self._signals(net, params, slopes, errors_by_step(error, state.buffers["kernel"]))
-        grads, _ = pull((error.to(output.dtype), signals, nothing))
+        grads, _ = pull((error.to(output.dtype), signals, ones))
         return Step(grads, state, mean)
 
     def _signals(self, net: Net, params: Tensors, slopes: Tensors, error: Tensor) -> Tensors:

@@ -71,8 +71,7 @@ def read_out(net: Net) -> str:
 
 def _read_out(net: Net) -> str | None:
     layers, weights = spiking_layers(net), [name for name in net.readout if len(net.shapes[name]) > 1]
-    o = net.output_shape[-1] if net.output_shape else 1
-    if len(weights) != 1 or net.shapes[weights[0]] != (o, layers[-1].width):
+    if len(weights) != 1 or net.shapes[weights[0]] != (*net.output_shape[-1:], layers[-1].width):
         return None
     return weights[0] if weights[0] in credit.feedback_layers(net, net.init_params()) else None
 
