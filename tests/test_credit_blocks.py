@@ -531,3 +531,12 @@ def test_the_derivative_along_a_direction_is_that_of_backprop(name):
 
     gradient = credit.grad(f, params)
     assert_close((value, derivative), (f(params), sum((gradient[key] * v).sum() for key, v in along.items())))
+
+
+def test_cotangents_in_another_order_are_refused():
+    """Their shapes agree, so each would silently be taken for that of the other tensor."""
+    a, b = draw(3), draw(3)
+    _, pull = credit.value_and_pull(lambda x: {"a": x * a, "b": x * b}, draw(3))
+    with pytest.raises(ValueError, match="the same keys in the same order"):
+        pull({"b": torch.zeros_like(b), "a": torch.ones_like(a)}, keep=True)
+    torch.testing.assert_close(pull({"a": torch.ones_like(a), "b": torch.zeros_like(b)}), a)

@@ -81,10 +81,10 @@ def bptt_by_hand(params, x, beta, errors):
     """
     record, memory, _ = run_by_hand(params, x, beta)
     grads = {"w_out.weight": errors.T @ memory, "w_out.bias": errors.sum(0)}
-    of_memory, heard = torch.zeros(memory.shape[1], dtype=torch.float64), []
+    of_memory, of_spikes = torch.zeros(memory.shape[1], dtype=torch.float64), []
     for e in reversed(errors):
         of_memory = params["w_out.weight"].T @ e + KAPPA * of_memory
-        heard.insert(0, (1 - KAPPA) * of_memory)
+        of_spikes.insert(0, (1 - KAPPA) * of_memory)
     for layer in reversed(layers_of(params)):
         inputs, above, spikes = record[layer]
         w_rec = params.get(f"{layer}.w_rec.weight")
@@ -96,7 +96,7 @@ def bptt_by_hand(params, x, beta, errors):
         if w_rec is not None:
             grads[f"{layer}.w_rec.weight"] = torch.zeros_like(w_rec)
         for t in reversed(range(len(inputs))):
-            of_z = heard[t] + of_a  # the adaptation of the next step
+            of_z = of_spikes[t] + of_a  # the adaptation of the next step
             if w_rec is not None:
                 of_z = of_z + w_rec.T @ of_v  # the potentials of the next step; nothing through the reset
             of_u = GAMMA * (1 - above[t].abs()).clamp(min=0) * of_z
@@ -106,7 +106,7 @@ def bptt_by_hand(params, x, beta, errors):
             if w_rec is not None and t:
                 grads[f"{layer}.w_rec.weight"] += torch.outer(of_v, spikes[t - 1])
             below.insert(0, params[f"{layer}.w_in.weight"].T @ of_v)
-        heard = below
+        of_spikes = below
     return grads
 
 

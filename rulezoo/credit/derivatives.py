@@ -104,7 +104,13 @@ def _by_autograd(function: Callable[[Any], Any], at: Any) -> tuple[Any, Pull]:  
         values, shape = tree_flatten(function(tree_unflatten(leaves, structure)))
 
     def pull(cotangents: Any, *, keep: bool = False) -> Any:  # noqa: ANN401
-        pairs = zip(values, tree_flatten(cotangents)[0], strict=True)
+        flat_cotangents, given = tree_flatten(cotangents)
+        if given != shape:  # their values would be taken for those of others
+            raise ValueError(
+                f"the cotangents have the structure {given}, and the value has {shape}; give one for each tensor of the value, "
+                "dictionaries with the same keys in the same order"
+            )
+        pairs = zip(values, flat_cotangents, strict=True)
         reached = [(value, cotangent) for value, cotangent in pairs if value.requires_grad]
         if not reached:  # nothing depends on what is differentiated by
             return tree_unflatten([torch.zeros_like(leaf) for leaf in leaves], structure)

@@ -66,7 +66,7 @@ class DigitsSNN(Classification):
     budget: ClassVar[Budget] = Budget(epochs=15, batch=64, lr=1e-2, schedule="cosine")
 
     code: str = hp(
-        "rate", "how pixels become spikes: by their number, or by the time of a single one", choices=("rate", "latency")
+        "rate", "spike code of a pixel: the number of its spikes, or the time of a single one", choices=("rate", "latency")
     )  # fmt: skip
     steps: int = hp(16, "time steps for which an image is shown", low=2, high=1000)
     width: int = hp(64, "neurons of each of the two layers", low=1)
@@ -95,7 +95,12 @@ class RecallSNN(Classification):
 
     delay: int = hp(12, "steps between the end of the cue and the signal to answer", low=0, high=1000)
     width: int = hp(64, "neurons", low=1)
-    adaptation: float = hp(0.5, "by how much a spike raises its neuron's threshold", low=0, high=10)
+    adaptation: float = hp(
+        0.5,
+        "increase of a neuron's threshold by one of its spikes, in units of the threshold",
+        low=0,
+        high=10,
+    )
 
     def data(self, root: Path | None, *, download: bool = False) -> Data:
         """1,000 / 250 / 500 trials from a fixed seed; ``root`` and ``download`` are not needed."""

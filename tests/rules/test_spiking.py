@@ -11,8 +11,9 @@ from torch import nn
 
 from rulezoo import Batch, Net, Site, State, credit, nets
 from rulezoo.testing import parametrize_rule_checks, tiny_net
+from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
 from rulezoo_plugins.spiking.alignment import SpikeTimingAlignment
-from rulezoo_plugins.spiking.e_prop import SpikingEProp, errors_heard
+from rulezoo_plugins.spiking.e_prop import SpikingEProp, errors_by_step
 from rulezoo_plugins.spiking.ottt import OTTT
 from rulezoo_plugins.spiking.structure import read_out_kernel, spiking_layers, why_not_spiking
 
@@ -25,12 +26,14 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def network(widths=(3, 5, 2), *, recurrent=True, adaptation=BETA, every_step=False, steps=STEPS):
+def network(
+    widths=(3, 5, 2), *, recurrent=True, adaptation=BETA, every_step=False, steps=STEPS, readout_decay=KAPPA
+):
     """A network with lively weights and biases, and a batch of four examples."""
     torch.manual_seed(5)
     module = nets.SpikingNetwork(
         widths, recurrent=recurrent, every_step=every_step, decay=DECAY, adaptation=adaptation,
-        adaptation_decay=RHO, readout_decay=KAPPA, dampening=GAMMA, gain=3.0,
+        adaptation_decay=RHO, readout_decay=readout_decay, dampening=GAMMA, gain=3.0,
     ).double()  # fmt: skip
     with torch.no_grad():
         for layer in module.children():
@@ -188,6 +191,19 @@ def test_with_recurrent_weights_it_lies_within_60_degrees_of_backprop_and_is_not
             torch.testing.assert_close(grads[name], true[name])
 
 
+def test_direct_feedback_alignment_through_time_is_random_e_prop_where_the_read_out_has_no_memory():
+    net, batch = network((3, 5, 4, 2), every_step=True, readout_decay=0.0)
+    rule = DirectFeedbackAlignment()
+    state = rule.init(net, net.init_params(), batch, seeded())
+    own = State(buffers={**state.buffers, "kernel": torch.eye(STEPS, dtype=torch.float64)})
+
+    direct = step(rule, net, batch, state).grads
+
+    assert_equal(step(SpikingEProp(), net, batch, own).grads, direct)
+    assert torch.equal(read_out_kernel(net), own.buffers["kernel"])
+    assert all(direct[name].any() for name in hidden(net))
+
+
 def test_random_feedback_is_drawn_once_and_scaled():
     net, batch = network((3, 5, 4, 2))
     small, large = (
@@ -201,7 +217,7 @@ def test_random_feedback_is_drawn_once_and_scaled():
 
 
 def test_what_comes_after_an_error_does_not_change_its_effect():
-    """Online: an error at the second step is heard then, whatever the input will be."""
+    """Online: the effect of an error at the second step does not depend on later input."""
     net, batch = network(every_step=True)
     later = batch.x.clone()
     later[:, 2:] = torch.randn(later[:, 2:].shape, generator=seeded(9), dtype=later.dtype)
@@ -227,7 +243,7 @@ def test_symmetric_e_prop_keeps_every_promise(check):
 # The structure of a network --------------------------------------------------------------------------------------------
 
 
-def test_the_kernel_is_how_the_read_out_hears_a_spike():
+def test_the_kernel_is_the_sensitivity_of_the_read_out_to_a_spike():
     for every_step in (True, False):
         net, _ = network(every_step=every_step)
         kernel = read_out_kernel(net)
@@ -236,11 +252,11 @@ def test_the_kernel_is_how_the_read_out_hears_a_spike():
         torch.testing.assert_close(kernel, wanted if every_step else wanted[-1:])
 
 
-def test_errors_are_heard_as_spikes_are():
+def test_errors_of_answers_by_step():
     kernel = torch.tensor([[0.5, 0.0], [0.25, 2.0]])
     error = torch.tensor([[[1.0, 10.0], [2.0, 20.0]]])
-    assert errors_heard(error, kernel).tolist() == [[[1.0, 10.0], [4.0, 40.0]]]
-    assert errors_heard(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.5, 2.0]])).tolist() == [
+    assert errors_by_step(error, kernel).tolist() == [[[1.0, 10.0], [4.0, 40.0]]]
+    assert errors_by_step(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.5, 2.0]])).tolist() == [
         [[1.5, 2.0], [6.0, 8.0]]
     ]
 
@@ -280,7 +296,8 @@ class Odd(nn.Module):
             else:
                 v = self.post(v)
             s = s + (z.square() if self.odd == "square" else z)
-        return self.w_out(self.other(s) if self.odd == "two sites" else s)
+        output = self.w_out(self.other(s) if self.odd == "two sites" else s)
+        return output[:, 0] if self.odd == "a number" else output
 
 
 @pytest.mark.parametrize(
@@ -293,6 +310,7 @@ class Odd(nn.Module):
         ("memory at the site", "remember nothing but what their sites"),
         ("square", "must be linear in the spikes"),
         ("deep read-out", "must be linear in the spikes"),
+        ("a number", "must be linear in the spikes"),
         ("two sites", "must all be visited equally often"),
     ],
 )
@@ -350,8 +368,8 @@ def ottt_by_hand(params, batch, errors, kernel):
                 slope[layer] = GAMMA * (1 - (v[layer] - 1).abs()).clamp(min=0)
                 z[layer] = seen = (v[layer] > 1).to(x.dtype)
             s = KAPPA * s + (1 - KAPPA) * seen
-            heard = sum(kernel[r, t] * e[r] for r in range(len(e)))
-            g = params["w_out.weight"].T @ heard
+            error = sum(kernel[r, t] * e[r] for r in range(len(e)))
+            g = params["w_out.weight"].T @ error
             for layer in reversed(layers):
                 g = slope[layer] * g
                 grads[f"{layer}.w_in.weight"] += torch.outer(g, trace[layer][:-1])
@@ -567,3 +585,16 @@ def test_alignment_refuses_what_it_does_not_serve_in_a_sentence():
     assert "recurrent synapses" in rule.skip(network()[0], task)
     assert "neurons that spike in time" in rule.skip(tiny_net("mlp").net, task)
     assert rule.skip(network((3, 5, 6, 2), adaptation=0.5, recurrent=False)[0], task) is None
+
+
+# Defaults --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_options_that_results_are_stored_with():
+    """A change here changes every result: raise the version of the rule."""
+    common = {"lr": None, "weight_decay": None}
+    assert SpikingEProp().resolved() == {**common, "mode": "random", "scale": 1.0}
+    assert OTTT().resolved() == common
+    assert SpikeTimingAlignment().resolved() == {
+        **common, "rate": 0.03, "every": 1, "trials": 32, "steps": 20, "coupling": 0.2, "window": 0.5,
+    }  # fmt: skip

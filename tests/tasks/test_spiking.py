@@ -104,6 +104,11 @@ def test_the_order_of_cues_is_random():
     assert recall_trials(5, 1, seeded()).x.shape == (5, 9, 25)
 
 
+def test_the_options_that_results_are_stored_with():
+    assert DigitsSNN().resolved() == {"code": "rate", "steps": 16, "width": 64}
+    assert RecallSNN().resolved() == {"delay": 12, "width": 64, "adaptation": 0.5}
+
+
 def test_options_set_the_networks():
     module = DigitsSNN(width=7, steps=5).network()
     net = Net(module, torch.zeros(2, 5, 64))

@@ -1,4 +1,4 @@
-"""E-prop for spiking neurons: eligibility traces that follow a neuron's own state, times an error that is heard now.
+"""E-prop for spiking neurons: eligibility traces that follow a neuron's own state, times the present error.
 
 Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass 2020, doi:10.1038/s41467-020-17236-y. The loss gradient is
 written as Σ_t L_j^t e_ji^t: a learning signal of the neuron, and an eligibility trace of the synapse from i to j that uses no
@@ -15,12 +15,15 @@ potential, ρ that of the adaptation, β its size and ψ the pseudo-derivative, 
 
 (the paper's traces of LIF and ALIF neurons). The learning signal is L_j^t = Σ_k B_jk e_k^t, e the error of the output, through
 the read-out's own weights (symmetric e-prop) or fixed random ones (random e-prop). A read-out with a memory of its own is
-dealt with as in the paper, where the trace is filtered like the spikes; here, equally, the error is weighed by how the read-out
-hears a spike of that step, K, which is measured: L^t = Σ_r K_rt B e^r.
+dealt with as in the paper, where the trace is filtered like the spikes; here, which is equal, the errors are weighted
+by K, the sensitivity of each answer to a spike of that step, which is measured: L^t = Σ_r K_rt B e^r.
 
 How it is computed: one trace for each synapse and example would fill the memory. The same sums come out in another order: with
 the graph cut behind all spikes, the pull-back of the signals L^t goes through nothing but the neurons' own states. A test
 holds this against the traces written out. Nothing later than an error is needed for its effect, so traces can do it online.
+
+Where the read-out has no memory and answers at every step, random e-prop is direct feedback alignment through time
+(`rulezoo_plugins.direct_feedback`), which serves spiking networks, too.
 
 Deviations: a neuron's synapse on itself is a synapse like any other. In a network of several layers, which the paper counts as
 one recurrent network, a neuron that does not project to the read-out has no symmetric feedback; such networks are served with
@@ -87,15 +90,15 @@ class SpikingEProp(LearningRule):
         """See `LearningRule.step`."""
         cut = credit.cut(net, params, batch.x, net.keys("post"))
         error, mean = credit.output_error(loss, cut.output, batch.y)
-        heard = errors_heard(error, state.buffers["kernel"])
+        errors = errors_by_step(error, state.buffers["kernel"])
         signals: Tensors = {}
         for layer in spiking_layers(net):
-            signal = heard @ self.feedback(net, params, state, layer)
+            signal = errors @ self.feedback(net, params, state, layer)
             signals |= dict(zip(layer.post, signal.unbind(1), strict=True))
         return Step(cut.pull(error, signals), state, mean)
 
 
-def errors_heard(error: Tensor, kernel: Tensor) -> Tensor:
+def errors_by_step(error: Tensor, kernel: Tensor) -> Tensor:
     """The errors of all answers as they count for a spike of each step, ``(b, T, o)``.
 
     Args:

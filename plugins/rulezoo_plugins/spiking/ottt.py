@@ -15,7 +15,7 @@ How it is computed: the graph is cut at the sites ``pre``, on the potentials. Th
 potential depends on the weight through all of its past inputs, and on nothing else behind the cut.
 
 Deviations: where the read-out has a memory of its own (a leak, or an answer after the last step alone), the error of a step is
-that of all answers, weighed by how each hears a spike of that step; with an answer at every step and no leak this is the paper's
+that of all answers, each weighted by K, its sensitivity to spikes of that step; with an answer at every step and no leak this is the paper's
 instantaneous loss. Networks with recurrent synapses, which the paper serves too, and neurons with adaptive thresholds, which it
 does not consider, are refused; so are convolutions. Weight standardisation and the paper's surrogate (a sigmoid's derivative)
 are not part of the rule: ψ is that of the network.
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, State, Step, Task, credit
-from rulezoo_plugins.spiking.e_prop import errors_heard
+from rulezoo_plugins.spiking.e_prop import errors_by_step
 from rulezoo_plugins.spiking.structure import (
     SpikingLayer,
     read_out,
@@ -63,13 +63,11 @@ class OTTT(LearningRule):
         )
         error, mean = credit.output_error(loss, output, batch.y)
 
-        ones, nothing = (
-            {key: f(z) for key, z in spikes.items()} for f in (torch.ones_like, torch.zeros_like)
-        )
+        ones = {key: torch.ones_like(z) for key, z in spikes.items()}  # spikes depend on the offsets alone
         no_signal = {key: torch.zeros_like(u) for key, u in potentials.items()}
         _, slopes = pull((torch.zeros_like(output), no_signal, ones), keep=True)
-        signals = self._signals(net, params, slopes, errors_heard(error, state.buffers["kernel"]))
-        grads, _ = pull((error.to(output.dtype), signals, nothing))
+        signals = self._signals(net, params, slopes, errors_by_step(error, state.buffers["kernel"]))
+        grads, _ = pull((error.to(output.dtype), signals, ones))
         return Step(grads, state, mean)
 
     def _signals(self, net: Net, params: Tensors, slopes: Tensors, error: Tensor) -> Tensors:

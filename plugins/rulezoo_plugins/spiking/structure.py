@@ -1,4 +1,4 @@
-"""What rules for spiking networks need to know of one: its layers, and when its read-out hears their spikes.
+"""What rules for spiking networks need to know of one: its layers, and how its read-out weights spikes over time.
 
 A network is served if each of its ``post`` sites holds the spikes of a layer and is visited once per step, with a ``pre``
 site on what decides on a spike in front of it; if neurons remember more than their sites hold (a membrane potential, an
@@ -71,8 +71,7 @@ def read_out(net: Net) -> str:
 
 def _read_out(net: Net) -> str | None:
     layers, weights = spiking_layers(net), [name for name in net.readout if len(net.shapes[name]) > 1]
-    o = net.output_shape[-1] if net.output_shape else 1
-    if len(weights) != 1 or net.shapes[weights[0]] != (o, layers[-1].width):
+    if len(weights) != 1 or net.shapes[weights[0]] != (*net.output_shape[-1:], layers[-1].width):
         return None
     return weights[0] if weights[0] in credit.feedback_layers(net, net.init_params()) else None
 
@@ -162,7 +161,7 @@ def _mixed(net: Net, layers: tuple[SpikingLayer, ...]) -> str | None:
 
 @torch.no_grad()
 def _is_linear(net: Net, layers: tuple[SpikingLayer, ...]) -> bool:
-    """Whether the answers are what the kernel says of them, for spikes of all layers drawn by chance."""
+    """Whether the answers to random activity of all layers follow from the kernel."""
     params, name, gen = net.init_params(), read_out(net), torch.Generator().manual_seed(0)
     spikes = {
         key: net.normal(net.zeros(key, 2).shape, gen).to(net.visits[key].dtype)
@@ -174,6 +173,6 @@ def _is_linear(net: Net, layers: tuple[SpikingLayer, ...]) -> bool:
         credit.blocks(net, params, x, given).output
         for given in (spikes, {key: torch.zeros_like(z) for key, z in spikes.items()})
     )
-    heard = torch.stack([spikes[key] for key in layers[-1].post], 1)
-    expected = read_out_kernel(net) @ heard @ params[name].T
+    last = torch.stack([spikes[key] for key in layers[-1].post], 1)
+    expected = read_out_kernel(net) @ last @ params[name].T
     return torch.allclose((answers - silent).view_as(expected), expected, rtol=1e-4, atol=1e-5)
