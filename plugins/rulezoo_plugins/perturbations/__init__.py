@@ -1,0 +1,54 @@
+"""Perturbations of weights, and node perturbation with decorrelated inputs: the light specs; the rules are in `rules`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rulezoo import Limit, Plausibility, RuleSpec, Variant
+
+_FAMILY = "perturbations"
+_DALM = "Dalm, van Gerven, Ahmad 2023, arXiv:2310.00965"
+_PERTURBED = Plausibility(
+    weight_transport=False,
+    backward_pass=False,
+    update_locking=True,
+    signal="scalar",
+    perturbation=True,
+    phases=1,  # the noisy pass
+    past_storage=True,
+)
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    target = "rulezoo_plugins.perturbations.rules"
+    return [
+        RuleSpec(
+            name="weight-perturbation",
+            target=f"{target}:WeightPerturbation",
+            family=_FAMILY,
+            summary="The change of an example's loss, times the noise of the weights that caused it.",
+            reference="Jabri, Flower 1992, doi:10.1109/72.105429; Cauwenberghs 1993, Advances in Neural Information "
+            "Processing Systems 5",
+            plausibility=replace(_PERTURBED, phases=2),
+            variants=(Variant(("antithetic=false",), {"phases": 1}),),
+        ),
+        RuleSpec(
+            name="activity-node-perturbation",
+            target=f"{target}:ActivityNodePerturbation",
+            family=_FAMILY,
+            summary="Node perturbation by the measured change of all activity, of which the injected noise is one part.",
+            reference=_DALM,
+            plausibility=_PERTURBED,
+        ),
+        RuleSpec(
+            name="decorrelated-node-perturbation",
+            target=f"{target}:DecorrelatedNodePerturbation",
+            family=_FAMILY,
+            summary="Activity-based node perturbation of a network whose layers learn to decorrelate their inputs.",
+            reference=f"{_DALM}; Ahmad, Schrader, van Gerven 2023, Transactions on Machine Learning Research",
+            # The noisy pass, and one in which the inputs of all layers are read.
+            plausibility=replace(_PERTURBED, phases=2),
+            limits=(Limit(("decorrelation=0",), "activity-node-perturbation"),),
+        ),
+    ]
