@@ -86,7 +86,13 @@ class LocalPrediction(_LocalLoss):
     def _loss(
         self, heads: dict[str, Tensor], h: Tensor, batch: Batch, loss: credit.Loss, output: Tensor
     ) -> Tensor:
-        return loss(_affine(heads["prediction"], h).view_as(output), batch.y).mean()
+        return self.head_losses(heads, h, batch, loss, output).mean()
+
+    def head_losses(
+        self, heads: dict[str, Tensor], h: Tensor, batch: Batch, loss: credit.Loss, output: Tensor
+    ) -> Tensor:
+        """The loss of each example by the head, ``(batch,)``, of activity ``(batch, n)``."""
+        return loss(_affine(heads["prediction"], h).view_as(output), batch.y)
 
 
 @dataclass(frozen=True)
