@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from rulezoo import State, credit
-from rulezoo_plugins.local_losses.rules import LocalPrediction, LocalPredictionSimilarity, LocalSimilarity
+from rulezoo import Net, Site, State, credit
+from rulezoo.testing import tiny_net
+from rulezoo_plugins.local_losses.rules import (
+    GreedyPrediction,
+    LocalPrediction,
+    LocalPredictionSimilarity,
+    LocalSimilarity,
+)
 
 
 def start(rule, tiny):
@@ -115,3 +122,59 @@ def test_no_gradient_leaves_a_block(tiny):
     moved = {name for name in params if not torch.equal(before[name], after[name])}
     assert moved
     assert not moved & {"fc1.weight", "fc1.bias", "conv1.weight", "conv1.bias"}
+
+
+# Greedy layerwise training -------------------------------------------------------------------------------------------
+
+READOUT = {"readout.weight", "readout.bias"}
+TURNS = {
+    "mlp": [
+        {"fc1.weight", "fc1.bias", "rule.prediction.post1"},
+        {"fc2.weight", "fc2.bias", "rule.prediction.post2"},
+    ],
+    "cnn": [
+        {"conv1.weight", "conv1.bias", "rule.prediction.post1"},
+        {"conv2.weight", "conv2.bias", "rule.prediction.post2"},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", TURNS)
+@pytest.mark.parametrize(("t", "turn"), [(0, 0), (2, 0), (3, 1), (5, 1), (6, None), (60, None)])
+def test_layers_take_turns_and_learn_as_by_local_prediction(kind, t, turn):
+    tiny, rule = tiny_net(kind), GreedyPrediction(stage=3)
+    params, batch, state = start(rule, tiny)
+    every = LocalPrediction().step(tiny.net, tiny.task.loss, params, state, batch, {}, 0)
+
+    result = rule.step(tiny.net, tiny.task.loss, params, state, batch, {}, t)
+
+    learning = READOUT | (TURNS[kind][turn] if turn is not None else set())
+    assert result.grads.keys() == learning
+    for name in learning:
+        torch.testing.assert_close(result.grads[name], every.grads[name], rtol=0, atol=0)
+    torch.testing.assert_close(result.loss, every.loss)
+
+
+def test_a_recurrent_layer_has_one_turn():
+    tiny, rule = tiny_net("rnn"), GreedyPrediction(stage=3)
+    params, batch, state = start(rule, tiny)
+
+    first, then = (
+        set(rule.step(tiny.net, tiny.task.loss, params, state, batch, {}, t).grads) for t in (2, 3)
+    )
+
+    assert first - then == {"w_in.weight", "w_in.bias", "w_rec.weight", "rule.prediction.hidden"}
+    assert then == {"w_out.weight", "w_out.bias"}
+
+
+def test_parameters_of_no_layer_or_of_two_are_skipped_in_a_sentence(mlp):
+    normed = nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), Site("post"), nn.Linear(4, 3))
+    assert "'1.bias' does not belong to the layers in front of exactly one site" in GreedyPrediction().skip(
+        Net(normed, torch.zeros(2, 5)), mlp.task
+    )
+    layer = nn.Linear(5, 5)
+    shared = nn.Sequential(layer, nn.Tanh(), Site("post"), layer, nn.Tanh(), Site("post"), nn.Linear(5, 3))
+    assert "'0.bias' does not belong" in GreedyPrediction().skip(Net(shared, torch.zeros(2, 5)), mlp.task)
+    bare = Net(nn.Linear(5, 3), torch.zeros(2, 5))
+    assert "need sites of kind 'post'" in GreedyPrediction().skip(bare, mlp.task)
+    assert GreedyPrediction().skip(mlp.net, mlp.task) is None

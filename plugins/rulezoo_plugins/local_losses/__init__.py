@@ -46,4 +46,12 @@ def specs() -> list[RuleSpec]:
             reference=_PAPER,
             plausibility=_LOCAL,
         ),
+        RuleSpec(
+            name="greedy-layerwise",
+            target=f"{target}:GreedyPrediction",
+            family=_FAMILY,
+            summary="Layers learn one after the other, each from its own linear head, and then stay as they are.",
+            reference="Belilovsky, Eickenberg, Oyallon 2019, arXiv:1812.11446",
+            plausibility=_LOCAL,
+        ),
     ]

@@ -7,9 +7,14 @@ Nøkland & Eidnes 2019 (arXiv:1901.06656):
   the batch, each centred over its units, and g is a trained linear map;
 - both: (1 − β) prediction + β similarity, β = 0.99 in the paper.
 
+Belilovsky, Eickenberg & Oyallon 2019 (arXiv:1812.11446): greedy layerwise training. The layers in front of a site learn from the
+prediction loss of its head for a number of steps, then they stay as they are and those behind it learn.
+
 The read-out, behind the last site, learns from the task's loss. Deviations: a head sees all units of a map without the
 paper's pooling; g is linear on maps too, where the paper has a convolution; targets that are no labels enter S(y) as
-they are.
+they are. Heads of greedy training are linear, where the paper has up to two convolutions in front; the read-out learns at all
+times, so that the network always has an answer; and learning rates follow the schedule of the run, which the paper starts anew for
+every layer.
 """
 
 from __future__ import annotations
@@ -96,6 +101,37 @@ class LocalPrediction(_LocalLoss):
 
 
 @dataclass(frozen=True)
+class GreedyPrediction(LocalPrediction):
+    """Sites take turns, from the first to the last: only the layers in front of one site learn at a time."""
+
+    stage: int = hp(
+        50, "steps for which the layers in front of each site learn", low=1, search=(25, 50, 100, 200)
+    )
+
+    def skip(self, net: Net, task: Task) -> str | None:
+        """Adds: hidden parameters that belong to a layer in front of a site, and to one stage."""
+        sites = _layers_in_front(net)
+        names = [name for of_site in sites.values() for name in of_site]
+        left = sorted(net.shapes.keys() - net.readout - {*names})
+        if net.keys("post") and (left or len(names) > len({*names})):
+            which = left[0] if left else next(name for name in names if names.count(name) > 1)
+            return (
+                f"layers take turns, and {which!r} does not belong to the layers in front of exactly one site"
+            )
+        return super().skip(net, task)
+
+    def step(
+        self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
+    ) -> Step:
+        """See `LearningRule.step`; what does not learn at this stage gets no gradient."""
+        step = super().step(net, loss, params, state, batch, noise, t)
+        turns = _layers_in_front(net)
+        site = [*turns, None][min(t // self.stage, len(turns))]
+        learning = {*net.readout} if site is None else {*net.readout, *turns[site], f"rule.prediction.{site}"}
+        return step._replace(grads={name: g for name, g in step.grads.items() if name in learning})
+
+
+@dataclass(frozen=True)
 class LocalSimilarity(_LocalLoss):
     """Similarities of the activity of pairs of examples should be those of their targets."""
 
@@ -147,3 +183,12 @@ def _similarities(rows: Tensor) -> Tensor:
     centred = rows - rows.mean(1, keepdim=True)
     unit = F.normalize(centred, dim=1, eps=1e-8)
     return unit @ unit.T
+
+
+def _layers_in_front(net: Net) -> dict[str, list[str]]:
+    """Site → the parameters of the layers right in front of it, in the order of the forward pass."""
+    found: dict[str, list[str]] = {net.visits[key].site: [] for key in net.keys("post")}
+    for layer in net.layers:
+        for site in dict.fromkeys(net.visits[key].site for key in layer.post):
+            found[site] += [name for name in layer.parameters if name not in net.readout]
+    return found
