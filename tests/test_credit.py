@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rulezoo import Net, Site, credit
+from rulezoo import Net, NetError, Site, credit
 
 RTOL = 1e-9  # of the largest entry; float64 leaves about 1e-15, added up over a network
 
@@ -659,3 +659,64 @@ def test_no_error_passes_a_layer_that_is_fed_by_the_input_alone(tiny):
     first = {"fc1.weight", "conv1.weight", "w_in.weight"}
 
     assert credit.backward_layers(tiny.net, params) == credit.feedback_layers(tiny.net, params) - first
+
+
+# A network with feedback weights --------------------------------------------------------------------------------------
+
+
+def feedback_for(tiny):
+    gen = torch.Generator().manual_seed(5)
+    layers = sorted(credit.backward_layers(tiny.net, tiny.params()))
+    return {name: tiny.net.normal(tiny.params()[name].shape, gen) for name in layers}
+
+
+def test_backprop_on_a_network_with_feedback_weights_is_the_pass_through_them(tiny):
+    params, batch, feedback = tiny.params(), tiny.batch(), feedback_for(tiny)
+
+    grads, mean = credit.backprop(
+        credit.with_feedback(tiny.net, feedback), tiny.task.loss, params, batch.x, batch.y
+    )
+
+    expected, same = credit.through_feedback(tiny.net, tiny.task.loss, params, feedback, batch.x, batch.y)
+    assert_equal(grads, expected)
+    assert torch.equal(mean, same)
+
+
+def test_blocks_and_parts_of_a_network_with_feedback_weights_pull_back_through_them():
+    torch.manual_seed(0)
+    chain = nn.Sequential(
+        nn.Linear(5, 4), nn.Tanh(), Site("post"), nn.Linear(4, 3), nn.Tanh(), Site("post"), nn.Linear(3, 2)
+    )
+    x = torch.randn(6, 5, dtype=torch.float64)
+    net = Net(chain.double(), x)
+    params, gen = net.init_params(), torch.Generator().manual_seed(1)
+    feedback = {"3.weight": net.normal((3, 4), gen), "6.weight": net.normal((2, 3), gen)}
+    bound = credit.with_feedback(net, feedback)
+    first, second = net.keys("post")
+    h = torch.randn(6, 4, dtype=torch.float64)
+    error = torch.randn(6, 3, dtype=torch.float64)
+    out = torch.tanh(h @ params["3.weight"].T + params["3.bias"])
+    expected = (error * (1 - out**2)) @ feedback["3.weight"]
+
+    by_part, pull_part = credit.value_and_pull(lambda at: credit.between(bound, params, first, second, at), h)
+    by_blocks, pull_blocks = credit.value_and_pull(
+        lambda at: credit.blocks(bound, params, x, {first: at}).sites[second], h
+    )
+
+    for value, pull in ((by_part, pull_part), (by_blocks, pull_blocks)):
+        torch.testing.assert_close(value, out)
+        torch.testing.assert_close(pull(error), expected)
+
+
+def test_a_network_is_given_further_feedback_weights_and_refuses_strange_ones(tiny):
+    params, batch, feedback = tiny.params(), tiny.batch(), feedback_for(tiny)
+    bound = tiny.net
+    for name, weight in feedback.items():
+        bound = credit.with_feedback(bound, {name: weight})
+    grads, _ = credit.backprop(bound, tiny.task.loss, params, batch.x, batch.y)
+    assert_equal(
+        grads, credit.through_feedback(tiny.net, tiny.task.loss, params, feedback, batch.x, batch.y)[0]
+    )
+    assert type(tiny.net) is Net
+    with pytest.raises(NetError, match="the network has no weight 'nowhere'"):
+        credit.with_feedback(tiny.net, {"nowhere": params[next(iter(feedback))]})

@@ -25,6 +25,7 @@ from rulezoo.credit.feedback import (
     layer_inputs,
     through_feedback,
     true_weights,
+    with_feedback,
 )
 from rulezoo.credit.passes import Cut, Loss, backprop, cut, output_error, rows, site_gradients
 
@@ -48,4 +49,5 @@ __all__ = [
     "true_weights",
     "value_and_derivative",
     "value_and_pull",
+    "with_feedback",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -9,13 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from rulezoo.credit.derivatives import value_and_pull
 from rulezoo.credit.passes import Loss
-from rulezoo.net import Layer, Net, Tensors
+from rulezoo.net import Layer, Net, NetError, Tap, Tensors
 from rulezoo.net.calls import CONVOLUTIONS, PRODUCTS
 
 
@@ -48,6 +49,63 @@ def through_feedback(
     mean, pull = value_and_pull(mean_loss, params)
     grads: Tensors = pull(torch.ones_like(mean))
     return grads, mean
+
+
+def with_feedback(net: Net, feedback: Mapping[str, Tensor]) -> Net:
+    """The same network, whose errors travel back through feedback weights wherever a rule pulls them back.
+
+    Every pass of it computes what the network computes; every pull-back of such a pass, of the whole network or of its blocks,
+    sees a feedback weight in place of each weight that has one. A rule that runs on it is that rule without weight
+    transport: backprop on it is `through_feedback`.
+
+    Args:
+        net: the network.
+        feedback: name of a weight, one of the `feedback_layers` → feedback weight of the *same* shape.
+
+    Raises:
+        NetError: if a name is not that of a parameter or buffer.
+    """
+    known = {*net.shapes, *net.fixed}
+    if strange := sorted(feedback.keys() - known):
+        raise NetError(
+            f"the network has no weight {strange[0]!r} that a feedback weight could stand for; give names of "
+            "credit.feedback_layers(net, params)"
+        )
+    bound = copy.copy(net)
+    if not isinstance(net, _WithFeedback):
+        bound.__class__ = _kind_with_feedback(type(net))
+    bound.__dict__["feedback"] = {**getattr(net, "feedback", {}), **feedback}
+    return bound
+
+
+_KINDS: dict[type[Net], type[Net]] = {}
+
+
+def _kind_with_feedback(kind: type[Net]) -> type[Net]:
+    if kind not in _KINDS:
+        _KINDS[kind] = type(f"{kind.__name__}WithFeedback", (_WithFeedback, kind), {})
+    return _KINDS[kind]
+
+
+class _WithFeedback(Net):
+    """A network whose passes are made with feedback weights: a class of its own for each kind of network."""
+
+    feedback: Tensors
+
+    def run(self, params: Mapping[str, Tensor], x: Tensor, tap: Tap | None = None) -> Tensor:
+        """See `Net.run`."""
+        every = self.tensors(params)
+        with _Feedback({id(every[name]): weight for name, weight in self.feedback.items()}, every):
+            return super().run(params, x, tap)
+
+    def through(self, part: nn.Module) -> Net:
+        """See `Net.through`; the part has the feedback weights of its weights, under its own names."""
+        bound = super().through(part)
+        whole = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        names = {id(whole[name]): name for name in self.feedback}
+        own = [*part.named_parameters(), *part.named_buffers()]
+        bound.__dict__["feedback"] = {n: self.feedback[names[id(t)]] for n, t in own if id(t) in names}
+        return bound
 
 
 def feedback_layers(net: Net, params: Tensors) -> frozenset[str]:

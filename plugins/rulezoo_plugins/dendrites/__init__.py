@@ -1,0 +1,61 @@
+"""Dendrites and bursts: the light specs; the rules are in `bursts` and `microcircuit`."""
+
+from __future__ import annotations
+
+from rulezoo import Limit, Plausibility, RuleSpec, Variant
+
+_FAMILY = "dendrites"
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    package = "rulezoo_plugins.dendrites"
+    return [
+        RuleSpec(
+            name="burst-ccn",
+            target=f"{package}.bursts:BurstCCN",
+            family=_FAMILY,
+            summary="Errors are multiplexed in the probability that an event is a burst, and weights learn from bursts.",
+            reference="Greedy, Zhu, Pemberton, Mellor, Costa 2022, arXiv:2206.11769; Payeur, Guerguiev, Zenke, Richards, "
+            "Naud 2021, doi:10.1038/s41593-021-00857-x",
+            plausibility=Plausibility(
+                weight_transport=False,
+                backward_pass=True,  # bursts of a layer reach the layer in front once they are known
+                update_locking=True,
+                signal="neuron-specific",
+                perturbation=False,
+                phases=1,
+                past_storage=True,
+            ),
+            variants=(Variant(("feedback_weights=symmetric",), {"weight_transport": True}),),
+            limits=(
+                Limit(("teaching=1e-6",), "feedback-alignment", tolerance=1e-4),
+                Limit(("teaching=1e-6", "feedback_weights=symmetric"), "backprop", tolerance=1e-4),
+            ),
+        ),
+        RuleSpec(
+            name="dendritic-microcircuit",
+            target=f"{package}.microcircuit:DendriticMicrocircuit",
+            family=_FAMILY,
+            summary="What interneurons do not explain of the feedback to a dendrite is the error, and moves the neuron.",
+            reference="Sacramento, Costa, Bengio, Senn 2018, arXiv:1810.11393",
+            plausibility=Plausibility(
+                weight_transport=False,
+                backward_pass=False,  # all layers settle at the same time
+                update_locking=True,
+                signal="neuron-specific",
+                perturbation=False,
+                phases=11,  # a pass for each of 10 steps of settling, and for the update
+                past_storage=True,
+            ),
+            variants=(
+                Variant(("feedback=symmetric",), {"weight_transport": True}),
+                Variant(("start=self-predicting",), {"weight_transport": True}),
+            ),
+            limits=(
+                Limit(
+                    ("nudge=1e-6", "feedback=symmetric", "start=self-predicting"), "backprop", tolerance=1e-4
+                ),
+            ),
+        ),
+    ]
