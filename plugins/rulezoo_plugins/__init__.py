@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rulezoo import ClaimSpec, Limit, Plausibility, RuleSpec, Variant, hookimpl
-from rulezoo_plugins import dendrites, forward_gradients, local_losses, perturbations, predictive_coding
+from rulezoo_plugins import (
+    dendrites,
+    forward_gradients,
+    learnt_feedback,
+    local_losses,
+    perturbations,
+    predictive_coding,
+)
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
@@ -43,6 +50,7 @@ def rulezoo_rules() -> list[RuleSpec]:
         *forward_gradients.specs(),
         *perturbations.specs(),
         *dendrites.specs(),
+        *learnt_feedback.specs(),
     ]
 
 
