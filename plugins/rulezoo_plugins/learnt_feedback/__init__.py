@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rulezoo import Limit, Plausibility, RuleSpec, Variant
 
 _FAMILY = "learnt feedback"
@@ -16,7 +14,7 @@ _RELAXING = Plausibility(
     phases=43,  # those of predictive coding, and the noise that drives single layers
     past_storage=True,
 )
-_OTHERS = {"fixed-prediction-coding": 23, "incremental-predictive-coding": 21, "burst-ccn": 2, "backprop": 2}
+_OTHERS = {"fixed-prediction-coding": 23, "burst-ccn": 2, "backprop": 2}
 _SEQUENTIAL = ("fixed-prediction-coding", "burst-ccn", "backprop")
 _VARIANTS = tuple(
     Variant((f"rule={name}",), {"phases": phases, "backward_pass": name in _SEQUENTIAL})
@@ -25,7 +23,7 @@ _VARIANTS = tuple(
 _FULL = ("rate=1", "estimator=least-squares")
 _LIMITS = tuple(
     Limit((f"rule={name}", *_FULL), name)
-    for name in ("predictive-coding", "fixed-prediction-coding", "incremental-predictive-coding", "backprop")
+    for name in ("predictive-coding", "fixed-prediction-coding", "backprop")
 )
 
 
@@ -55,7 +53,7 @@ def specs() -> list[RuleSpec]:
             summary="The same with a mirror whose noise is restricted to the manifold on which a layer's input lives.",
             reference=f"a combination of rules; the mirror: {mirror}, in the manifold of Kang, Richards, Sabatini 2026, "
             "arXiv:2601.02636",
-            plausibility=replace(_RELAXING),
+            plausibility=_RELAXING,
             variants=_VARIANTS,
             limits=(
                 Limit(("rule=backprop",), "nmnc-layerwise"),

@@ -8,6 +8,7 @@ With noise enough to determine it, B = W, and the rule is itself: that is the de
 mirror, or layerwise NMNC. The combinations with other rules are ours, not from a paper.
 
 Choices and deviations: the other rule has its default options. `BurstCCN` uses B as its feedback weights Y, and p_b B as Q.
+Incremental predictive coding is not among the rules: its weights move within a step, and feedback weights between steps.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from rulezoo_plugins.backprop import Backprop
 from rulezoo_plugins.dendrites.bursts import BurstCCN
 from rulezoo_plugins.predictive_coding.rules import (
     FixedPredictionCoding,
-    IncrementalPredictiveCoding,
     PredictiveCoding,
 )
 from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation, WeightMirror
@@ -34,7 +34,6 @@ Tensors = dict[str, Tensor]
 _RULES: Mapping[str, LearningRule] = {  # rules without a memory of their own
     "predictive-coding": PredictiveCoding(),
     "fixed-prediction-coding": FixedPredictionCoding(),
-    "incremental-predictive-coding": IncrementalPredictiveCoding(),
     "burst-ccn": BurstCCN(feedback_weights="symmetric"),
     "backprop": Backprop(),
 }
