@@ -146,8 +146,7 @@ def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monk
     runs, run = [], Net.run
 
     def counted(self, *words, **more):
-        if type(self) is Net:
-            runs.append(1)
+        runs.append(1)
         return run(self, *words, **more)
 
     def pulled(function, at):
@@ -160,14 +159,14 @@ def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monk
         return value, counted
 
     pulls, value_and_pull = [], derivatives.value_and_pull
-    if BUILT_IN[name].family == "predictive coding":
+    if BUILT_IN[name].family == "predictive coding" or "predict" in getattr(rule, "rule", ""):
         monkeypatch.setattr(derivatives, "value_and_pull", pulled)
         monkeypatch.setattr(credit, "value_and_pull", pulled)
     monkeypatch.setattr(Net, "run", counted)
     rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, t)
 
     declared = BUILT_IN[name].plausibility_with(rule.resolved())
-    layers = name in (
+    layers = BUILT_IN[name].family == "learnt feedback" or name in (
         "weight-mirror",
         "nmnc-layerwise",
         "nmnc-layerwise-regression",
