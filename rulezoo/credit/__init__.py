@@ -14,11 +14,13 @@ and a skip connection, and a recurrent network.
   transforms.
 - `passes`: backprop, the cut, the error at the output.
 - `blocks`: blocks of a network on given activity.
+- `drives`: the same without their activation functions.
 - `feedback`: backward passes through feedback weights.
 """
 
 from rulezoo.credit.blocks import Blocks, between, blocks
 from rulezoo.credit.derivatives import Pull, grad, value_and_derivative, value_and_pull
+from rulezoo.credit.drives import Drives, drives, not_of_drives
 from rulezoo.credit.feedback import (
     backward_layers,
     feedback_layers,
@@ -31,6 +33,7 @@ from rulezoo.credit.passes import Cut, Loss, backprop, cut, output_error, rows, 
 __all__ = [
     "Blocks",
     "Cut",
+    "Drives",
     "Loss",
     "Pull",
     "backprop",
@@ -38,9 +41,11 @@ __all__ = [
     "between",
     "blocks",
     "cut",
+    "drives",
     "feedback_layers",
     "grad",
     "layer_inputs",
+    "not_of_drives",
     "output_error",
     "rows",
     "site_gradients",
