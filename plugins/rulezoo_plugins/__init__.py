@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rulezoo import ClaimSpec, Limit, Plausibility, RuleSpec, Variant, hookimpl
-from rulezoo_plugins import forward_gradients, local_losses, predictive_coding
+from rulezoo_plugins import contrastive, equilibrium, forward_gradients, local_losses, predictive_coding
 
 _NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
@@ -41,6 +41,8 @@ def rulezoo_rules() -> list[RuleSpec]:
         *predictive_coding.specs(),
         *local_losses.specs(),
         *forward_gradients.specs(),
+        *equilibrium.specs(),
+        *contrastive.specs(),
     ]
 
 
