@@ -193,7 +193,7 @@ def through_time(tiny, steps, rate=SETTLED["rate"]):
 @pytest.mark.parametrize("steps", [3, 4, 20])
 @pytest.mark.parametrize("rule", RULES)
 def test_updates_are_the_gradients_of_backprop_through_the_relaxation(layered, rule, steps):
-    """Ernoult et al. 2019, theorem 1: after each number of steps of the second phase."""
+    """The gradient-descending updates of Ernoult et al. 2019: after each number of steps of the second phase."""
     one = rule(**{**SETTLED, "nudged": steps}, beta=1e-6)
 
     assert distance(first(one, layered).grads, through_time(layered, steps)) < 1e-4

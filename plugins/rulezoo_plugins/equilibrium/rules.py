@@ -19,7 +19,7 @@ first phase (β = 0) starts from s = 0 and its equilibrium s⁰ answers; the sec
   (∂E_β/∂W(s^β) − ∂E_{−β}/∂W(s^{−β})) / 2β, whose bias is of order β² instead of β.
 
 As β → 0, the change of the slope over t steps of the second phase is the gradient by backpropagation through the last t
-steps of the first (Ernoult et al. 2019, theorem 1).
+steps of the first (the "gradient-descending updates" of Ernoult et al. 2019).
 
 Deviations. The task's read-out o is outside of the energy: it learns by the slope of β L at the nudged equilibrium, as in
 Laborieux et al. for the cross-entropy. (In Scellier & Bengio output units relax with the others, and the loss is a
