@@ -24,7 +24,8 @@ steps of the first (the "gradient-descending updates" of Ernoult et al. 2019).
 Deviations. The task's read-out o is outside of the energy: it learns by the slope of β L at the nudged equilibrium, as in
 Laborieux et al. for the cross-entropy. (In Scellier & Bengio output units relax with the others, and the loss is a
 squared error.) Both rules therefore take any loss. β has a fixed sign. The pooling is that of the network, and a skip
-connection is a coupling of weight 1. Weights are updated by the task's optimiser, all with one learning rate.
+connection is a coupling of weight 1. Weights are updated by the task's optimiser, those within the energy
+more slowly by one factor (the papers choose a learning rate for each layer).
 """
 
 from __future__ import annotations
@@ -47,6 +48,13 @@ class _Equilibrium(LearningRule):
     nudged: int = hp(6, "steps of each nudged phase", low=1)
     beta: float = hp(0.5, "size of the nudge", low=1e-9, search=(0.05, 2), log=True)
     rate: float = hp(1.0, "size of a step of relaxation", low=1e-3, high=1)
+    coupling_rate: float = hp(
+        0.1,
+        "factor on the learning rate of all weights but the read-out's",
+        low=0,
+        search=(0.01, 1),
+        log=True,
+    )
 
     def skip(self, net: Net, task: Task) -> str | None:
         """Needs layers of units that can be coupled both ways, and a nudge that reaches all of them."""
@@ -70,6 +78,10 @@ class _Equilibrium(LearningRule):
                 f"{self.nudged} steps; set nudged to {len(sites)} or more"
             )
         return None
+
+    def rates(self, net: Net) -> dict[str, float]:
+        """Weights within the energy learn more slowly: they drive states to their bounds, where nothing is learned."""
+        return {name: self.coupling_rate for name in net.shapes if name not in net.readout}
 
     def predict(self, net: Net, params: Tensors, state: State, x: Tensor) -> Tensor:
         """The read-out of the free equilibrium."""
