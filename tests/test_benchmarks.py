@@ -266,3 +266,11 @@ def test_the_paths_of_data_are_sampled_in_turn_on_any_image_folder(tmp_path):
         r"^\| rulezoo, [a-z ]+ \|.*\| ≥ (0\.90|1\.50) (?:met|MISSED) \|$", done.stdout, re.MULTILINE
     )
     assert verdicts == ["0.90", "1.50"]
+
+
+@beside
+def test_relaxing_rules_meet_the_goal_at_a_half():
+    relaxing = script("relaxing_together")
+    rows = [relaxing.Row(name, 4, together, 1.0, 1.0) for name, together in (("a", 0.5), ("b", 0.51))]
+    assert re.findall(r"\| (\w) .* (\w+) \|", relaxing.table(rows)) == [("a", "met"), ("b", "missed")]
+    assert set(relaxing.FAMILIES) < {spec.family for spec in relaxing.discover().specs().values()}

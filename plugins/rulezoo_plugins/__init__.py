@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from rulezoo import ClaimSpec, Limit, Plausibility, RuleSpec, Variant, hookimpl
 from rulezoo_plugins import (
+    contrastive,
     dendrites,
     direct_feedback_variants,
+    equilibrium,
     forward_gradients,
     forward_only,
     hebbian,
@@ -54,6 +56,8 @@ def rulezoo_rules() -> list[RuleSpec]:
         *_recurrent(),
         *spiking.specs(),
         *predictive_coding.specs(),
+        *equilibrium.specs(),
+        *contrastive.specs(),
         *target_propagation.specs(),
         *dendrites.specs(),
         *local_losses.specs(),

@@ -14,11 +14,13 @@ and a skip connection, and a recurrent network.
   transforms.
 - `passes`: backprop, the cut, the error at the output.
 - `blocks`: blocks of a network on given activity.
+- `drives`: the same without their activation functions.
 - `feedback`: backward passes through feedback weights.
 """
 
 from rulezoo.credit.blocks import Blocks, between, blocks
 from rulezoo.credit.derivatives import Pull, grad, value_and_derivative, value_and_pull
+from rulezoo.credit.drives import Drives, drives, not_of_drives
 from rulezoo.credit.feedback import (
     LayerInputs,
     backward_layers,
@@ -34,6 +36,7 @@ from rulezoo.credit.passes import Cut, Loss, backprop, cut, output_error, rows, 
 __all__ = [
     "Blocks",
     "Cut",
+    "Drives",
     "LayerInputs",
     "Loss",
     "Pull",
@@ -42,9 +45,11 @@ __all__ = [
     "between",
     "blocks",
     "cut",
+    "drives",
     "feedback_layers",
     "grad",
     "layer_inputs",
+    "not_of_drives",
     "output_error",
     "rows",
     "run_with_inputs",

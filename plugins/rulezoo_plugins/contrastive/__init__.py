@@ -1,0 +1,43 @@
+"""Contrastive Hebbian learning and dual propagation: the light specs; the rules are in `rules`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rulezoo import Limit, Plausibility, RuleSpec
+
+_FAMILY = "contrastive Hebbian learning"
+_CONTRASTIVE = Plausibility(
+    weight_transport=True,  # feedback travels through the transposed forward weights
+    backward_pass=False,  # all layers relax at the same time
+    update_locking=True,
+    signal="neuron-specific",
+    perturbation=False,
+    phases=22,  # a pass and its pull-back for each of 10 steps, and for the update
+    past_storage=True,
+)
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    target = "rulezoo_plugins.contrastive.rules"
+    return [
+        RuleSpec(
+            name="contrastive-hebbian-learning",
+            target=f"{target}:ContrastiveHebbianLearning",
+            family=_FAMILY,
+            summary="Correlations with the output clamped at its target, minus those without; feedback is weak.",
+            reference="Xie, Seung 2003, doi:10.1162/089976603762552988; Movellan 1991",
+            plausibility=replace(_CONTRASTIVE, phases=84),
+            limits=(Limit(("feedback=1e-4", "ceiling=100"), "backprop", tolerance=1e-3),),
+        ),
+        RuleSpec(
+            name="dual-propagation",
+            target=f"{target}:DualPropagation",
+            family=_FAMILY,
+            summary="Each neuron has two states, nudged oppositely: their mean is the activity, their difference the error.",
+            reference="Høier, Staudt, Zach 2023, arXiv:2302.01228",
+            plausibility=_CONTRASTIVE,
+            limits=(Limit(("beta=1e-4",), "backprop"),),
+        ),
+    ]
