@@ -9,6 +9,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     HALF,
     PAPER,
     THREE,
+    forecast,
     half_cifar_scale,
     lr_grid,
     untrained,
@@ -62,7 +63,7 @@ MIRROR = claims.Claim(
             _QUICK[1],
         ),
         "standard": claims.Study(
-            _STANDARD[0], half_cifar_scale(5), "not timed yet", _STANDARD[1], together=False
+            _STANDARD[0], half_cifar_scale(5), forecast(2.1), _STANDARD[1], together=False
         ),
         "full": claims.Study(_FULL[0], "all of CIFAR-10, for one GPU", "not timed yet", _FULL[1]),
     },
