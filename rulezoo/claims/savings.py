@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from rulezoo.claims.chart import Chart, Mark, Point
 from rulezoo.claims.design import Criterion, Table
 from rulezoo.claims.evidence import Evidence, at_end, over_seeds, paired, score, size
 from rulezoo.claims.references import reference_table, size_of
-from rulezoo.claims.verdicts import METHOD, Interval, Verdict, above, conclude, t_interval
+from rulezoo.claims.verdicts import METHOD, Interval, Part, Verdict, above, conclude, t_interval
 from rulezoo.results.records import Record
 
 Curve = Mapping[float, Mapping[int, Record]]
@@ -130,26 +130,33 @@ class Savings(Criterion):
             f"k is the number of {self.unit} with which {self.theirs} has the angle to the true gradient that {self.ours} has with "
             f"{self.budget:g}, divided by {self.budget:g}; interpolated on the logarithm of the budgets that were run and never "
             f"extrapolated, for each seed and site after training, with the geometric mean over the sites of a kind ({kinds}). "
-            f"Supported if k is above 1 for every kind of layer and every task; not supported if it is below 1 for one. Scores "
-            f"are shown and not judged. {METHOD}."
+            f"Supported if k is above 1 for every kind of layer and every task; not supported if for one it is below 1, or the angle "
+            f"of {self.ours} is larger than that of {self.theirs} at the same number. Scores are shown and not judged. {METHOD}."
         )
 
     def judge(self, evidence: Evidence) -> Verdict:
         """See `Criterion`."""
         parts = []
         for task in evidence.tasks():
-            for kind in self.kinds:
-                found = factor(
-                    [self._savings(evidence, task, self.budget, site) for site in self.kinds[kind]]
-                )
-                parts.append(
-                    above(f"{task}, k of {kind}", found, 1, digits=2, unit="×", kind="perturbations")
-                )
+            parts += [self._part(evidence, task, kind) for kind in self.kinds]
             ours, theirs = (evidence.of(label, self.budget, task) for label in (self.ours, self.theirs))
             gain = paired(ours, theirs, score)
             what = f"{task}, test score of {self.ours} − {self.theirs}"
             parts.append(above(what, gain.scaled(100), 0, unit=" points", kind="score", judged=False))
         return conclude(parts, [BOUNDS])
+
+    def _part(self, evidence: Evidence, task: str, kind: str) -> Part:
+        """Refuted by a larger angle at the same budget, too: below the smallest budget no k can be found."""
+        found = factor([self._savings(evidence, task, self.budget, site) for site in self.kinds[kind]])
+        part = above(f"{task}, k of {kind}", found, 1, digits=2, unit="×", kind="perturbations")
+        ours, theirs = (evidence.of(label, self.budget, task) for label in (self.ours, self.theirs))
+        worse = paired(ours, theirs, lambda record: self._angle(record, kind))
+        text = f"{part.text}; angle at {self.budget:g}, {self.ours} − {self.theirs}: {worse.text(1, '°', sign=True)}"
+        return replace(part, text=text, holds=False if worse.low > 0 else part.holds)
+
+    def _angle(self, record: Record, kind: str) -> float:
+        found = [at_end(site, "angle")(record) for site in self.kinds[kind]]
+        return math.fsum(found) / len(found)
 
     def tables(self, evidence: Evidence) -> list[Table]:
         """See `Criterion`."""

@@ -1,6 +1,7 @@
 """How many times fewer perturbations: interpolation, bounds, verdicts, growth with width; and criteria joined by `Every`."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,16 @@ def test_savings(mirror, k, word):
     assert f"k of dense layers: {k:.2f}×" in judged[0].text
     scores = [part for part in verdict.parts if not part.judged]
     assert [part.kind for part in scores] == ["score"]
+
+
+def test_a_larger_angle_at_the_smallest_budget_refutes(mirror):
+    """There no budget of theirs is small enough to find k below 1."""
+    at_smallest = replace(CRITERION, budget=1.0)
+    found = mirror(1 / 3)
+    factors = at_smallest.tables(found)[0]
+    assert factors.rows[0][3] == "×1 [×1, ×1] *"
+    assert at_smallest.judge(found).word == "not supported"
+    assert at_smallest.judge(mirror(1.0)).word == "inconclusive"
 
 
 def test_tables_of_savings_show_sizes_and_references(mirror):

@@ -85,6 +85,7 @@ def specs() -> list[ClaimSpec]:
             f"{_HERE}.mirror:MIRROR",
             "With 1 noise vector per layer and step, a weight mirror that is restricted to the manifold of activity reaches the "
             "angle for which an unrestricted one needs k times as many, with k above 1 for dense and for convolutional layers.",
+            version=2,
             reference=_OURS,
         ),
     ]

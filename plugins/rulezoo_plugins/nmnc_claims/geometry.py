@@ -9,6 +9,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     HALF,
     PAPER,
     THREE,
+    forecast,
     half_cifar_scale,
 )
 
@@ -37,7 +38,7 @@ ALIGNMENT = claims.Claim(
             "about 5 minutes on 2 CPU cores",
         ),
         "standard": claims.Study(
-            _decays("cifar10-cnn", HALF, 6, THREE), half_cifar_scale(6), "not timed yet", together=False
+            _decays("cifar10-cnn", HALF, 6, THREE), half_cifar_scale(6), forecast(0.6), together=False
         ),
         "full": claims.Study(_decays("cifar10-cnn", {}, 20, FIVE), ALL_CIFAR_SCALE, "not timed yet"),
     },
@@ -80,7 +81,7 @@ DIMENSION = claims.Claim(
         "standard": claims.Study(
             _widths("cifar10-cnn", {}, 4, THREE, ("0.25", "0.5", "1", "2")),
             "all of CIFAR-10 for 4 of 20 epochs at a quarter of the width to twice the width, for two CPU cores",
-            "not timed yet",
+            forecast(1.3),
             together=False,
         ),
         "full": claims.Study(_widths("cifar10-cnn", {}, 10, THREE), ALL_CIFAR_SCALE, "not timed yet"),

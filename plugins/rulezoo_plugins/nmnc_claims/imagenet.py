@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rulezoo import claims
-from rulezoo_plugins.nmnc_claims.protocol import CIFAR_GRID, PAPER, THREE, lr_grid, untrained
+from rulezoo_plugins.nmnc_claims.protocol import CIFAR_GRID, PAPER, THREE, forecast, lr_grid, untrained
 
 _DIRECT, _LAYERWISE = (2, 8), (1, 16)
 _OTHERS = ("backprop", "frozen", "untrained")
@@ -91,7 +91,7 @@ IMAGENET = claims.Claim(
             _STANDARD[0],
             "100 classes of 225 training images of Tiny-ImageNet at 32 pixels, AlexNet at half its width, 4 epochs, for two CPU "
             "cores",
-            "not timed yet",
+            forecast(2.0),
             _STANDARD[1],
             together=False,
         ),

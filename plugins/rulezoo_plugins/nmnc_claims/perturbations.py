@@ -12,6 +12,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     SMALL_CIFAR,
     SMALL_CIFAR_SCALE,
     against,
+    forecast,
     half_cifar_scale,
 )
 
@@ -42,7 +43,7 @@ CIFAR = claims.Claim(
             together=False,
         ),
         "standard": claims.Study(
-            _STANDARD_CIFAR[0], half_cifar_scale(4), "not timed yet", _STANDARD_CIFAR[1], together=False
+            _STANDARD_CIFAR[0], half_cifar_scale(4), forecast(3.2), _STANDARD_CIFAR[1], together=False
         ),
         "full": claims.Study(_FULL_CIFAR[0], ALL_CIFAR_SCALE, "not timed yet", _FULL_CIFAR[1]),
     },
@@ -92,7 +93,7 @@ RNN = claims.Claim(
         "standard": claims.Study(
             tuple(arm for arms, _ in _STANDARD_RNN for arm in arms),
             "1,024 hidden units on digits read row by row and 512 on the flip-flop, three seeds, for two CPU cores",
-            "not timed yet",
+            forecast(0.2),
             tuple(tuning for _, tunings in _STANDARD_RNN for tuning in tunings),
         ),
         "full": claims.Study(

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from rulezoo import claims
 from rulezoo_plugins.nmnc_claims.closer import Area, Closer
-from rulezoo_plugins.nmnc_claims.protocol import CIFAR_GRID, HALF, PAPER, THREE, half_cifar_scale, lr_grid
+from rulezoo_plugins.nmnc_claims.protocol import (
+    CIFAR_GRID,
+    HALF,
+    PAPER,
+    THREE,
+    forecast,
+    half_cifar_scale,
+    lr_grid,
+)
 
 _AREAS = (
     Area("monkey IT", "monkey IT", "dissimilarities"),
@@ -81,7 +89,7 @@ PRIMATE = claims.Claim(
         "standard": claims.Study(
             _STANDARD[0],
             half_cifar_scale(6),
-            "not timed yet",
+            forecast(1.0),
             _STANDARD[1],
             together=False,
             evaluations=_evaluations({"draws": "100"}, {"units": "4096"}),

@@ -39,6 +39,11 @@ def half_cifar_scale(epochs: int) -> str:
     )
 
 
+def forecast(hours: float) -> str:
+    """How long a standard profile takes, from the processor time of single steps of each kind of run."""
+    return f"forecast: {hours:g} hours of training steps on 2 CPU cores, from the time of single steps; probes and evaluations add to it"
+
+
 def lr_grid(arm: claims.Arm, values: tuple[str, ...] = CIFAR_GRID) -> claims.Tuning:
     """The choice of an arm's learning rate."""
     bare = replace(arm, seeds=TUNING, probes=0, tuned="", noise=None)

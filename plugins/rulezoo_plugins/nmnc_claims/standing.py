@@ -9,6 +9,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     FIVE,
     HALF,
     THREE,
+    forecast,
     half_cifar_scale,
     lr_grid,
     untrained,
@@ -59,7 +60,7 @@ GAP = claims.Claim(
         "standard": claims.Study(
             (*_STANDARD_GAP[0], untrained("cifar10-cnn", HALF)),
             half_cifar_scale(6),
-            "not timed yet",
+            forecast(2.3),
             _STANDARD_GAP[1],
             together=False,
         ),
@@ -119,7 +120,7 @@ AUTO = claims.Claim(
         "standard": claims.Study(
             (*_ranks("cifar10-cnn", HALF, 3), *_bare("cifar10-cnn", HALF, 3)),
             half_cifar_scale(3),
-            "not timed yet",
+            forecast(3.6),
             together=False,
         ),
         "full": claims.Study(

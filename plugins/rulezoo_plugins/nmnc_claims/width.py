@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from rulezoo import claims
-from rulezoo_plugins.nmnc_claims.protocol import AVERAGED, CIFAR_GRID, PAPER, THREE, lr_grid, untrained
+from rulezoo_plugins.nmnc_claims.protocol import (
+    AVERAGED,
+    CIFAR_GRID,
+    PAPER,
+    THREE,
+    forecast,
+    lr_grid,
+    untrained,
+)
 
 _BUDGET = 8
 _QUICK_BUDGETS = (2, 8, 40, 200)
@@ -79,7 +87,7 @@ WIDTH = claims.Claim(
             _STANDARD[0],
             "all of CIFAR-10 for 2 of 20 epochs at a quarter of the width to the full width, VNC at up to 40 perturbed examples, "
             "for two CPU cores",
-            "not timed yet",
+            forecast(1.5),
             _STANDARD[1],
             together=False,
         ),
