@@ -152,14 +152,14 @@ def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monk
         return value, counted
 
     pulls, value_and_pull = [], derivatives.value_and_pull
-    if BUILT_IN[name].family == "predictive coding" or "predict" in getattr(rule, "rule", ""):
+    if BUILT_IN[name].family == "predictive coding":
         monkeypatch.setattr(derivatives, "value_and_pull", pulled)
         monkeypatch.setattr(credit, "value_and_pull", pulled)
     monkeypatch.setattr(Net, "run", counted)
     rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, t)
 
     declared = BUILT_IN[name].plausibility_with(rule.resolved())
-    layers = name in ("weight-mirror", "nmnc-layerwise") or BUILT_IN[name].family == "learnt feedback"
+    layers = name in ("weight-mirror", "nmnc-layerwise")
     extra = len(runs) - 1 + (len(pulls) or declared.backward_pass) + layers
     if isinstance(declared.phases, str):
         assert extra == int(declared.phases.split()[0]) * len(tiny.net.keys("post"))

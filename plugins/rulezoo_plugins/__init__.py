@@ -8,7 +8,6 @@ from rulezoo import ClaimSpec, Limit, Plausibility, RuleSpec, Variant, hookimpl
 from rulezoo_plugins import (
     dendrites,
     forward_gradients,
-    learnt_feedback,
     local_losses,
     perturbations,
     predictive_coding,
@@ -50,7 +49,6 @@ def rulezoo_rules() -> list[RuleSpec]:
         *forward_gradients.specs(),
         *perturbations.specs(),
         *dendrites.specs(),
-        *learnt_feedback.specs(),
     ]
 
 
