@@ -167,7 +167,7 @@ def test_a_built_in_rule_makes_as_many_passes_as_it_declares(name, options, monk
     rule.step(tiny.net, tiny.task.loss, params, state, batch, noise, t)
 
     declared = BUILT_IN[name].plausibility_with(rule.resolved())
-    layers = BUILT_IN[name].family == "learnt feedback" or name in (
+    layers = name in (
         "weight-mirror",
         "nmnc-layerwise",
         "nmnc-layerwise-regression",
