@@ -36,6 +36,14 @@ def rulezoo_tasks() -> list[TaskSpec]:
             embedded=True,
         ),
         TaskSpec(
+            name="digits-mlp",
+            target="rulezoo_tasks.digits_mlp:DigitsMLP",
+            summary="The same digits, seen at once by two dense hidden layers.",
+            tags=("mlp", "vision"),
+            reference=_DIGITS,
+            embedded=True,
+        ),
+        TaskSpec(
             name="digits-rnn",
             target="rulezoo_tasks.digits:DigitsRNN",
             summary="The same digits, read row by row by a leaky recurrent network that answers at the end.",

@@ -11,6 +11,7 @@ SPECS = {spec.name: spec for spec in rulezoo_tasks()}
 EMBEDDED = [name for name, spec in SPECS.items() if spec.embedded]
 INPUTS = {
     "digits-cnn": (1, 8, 8),
+    "digits-mlp": (8, 8),
     "digits-rnn": (8, 8),
     "flip-flop-rnn": (20, 3),
     "adding-rnn": (25, 1),
@@ -75,7 +76,14 @@ def test_the_catalogue_is_light():
 def test_these_tasks_are_listed():
     assert SPECS.keys() == INPUTS.keys()
     assert len(rulezoo_tasks()) == len(SPECS)
-    assert EMBEDDED == ["digits-cnn", "digits-rnn", "flip-flop-rnn", "adding-rnn", "delayed-match-rnn"]
+    assert EMBEDDED == [
+        "digits-cnn",
+        "digits-mlp",
+        "digits-rnn",
+        "flip-flop-rnn",
+        "adding-rnn",
+        "delayed-match-rnn",
+    ]
     assert all(
         isinstance(spec, TaskSpec) and spec.summary and "http" in spec.reference for spec in SPECS.values()
     )

@@ -4,6 +4,7 @@ import torch
 from rulezoo_tasks.adding import AddingRNN
 from rulezoo_tasks.delayed_match import DelayedMatchRNN
 from rulezoo_tasks.digits import DigitsCNN, DigitsRNN
+from rulezoo_tasks.digits_mlp import DigitsMLP
 from rulezoo_tasks.flip_flop import FlipFlopRNN
 
 
@@ -12,15 +13,16 @@ from rulezoo_tasks.flip_flop import FlipFlopRNN
     ("task", "least"),
     [
         (DigitsCNN(), 0.96),
+        (DigitsMLP(), 0.95),
         (DigitsRNN(), 0.95),
         (FlipFlopRNN(), 0.99),
         (AddingRNN(), 0.99),
         (DelayedMatchRNN(), 0.99),
     ],
-    ids=["digits-cnn", "digits-rnn", "flip-flop-rnn", "adding-rnn", "delayed-match-rnn"],
+    ids=["digits-cnn", "digits-mlp", "digits-rnn", "flip-flop-rnn", "adding-rnn", "delayed-match-rnn"],
 )
 def test_the_budget_is_enough_for_plain_autograd(task, least):
-    """One seed; the lowest seen were 0.969, 0.958 and 0.998 over six, 0.9992 and 1 over three for the last two.
+    """One seed; the lowest seen were 0.969, 0.958 and 0.998 over six, 0.9992 and 1 over three for the last two, 0.967 over three for digits-mlp.
 
     A test image is worth 0.003.
     """
