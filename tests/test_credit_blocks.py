@@ -682,3 +682,23 @@ def test_what_cannot_enter_is_refused(keys, rows, message):
              for i, key in enumerate(keys)}  # fmt: skip
     with pytest.raises(NetError, match=message):
         credit.from_sites(net, net.init_params(), given, draw(rows, 2, 6, 6))
+
+
+@pytest.mark.parametrize("examined", [True, False])
+def test_compiled_code_enters_at_sites_of_a_network_that_was_examined(examined):
+    net = chain()
+    params, given = net.init_params(), entering(net, net.keys())
+    x, rows = draw(6, 2, 6, 6, seed=3), []
+    if examined:
+        credit.examine_sites(net, net.keys())
+
+    def watched(gm, inputs):
+        rows.extend(len(n.meta["example_value"]) for n in gm.graph.nodes if "conv2d" in str(n.target))
+        return gm.forward
+
+    torch._dynamo.reset()
+    got = torch.compile(lambda p: credit.from_sites(net, p, given, x), backend=watched, fullgraph=True)(
+        params
+    )
+    assert rows == ([3] if examined else [6, 6])
+    assert_close(got, whole(net, params, given, x))

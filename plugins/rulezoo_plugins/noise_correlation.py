@@ -157,6 +157,8 @@ class NoiseCorrelation(LearningRule):
         """Standard normal coordinates, visit → ``(K, d)``; nothing on steps that leave the feedback alone."""
         if t % self.every:
             return {}
+        if not self.together:
+            credit.examine_sites(net, net.keys("post"))  # the step may be compiled
         rows = self._perturbed_examples(len(batch.x), len(net.keys("post")))
         return {
             key: torch.randn(

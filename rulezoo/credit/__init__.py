@@ -17,7 +17,7 @@ and a skip connection, and a recurrent network.
 - `feedback`: backward passes through feedback weights.
 """
 
-from rulezoo.credit.blocks import Blocks, between, blocks, from_sites
+from rulezoo.credit.blocks import Blocks, between, blocks, examine_sites, from_sites
 from rulezoo.credit.derivatives import Pull, grad, value_and_derivative, value_and_pull
 from rulezoo.credit.feedback import (
     backward_layers,
@@ -38,6 +38,7 @@ __all__ = [
     "between",
     "blocks",
     "cut",
+    "examine_sites",
     "feedback_layers",
     "from_sites",
     "grad",

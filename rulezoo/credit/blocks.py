@@ -138,6 +138,21 @@ def from_sites(net: Net, params: Tensors, given: Mapping[str, Tensor], x: Tensor
     return _entered(net, params, given, x) if entry is None else entry.run(net, params, given)
 
 
+def examine_sites(net: Net, keys: Sequence[str]) -> None:
+    """See, once for each network, whether examples can join a pass at some sites.
+
+    `from_sites` does this itself, except in compiled code, where all examples pass through a network that was not examined.
+
+    Args:
+        net: the network.
+        keys: sites, in the order of the forward pass.
+    """
+    known, which = _entries(net, tuple(keys))
+    if which not in known:
+        with ThreadPoolExecutor(1) as thread:  # see _front_of
+            known[which] = thread.submit(_examine_entry, net, tuple(keys)).result()
+
+
 def _check_entries(net: Net, given: Mapping[str, Tensor], x: Tensor) -> None:
     for key, activity in given.items():
         _check_activity(net, key, activity)
@@ -272,12 +287,12 @@ class _Part:
     """A part of a chain of modules that is run in place of the whole.
 
     Attributes:
-        module: the modules from the one that holds ``a`` to the one that holds ``b``, by their names.
+        net: of the modules from the one that holds ``a`` to the one that holds ``b``, by their names.
         entry: an input of the first.
         names: name of each parameter and buffer of the network → its name in the part, ``None`` where it has none.
     """
 
-    module: nn.Module
+    net: Net
     entry: Tensor
     names: Mapping[str, str | None]
 
@@ -295,10 +310,8 @@ class _Part:
             named = {self.names.get(name, name): value for name, value in tensors.items()}
             return {name: value for name, value in named.items() if name is not None}
 
-        net = net.through(self.module).bind(
-            own(net.fixed), own(net.statistics), net.masks, training=net.training
-        )
-        return _stopped(net, own(params), self.entry, b, given, replaced)
+        bound = self.net.bind(own(net.fixed), own(net.statistics), net.masks, training=net.training)
+        return _stopped(bound, own(params), self.entry, b, given, replaced)
 
 
 @dataclass(frozen=True)
@@ -347,14 +360,20 @@ def _front_of(net: Net, a: str, b: str | None) -> _Front:
     return known[which]
 
 
+def _entries(
+    net: Net, keys: tuple[str, ...]
+) -> tuple[dict[tuple[object, ...], _Entry | None], tuple[object, ...]]:
+    """What is known of a module, and the key of these sites in it."""
+    which = (keys, net.training, net.example.device, net.example.dtype, net.example.shape)
+    return _ENTRIES.setdefault(net.module, {}), which
+
+
 def _entry_of(net: Net, keys: tuple[str, ...]) -> _Entry | None:
     """How examples join a pass at some sites; ``None`` where they cannot."""
-    known = _ENTRIES.setdefault(net.module, {})
-    which = (keys, net.training, net.example.device, net.example.dtype, net.example.shape)
-    if which not in known:
-        with ThreadPoolExecutor(1) as thread:  # see _front_of
-            known[which] = thread.submit(_examine_entry, net, keys).result()
-    return known[which]
+    if not torch.compiler.is_compiling():
+        examine_sites(net, keys)
+    known, which = _entries(net, keys)
+    return known.get(which)
 
 
 def _examine_entry(net: Net, keys: tuple[str, ...]) -> _Entry | None:
@@ -424,7 +443,9 @@ class _Plain:
             _put(part, name, chain[name])
         whole, names_in = _named_tensors(self.net.module), _named_tensors(part)
         own = {id(tensor): name for name, tensor in names_in.items()}
-        return _Part(part, entries[0], {name: own.get(id(tensor)) for name, tensor in whole.items()})
+        return _Part(
+            self.net.through(part), entries[0], {name: own.get(id(tensor)) for name, tensor in whole.items()}
+        )
 
     def is_exact(self, front: _Front, a: str, b: str | None) -> bool:
         """Whether the activity at ``b`` is the same as with as many rows in front of ``a`` as there are behind."""
