@@ -42,21 +42,12 @@ import torch
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, Task, credit, hp, manifold
+from rulezoo_plugins import automatic_rank
+from rulezoo_plugins.automatic_rank import Adaptive, Regions
 from rulezoo_plugins.in_manifold import InManifold
 from rulezoo_plugins.patches import Patches, patches_of
 from rulezoo_plugins.state_size import gigabytes, why_too_large
-from rulezoo_plugins.subspaces import (
-    Everywhere,
-    Explorers,
-    Hedged,
-    Span,
-    Subspace,
-    Units,
-    bands,
-    best_rank,
-    unknown,
-    varying,
-)
+from rulezoo_plugins.subspaces import Everywhere, Span, Subspace
 
 Tensors = dict[str, Tensor]
 
@@ -166,6 +157,8 @@ class NoiseCorrelation(LearningRule):
         """Standard normal coordinates, visit → ``(K, d)``; nothing on steps that leave the feedback alone."""
         if t % self.every:
             return {}
+        if not self.together:
+            credit.examine_sites(net, net.keys("post"))  # the step may be compiled
         rows = self._perturbed_examples(len(batch.x), len(net.keys("post")))
         return {
             key: torch.randn(
@@ -210,7 +203,10 @@ class NoiseCorrelation(LearningRule):
             key: self.seen(net, key).expand(spaces[key].perturbation(z, energies[key]))
             for key, z in noise.items()
         }
-        changes = self._responses(net, params, x, cut.output, xi)
+        if self.together:
+            changes = self._responses(net, params, x, cut.output, xi)
+        else:
+            changes = self._responses_from_sites(net, params, x, cut, xi)
         buffers = dict(state.buffers)
         for key, z in noise.items():
             space = spaces[key]
@@ -232,35 +228,44 @@ class NoiseCorrelation(LearningRule):
         return state
 
     def _responses(self, net: Net, params: Tensors, x: Tensor, clean: Tensor, xi: Tensors) -> Tensors:
-        """Change of the output for the noise ``(K, *shape)`` at every visit: visit → ``(K, o)``."""
+        """Change of the output for the noise ``(K, *shape)`` at all visits at once: visit → ``(K, o)``."""
         examples = len(next(iter(xi.values())))
-        keys = list(xi)
-        blocks = 1 if self.together else len(keys)  # one block of rows for each site that is perturbed alone
-        rows = blocks * examples
-        which = torch.arange(rows, device=x.device) % len(x)
-        first = {k: 0 if self.together else i * examples for i, k in enumerate(keys)}
+        which = torch.arange(examples, device=x.device) % len(x)
+        whole = examples == len(x)
 
         def output(sign: float | Tensor) -> Tensor:
             def tap(key: str, activity: Tensor) -> Tensor:
-                if key not in xi:
-                    return activity
-                before, rest = activity[: first[key]], activity[first[key] :]
-                noisy = rest[:examples] + sign * xi[key]
-                return torch.cat([before, noisy.to(activity.dtype), rest[examples:]])
+                return (activity + sign * xi[key]).to(activity.dtype) if key in xi else activity
 
-            return net.run(params, x if rows == len(x) else x[which], tap)
+            return net.run(params, x if whole else x[which], tap)
 
+        change = credit.rows(self._change(output, clean if whole else clean[which]))
+        return dict.fromkeys(xi, change)
+
+    def _responses_from_sites(
+        self, net: Net, params: Tensors, x: Tensor, cut: credit.Cut, xi: Tensors
+    ) -> Tensors:
+        """The same for noise at one visit in each example, which starts there: its clean activity is known."""
+        examples = len(next(iter(xi.values())))
+        which = torch.arange(len(xi) * examples, device=x.device) % len(x)
+        own = dict(zip(xi, which.view(len(xi), -1).unbind(), strict=True))
+        whole = len(which) == len(x)
+
+        def output(sign: float | Tensor) -> Tensor:
+            noisy = {k: cut.sites[k][own[k]] + sign * noise for k, noise in xi.items()}
+            return credit.from_sites(net, params, noisy, x if whole else x[which])
+
+        change = credit.rows(self._change(output, cut.output if whole else cut.output[which]))
+        return dict(zip(xi, change.view(len(xi), examples, -1).unbind(), strict=True))
+
+    def _change(self, output: Callable[[float | Tensor], Tensor], clean: Tensor) -> Tensor:
+        """Response to the noise: outputs with it, by its sign and size, related to those without it, ``clean``."""
         if self.response == "derivative":
-            change = _derivative(output, torch.zeros((), dtype=net.memory_dtype(), device=x.device))
-        elif self.antithetic:
-            change = (output(1.0) - output(-1.0)) / 2
-        else:
-            change = output(1.0) - (clean if rows == len(x) else clean[which])
-        change = credit.rows(change)
-        return {
-            k: change if self.together else change[i * examples : (i + 1) * examples]
-            for i, k in enumerate(keys)
-        }
+            dtype = torch.promote_types(clean.dtype, torch.float32)
+            return _derivative(output, torch.zeros((), dtype=dtype, device=clean.device))
+        if self.antithetic:
+            return (output(1.0) - output(-1.0)) / 2
+        return output(1.0) - clean
 
 
 @dataclass(frozen=True)
@@ -317,7 +322,7 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         buffers = {**state.buffers, **self.first_manifold(self._by_site(net, sites))}
         if self.rank == "auto":
             for site in _sites(net):
-                buffers[f"energy.{site}"] = unknown(buffers[f"basis.{site}"])
+                buffers[f"energy.{site}"] = _regions(buffers, site).no_evidence()
         return State(state.params, buffers)
 
     def step(
@@ -329,7 +334,7 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
             return step
         rows = self._perturbed_examples(len(batch.x), len(net.keys("post")))
         spaces = {net.visits[k].site: self.subspace(net, step.state, k, rows, t) for k in net.keys("post")}
-        chosen = {f"rank.{site}": space.rank for site, space in spaces.items() if isinstance(space, Hedged)}
+        chosen = {f"rank.{site}": space.rank for site, space in spaces.items() if isinstance(space, Adaptive)}
         return step._replace(logs=step.logs | chosen)
 
     def columns(self, units: int) -> tuple[int, float]:
@@ -340,7 +345,7 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         """See `InManifold`; for an automatic rank also ``varying.<site>``, 1 for the units that vary, ``(n,)``."""
         found = super().found(name, recent)
         if self.rank == "auto":
-            found[f"varying.{name}"] = varying(_extremes(recent))
+            found[f"varying.{name}"] = automatic_rank.varying(_extremes(recent))
         return found
 
     def remember(self, net: Net, state: State, sites: Tensors, t: int) -> State:
@@ -367,13 +372,12 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         """The span of the site's basis; with an automatic rank, of as many of its columns as pay, or of all units."""
         if self.rank != "auto":
             return super().subspace(net, state, key, rows, t)
-        site, basis = net.visits[key].site, self.basis(net, state, key)
-        units = Units(state.buffers[f"varying.{site}"])
-        k = rows * self._memory
-        columns, isotropic = best_rank(
-            state.buffers[f"energy.{site}"], basis, units.count, (1 - _EXPLORING) * k, k
-        )
-        return Hedged(basis, units, columns, isotropic, self._explorers(rows, t, bands(basis)), rows)
+        site = net.visits[key].site
+        regions = _regions(state.buffers, site)
+        k = (1 - automatic_rank.EXPLORING) * rows * self._memory
+        columns, isotropic = regions.best(state.buffers[f"energy.{site}"], k)
+        explorers = automatic_rank.explorers(rows, t // self.every, regions.count)
+        return Adaptive(regions, columns, isotropic, explorers, rows)
 
     @property
     def _memory(self) -> float:
@@ -384,17 +388,6 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         """
         return max((2 - self.rate) / self.rate, self.refresh / self.every)
 
-    def _explorers(self, rows: int, t: int, bands: int) -> Explorers:
-        """A quarter of the perturbed examples; where they are too few to part, all of them in every fourth update."""
-        update = t // self.every
-        if rows * _EXPLORING >= 1:
-            exploring = int(rows * _EXPLORING)
-        else:
-            update, pause = divmod(update, round(1 / _EXPLORING))
-            exploring = 0 if pause else rows
-        everywhere = exploring // 2 if exploring > 1 else exploring * (update % 2)
-        return Explorers(everywhere, exploring - everywhere, update // (2 if exploring == 1 else 1) % bands)
-
     def reckon(
         self,
         net: Net,
@@ -403,12 +396,12 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
         energies: Tensors,
         changes: Tensors,
     ) -> State:
-        """With an automatic rank: update the energies of the bands from what the explorers heard."""
+        """With an automatic rank: update the energies of the regions from the responses of the explorers."""
         buffers = dict(state.buffers)
         for key, space in spaces.items():
-            if isinstance(space, Hedged):
+            if isinstance(space, Adaptive):
                 name = f"energy.{net.visits[key].site}"
-                buffers[name] = space.heard(buffers[name], changes[key], energies[key])
+                buffers[name] = space.with_responses(buffers[name], changes[key], energies[key])
         return State(state.params, buffers)
 
 
@@ -466,7 +459,6 @@ class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
         return state.buffers[f"basis.{net.visits[key].site}"]
 
 
-_EXPLORING = 0.25  # share of the perturbed examples that explore, with an automatic rank
 _MOST = 256  # columns that an automatic rank can choose from
 
 
@@ -489,6 +481,11 @@ def coarsest_dtype(net: Net) -> torch.dtype:
 def _sites(net: Net) -> list[str]:
     """Names of the sites that are perturbed, without their visits."""
     return list(dict.fromkeys(net.visits[key].site for key in net.keys("post")))
+
+
+def _regions(buffers: Tensors, site: str) -> Regions:
+    """Where a site can be perturbed with an automatic rank."""
+    return Regions(buffers[f"basis.{site}"], buffers[f"varying.{site}"])
 
 
 def _extremes(parts: list[Tensor]) -> Tensor:

@@ -224,7 +224,7 @@ def test_antithetic_noise_cancels_the_even_order_exactly():
 
 
 @pytest.mark.parametrize("rule", [NoiseCorrelation(), ManifoldNoiseCorrelation(rank=4)], ids=["nc", "nmnc"])
-def test_the_energy_of_the_noise_is_that_of_the_activity_whatever_the_subspace(tiny, rule):
+def test_the_energy_of_the_noise_is_that_of_the_activity_whatever_the_subspace(tiny, rule, monkeypatch):
     """E‖ξ‖² = σ² n RMS(x)², measured on what the network saw, with noise of which E z zᵀ = 1 holds exactly."""
     rule = replace(rule, sigma=0.3, antithetic=False)
     batch, params = tiny.batch(8), tiny.params()
@@ -232,29 +232,25 @@ def test_the_energy_of_the_noise_is_that_of_the_activity_whatever_the_subspace(t
     clean = credit.cut(tiny.net, params, batch.x, tiny.net.keys("post")).sites
     d = {key: z.shape[1] for key, z in rule.noise(tiny.net, state, batch, seeded(0), 0).items()}
     seen = perturbations_seen(tiny, rule, params, state, batch, {k: n**0.5 * torch.eye(n, dtype=torch.float64)
-                                                                 for k, n in d.items()}, clean)  # fmt: skip
+                                                                 for k, n in d.items()}, clean, monkeypatch)  # fmt: skip
 
     for key, energy in seen.items():
         wanted = 0.3**2 * clean[key].square().mean() * tiny.net.visits[key].width
         torch.testing.assert_close(energy, wanted, rtol=1e-9, atol=0)
 
 
-def perturbations_seen(tiny, rule, params, state, batch, noise, clean):
-    """Mean of ‖ξ‖² over the rows of a site, one site at a time (so that nothing but ξ changes it)."""
-    energies = {}
+def perturbations_seen(tiny, rule, params, state, batch, noise, clean, monkeypatch):
+    """Mean of ‖ξ‖² over the rows of a site, one site at a time."""
+    energies, given = {}, []
+    enter = credit.from_sites
+    monkeypatch.setattr(credit, "from_sites", lambda *args: given.append(args[2]) or enter(*args))
     for key, z in noise.items():
-        seen = []
-        site = tiny.net.visits[key].site
-
-        def remember(module, inputs, output, seen=seen):
-            seen.append((inputs[0], output))
-
-        handle = tiny.net.module.get_submodule(site).register_forward_hook(remember)
+        given.clear()
         rule.step(tiny.net, tiny.task.loss, params, state, batch, {key: z}, 0)
-        handle.remove()
-        before, after = next((i, o) for i, o in reversed(seen) if not torch.equal(i, o))
-        assert len(after) == len(z)
-        energies[key] = (after - before).flatten(1).square().sum(1).mean()
+        (noisy,) = given
+        rows = torch.arange(len(z)) % len(batch.x)
+        assert list(noisy) == [key]
+        energies[key] = (noisy[key] - clean[key][rows]).flatten(1).square().sum(1).mean()
     return energies
 
 
@@ -425,6 +421,10 @@ def test_feedback_is_updated_every_so_many_steps_and_costs_nothing_in_between(ml
     monkeypatch.setattr(Net, "run", lambda *args: passes.append(1) or run(*args))
     rule, params, batch = NoiseCorrelation(every=3), mlp.params(), mlp.batch()
     state, gen, updated, counts = rule.init(mlp.net, params, batch, seeded(0)), seeded(1), [], []
+    noise = rule.noise(mlp.net, state, batch, gen, 0)
+    rule.step(
+        mlp.net, mlp.task.loss, params, state, batch, noise, 0
+    )  # whether passes can be cut short is seen once
 
     for t in range(7):
         passes.clear()
@@ -814,23 +814,27 @@ def test_a_network_whose_state_would_not_fit_is_skipped_with_options_that_help(r
     assert replace(rule, memory=gigabytes(state.buffers)).skip(net, None) is None
 
 
-def test_noise_meets_the_perturbed_rows_alone():
-    """The others stay as they are to the last bit, also where a network drops units of each."""
-    torch.manual_seed(0)
-    x = randn(6, 4)
-    net = Net(
-        nn.Sequential(nn.Linear(4, 5), Site(), nn.Linear(5, 3), nn.Tanh(), Site(), nn.Linear(3, 2)).double(),
-        x,
-    )
-    params, seen = net.init_params(), []
-    rule = NoiseCorrelation(antithetic=False)
-    batch = Batch(x, torch.zeros(6, dtype=torch.long))
-    state = rule.init(net, params, batch, seeded(0))
-    handle = net.module[1].register_forward_hook(
-        lambda module, inputs, output: seen.append((*inputs, output))
-    )
-    rule.step(net, squared, params, state, batch, rule.noise(net, state, batch, seeded(0), 0), 0)
-    handle.remove()
+@pytest.mark.parametrize("examples", [3, 7])
+@pytest.mark.parametrize("options", [{}, {"antithetic": False}, {"response": "derivative"}], ids=str)
+def test_each_example_is_perturbed_at_one_site_and_answers_for_itself(tiny, examples, options):
+    """A pass of each site's examples alone, with noise there, gives the same; also for more examples than the batch has."""
+    batch, params = tiny.batch(12), tiny.params()
+    rule = NoiseCorrelation(perturbations=examples, **options)
+    keys = tiny.net.keys("post")
+    cut = credit.cut(tiny.net, params, batch.x, keys)
+    xi = {k: 0.1 * randn(examples, *tiny.net.visits[k].shape, seed=i) for i, k in enumerate(keys)}
+    found = rule._responses_from_sites(tiny.net, params, batch.x, cut, xi)
+    for i, key in enumerate(keys):
+        x = batch.x[torch.arange(i * examples, (i + 1) * examples) % 12]
 
-    before, after = seen[-1]
-    assert [torch.equal(b, a) for b, a in zip(before, after, strict=True)] == [False] * 3 + [True] * 3
+        def output(size, x=x, key=key):
+            return tiny.net.run(params, x, lambda k, h: h + size * xi[k] if k == key else h)
+
+        if options.get("response"):
+            zero = torch.zeros((), dtype=torch.float64)
+            wanted = torch.func.jvp(output, (zero,), (torch.ones_like(zero),))[1]
+        elif options:
+            wanted = output(1.0) - tiny.net.run(params, x)
+        else:
+            wanted = (output(1.0) - output(-1.0)) / 2
+        torch.testing.assert_close(found[key], credit.rows(wanted), rtol=0, atol=EXACT)
