@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rulezoo import Batch, Net, Site
 from rulezoo.measures import theory
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
+from rulezoo_plugins.noise_correlation.rules import ManifoldNoiseCorrelation
 
 UNITS, OUTPUTS, BATCH = 192, 10, 64
 BUDGETS = (2, 8, 32, 128)

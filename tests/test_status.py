@@ -21,7 +21,7 @@ from rulezoo.results.store import Store
 
 PLUGIN = """
     from rulezoo import RuleSpec, TaskSpec, hookimpl
-    from rulezoo_plugins.backprop import Backprop
+    from rulezoo_plugins.baselines.backprop import Backprop
 
     class Bad(Backprop):
         def step(self, *args):
