@@ -11,6 +11,7 @@ import pytest
 from rulezoo.discovery import former_fingerprints, sources
 from rulezoo.discovery.fingerprint import PREFIX, fingerprint
 from rulezoo.discovery.former_fingerprints import as_today, extended, first
+from rulezoo.discovery.kinds import KINDS
 from rulezoo.discovery.registry import discover
 
 FILES = {
@@ -319,6 +320,16 @@ def test_one_that_is_in_the_table_is_found_after_a_move_and_tells_a_change(packa
     assert as_today(stale, "zoo_x.family.renamed") == stale
     changed = package({"shared/c.py": "TWO = 3\n"}, files=MOVED, module="zoo_x.family.renamed")
     assert as_today(former, "zoo_x.family.renamed") == moved != changed
+
+
+def test_the_table_is_extended_with_every_plugin_of_rulezoo(table):
+    former_fingerprints.main()
+    former_fingerprints._table.cache_clear()
+    zoo = discover()
+    for kind in KINDS:
+        for found in zoo.all(kind).values():
+            if found.distribution == "rulezoo":
+                assert as_today(first(found.spec.module)) == fingerprint(found.spec.module)
 
 
 def test_the_table_of_rulezoos_own_plugins():

@@ -66,7 +66,8 @@ def extended(table: Mapping[str, str], modules: Iterable[str]) -> dict[str, str]
     return dict(sorted({**table, **{first(module): fingerprint(module) for module in modules}}.items()))
 
 
-def _main() -> None:
+def main() -> None:
+    """Extend the table with the plugins that are installed with rulezoo."""
     from rulezoo.discovery.kinds import KINDS
     from rulezoo.discovery.registry import discover
 
@@ -77,4 +78,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()
