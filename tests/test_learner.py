@@ -563,11 +563,15 @@ def test_every_rule_trains_as_in_a_comparison_bit_for_bit(name, kind):
     rule = RULES.make_rule(name, {})
     trainer, learner, losses = trainer_and_learner(rule, TinyTask(kind), seed=3)
     tensors = learner.state_dict()
-    assert same(tensors["model"], trainer.params)
-    assert same(tensors["memory"]["params"], trainer.state.params)
-    assert same(tensors["memory"]["buffers"], trainer.state.buffers)
+    # A learner scales the steps of the user's optimiser by the factors of a rule, a trainer has groups of learning rates.
+    rounding = 1e-6 if any(factor != 1 for factor in rule.rates(trainer.net).values()) else 0.0
+    assert same(tensors["model"], trainer.params, rounding)
+    assert same(tensors["memory"]["params"], trainer.state.params, rounding)
+    assert same(tensors["memory"]["buffers"], trainer.state.buffers, rounding)
     for one, other in losses:  # a learner computes the loss where the rule does not
-        assert other.isfinite() if one is None else torch.equal(one[0], other)
+        assert (
+            other.isfinite() if one is None else torch.allclose(one[0], other, rtol=rounding, atol=rounding)
+        )
 
 
 class Double(TinyTask):

@@ -47,7 +47,7 @@ PLUGIN = """
 
 def trainer(name, seeds, **options):
     rule = discover().make_rule(name, {})
-    for task in map(TinyTask, ("cnn", "rnn", "snn-deep")):  # of which some rules serve one only
+    for task in map(TinyTask, ("cnn", "mlp", "rnn", "snn-deep")):  # of which some rules serve one only
         train = task.data().train
         net, params = build(task, seeds, train.x[:1], torch.device("cpu"))
         if rule.skip(net, task) is None:

@@ -6,7 +6,7 @@ What is stored is not run again, so a study that was interrupted goes on where i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     EvaluateNetworks = Callable[[Store, Sequence[Record], Requested], object]
 
 
+@dataclass(frozen=True)
+class Runners:
+    """What carries out a study.
+
+    Attributes:
+        cells: carries out cells; see `rulezoo.tuning.comparing.runner`.
+        evaluate: measures an evaluation on the networks of runs; a study with evaluations needs it.
+    """
+
+    cells: Run
+    evaluate: EvaluateNetworks | None = None
+
+
 def store_of(root: Path, claim: Claim, profile: Profile) -> Store:
     """Where the runs of a claim's profile are stored: ``<root>/<claim>/<profile>``."""
     return Store(root / claim.name / profile)
@@ -46,8 +59,7 @@ def run(
     request: Request,
     registry: Registry,
     store: Store,
-    run_cells: Run,
-    evaluate: EvaluateNetworks | None = None,
+    runners: Runners,
 ) -> Evidence:
     """Run what is missing of a claim's profile, and return all there is.
 
@@ -57,8 +69,7 @@ def run(
         request: the device, threads and data of all runs; the study says the rest.
         registry: the available rules and tasks.
         store: of the profile; see `store_of`.
-        run_cells: carries out cells; see `rulezoo.tuning.comparing.runner`.
-        evaluate: measures an evaluation on the networks of runs; a study with evaluations needs it.
+        runners: carry out the study.
 
     Raises:
         UserError: before the first run, if a rule, a task or an option of the study does not exist; later, if a
@@ -75,7 +86,7 @@ def run(
 
     def go(arms: Sequence[Arm]) -> Evidence:
         keep = bool(study.evaluations) and not any(arm in candidates for arm in arms)
-        run_cells(cells(arms, registry, replace(request, keep_weights=keep)), store)
+        runners.cells(cells(arms, registry, replace(request, keep_weights=keep)), store)
         return gather(study, store.read().records, cast("Device", request.device), store)
 
     chosen: Mapping[str, str] = {}
@@ -86,12 +97,12 @@ def run(
                 f"claim {claim.name}: the tuning of {', '.join(lost)} is not complete; run the same command again"
             )
     evidence = go(study.resolved(chosen))
-    if not study.evaluations or evaluate is None:
+    if not study.evaluations or runners.evaluate is None:
         return evidence
     for one in study.evaluations:
         of = [record for arm, runs in evidence.runs.items() if one.of(arm) for record in runs.values()]
         if networks := [record for record in of if record.status == "ok"]:
-            evaluate(store, networks, evaluation(one, registry))
+            runners.evaluate(store, networks, evaluation(one, registry))
     return gather(study, store.read().records, cast("Device", request.device), store)
 
 

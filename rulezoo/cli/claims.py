@@ -139,7 +139,7 @@ def run(
         def evaluate(store: Store, records: Sequence[Record], asked: Requested) -> None:
             carry_out(store, records, [asked], zoo, data=data_root, device=by.device)
 
-        evidence = running.run(claim, profile, request, zoo, store, run_cells, evaluate)
+        evidence = running.run(claim, profile, request, zoo, store, running.Runners(run_cells, evaluate))
     finding = Finding(claim, profile, evidence)
     _print_finding(finding)
     name_problems([finding])

@@ -8,7 +8,7 @@ import pytest
 
 from rulezoo.claims.design import Arm, Claim, ClaimError, Criterion, Evaluate, Study, Tuning
 from rulezoo.claims.evidence import over_seeds
-from rulezoo.claims.running import run, store_of, stored
+from rulezoo.claims.running import Runners, run, store_of, stored
 from rulezoo.claims.standing import Standing
 from rulezoo.claims.verdicts import above, conclude
 from rulezoo.cli import main
@@ -57,7 +57,7 @@ def claim():
 def go(claim, tmp_path, executor):
     request = Request(device="cpu", threads=1)
     run_cells = runner(request, executor, Listeners())
-    return run(claim, "quick", request, discover(), store_of(tmp_path, claim, "quick"), run_cells)
+    return run(claim, "quick", request, discover(), store_of(tmp_path, claim, "quick"), Runners(run_cells))
 
 
 def test_a_study_is_tuned_then_run_and_goes_on_where_it_stopped(claim, tmp_path):
@@ -184,9 +184,9 @@ def test_a_study_evaluates_the_networks_of_the_series_that_it_names(evaluated_cl
     request = Request(device="cpu", threads=1)
     executor = InThisProcess()
     run_cells = runner(request, executor, Listeners())
-    evidence = run(evaluated_claim, "quick", request, discover(), store, run_cells)
+    evidence = run(evaluated_claim, "quick", request, discover(), store, Runners(run_cells))
     assert (evidence.done, evidence.planned, evidence.complete) == (3, 5, False)
-    evidence = run(evaluated_claim, "quick", request, discover(), store, run_cells, evaluate)
+    evidence = run(evaluated_claim, "quick", request, discover(), store, Runners(run_cells, evaluate))
     assert (evidence.done, evidence.planned, evidence.complete) == (5, 5, True)
     assert len(executor.done) == 2  # nothing is trained again
     ours, theirs = evidence.of("ours"), evidence.of("theirs")
@@ -206,7 +206,7 @@ def test_the_evidence_stands_without_the_weights(evaluated_claim, tmp_path):
     store = store_of(tmp_path, evaluated_claim, "quick")
     request = Request(device="cpu", threads=1)
     run_cells = runner(request, InThisProcess(), Listeners())
-    run(evaluated_claim, "quick", request, discover(), store, run_cells, evaluate)
+    run(evaluated_claim, "quick", request, discover(), store, Runners(run_cells, evaluate))
     for path in store.root.rglob("*.safetensors"):
         path.unlink()
     assert stored(tmp_path, evaluated_claim, "quick").complete

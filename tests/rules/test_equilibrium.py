@@ -29,13 +29,19 @@ class Pooled(NamedTuple):
     task: TinyTask
 
     def params(self):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            module = ConvNet((1, 6, 6), (4, 5), pool=(True, True), hidden=7, classes=3).double()
-        return {name: 0.8 * p.detach() for name, p in module.named_parameters()}
+        return drawn_params()
 
     def batch(self):
         return tiny_net("cnn").batch()
+
+
+@cache
+def drawn_params():
+    """Made once: a module cannot be made within a transform of torch.func, where some tests ask for them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = ConvNet((1, 6, 6), (4, 5), pool=(True, True), hidden=7, classes=3).double()
+    return {name: 0.8 * p.detach() for name, p in module.named_parameters()}
 
 
 @cache
@@ -191,10 +197,10 @@ def settled(name):
 @cache
 def through_time(name, steps):
     """The gradient of the mean loss through the last steps of the free phase, by autograd."""
-    (x, y), params = network(name).batch(), network(name).params()
+    (x, y), params, start = network(name).batch(), network(name).params(), settled(name)
 
     def final(p):
-        s = settled(name)
+        s = start
         for _ in range(steps):
             s = moved(name, p, x, y, s, 0.0, SETTLED["rate"])
         return loss_of(p, y, s, "mean")

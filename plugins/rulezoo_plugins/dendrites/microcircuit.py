@@ -120,7 +120,7 @@ class DendriticMicrocircuit(LearningRule):
         def interneurons(rates: list[Tensor], soma: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
             """Potentials of those that mirror each layer, without nudging and with it; the first layer has none."""
             alone = [soma[0], *(_augmented(rates[k]) @ b[f"ip.{k}"].mT for k in range(top))]
-            nudged = [torch.lerp(free, u, self.interneuron) for free, u in zip(alone, soma, strict=True)]
+            nudged = [free + self.interneuron * (u - free) for free, u in zip(alone, soma, strict=True)]
             return alone, nudged
 
         basal = soma = [*(clean.sites[one.pre] for one in hidden), clean.output]
@@ -208,11 +208,14 @@ def _is_chain(net: Net) -> bool:
         for key in (one.pre, one.post)
     ):
         return False
-    found = credit.blocks(net, params, net.example, {})
-    inputs = [credit.rows(net.example), *(found.sites[one.post] for one in stages[:-1])]
-    outputs = [*(found.sites[one.pre] for one in stages[:-1]), found.output]
-    return all(
-        x.shape[1] == params[one.weight].shape[1]
-        and torch.allclose(x @ params[one.weight].mT + _bias(params, one), y, rtol=1e-3, atol=1e-5)
-        for x, one, y in zip(inputs, stages, outputs, strict=True)
-    )
+    with torch.autocast(
+        net.example.device.type, enabled=False
+    ):  # rounding in bfloat16 would look like another layer
+        found = credit.blocks(net, params, net.example, {})
+        inputs = [credit.rows(net.example), *(found.sites[one.post] for one in stages[:-1])]
+        outputs = [*(found.sites[one.pre] for one in stages[:-1]), found.output]
+        return all(
+            x.shape[1] == params[one.weight].shape[1]
+            and torch.allclose(x @ params[one.weight].mT + _bias(params, one), y, rtol=1e-3, atol=1e-5)
+            for x, one, y in zip(inputs, stages, outputs, strict=True)
+        )
