@@ -29,8 +29,8 @@ from rulezoo.seeding import generator
 from rulezoo.task import Data, Split
 from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
-from rulezoo_plugins.backprop import Backprop
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
+from rulezoo_plugins.baselines.backprop import Backprop
+from rulezoo_plugins.noise_correlation.rules import ManifoldNoiseCorrelation, NoiseCorrelation
 from rulezoo_tasks.digits import DigitsCNN
 from rulezoo_tasks.networks import MLP
 

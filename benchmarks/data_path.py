@@ -32,7 +32,7 @@ from rulezoo import Budget, Data, Split, datasets
 from rulezoo.inputs import prepared
 from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 from rulezoo_tasks.image_folder import MEAN, SD, ImageFolder
 from rulezoo_tasks.networks import ConvNet
 

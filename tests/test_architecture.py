@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import rulezoo
+import rulezoo_plugins
 from rulezoo.discovery.kinds import KINDS
 
 CORE = Path(rulezoo.__file__).parent
@@ -70,6 +71,15 @@ def imports(path):
             yield node.module or "", tuple(alias.name for alias in node.names)
 
 
+def taken_from(module, names):
+    """The files that names are imported from: those of modules of these names, or else that of the module."""
+    top, *inner = module.split(".")
+    folder = Path(importlib.import_module(top).__file__).parent.joinpath(*inner)
+    for name in names:
+        candidates = [folder / f"{name}.py", folder / name / "__init__.py", folder.with_suffix(".py")]
+        yield next((path for path in candidates if path.is_file()), folder / "__init__.py")
+
+
 def files(package):
     return sorted(Path(importlib.import_module(package).__file__).parent.rglob("*.py"))
 
@@ -122,9 +132,25 @@ def test_a_catalogue_imports_nothing_heavy(package):
     assert files(package)[0] in catalogues
     for catalogue in catalogues:
         assert not {module.split(".")[0] for module, _ in imports(catalogue)} & HEAVY
-        families = {f"{module}.{name}" for module, names in imports(catalogue) for name in names}
-        own = {name for name in families if name.startswith(package)}
-        assert all((catalogue.parent / name.rpartition(".")[2] / "__init__.py").is_file() for name in own)
+        own = [one for one in imports(catalogue) if one[0].split(".")[0] == package]
+        assert {file for module, names in own for file in taken_from(module, names)} <= set(catalogues)
+
+
+def test_every_family_of_rules_is_a_package_in_the_catalogue_and_has_tests():
+    catalogue = Path(rulezoo_plugins.__file__)
+    packages = {path.parent.name for path in catalogue.parent.glob("*/__init__.py")}
+    families = {family.__name__.rpartition(".")[2] for family in rulezoo_plugins.FAMILIES}
+    assert packages - families == {"shared", "nmnc_claims"}
+    assert [path.name for path in catalogue.parent.glob("*.py")] == [catalogue.name]
+    tests = Path(__file__).parent / "rules"
+    tested = {path.stem.removeprefix("test_") for path in tests.glob("test_*.py")}
+    tested |= {path.parent.name for path in tests.glob("*/test_*.py")}
+    assert tested == families | {"shared"}
+
+
+def test_the_specs_of_a_package_are_of_one_family():
+    for family in rulezoo_plugins.FAMILIES:
+        assert len({spec.family for spec in family.specs()}) == 1, family.__name__
 
 
 def test_every_public_name_is_there():

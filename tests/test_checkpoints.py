@@ -22,7 +22,7 @@ from rulezoo.training.checkpoints import CheckpointFiles, Checkpoints, clear
 from rulezoo.training.errors import out_of_memory
 from rulezoo.training.protocol import Trial
 from rulezoo.training.run import RunRequest
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 
 SGD = Budget(epochs=3, batch=16, lr=0.01, optimizer="sgd", schedule="cosine")
 ADAM = replace(SGD, optimizer="adam")

@@ -31,7 +31,7 @@ PLUGIN = """
     import rulezoo
     from rulezoo import DataMissing, hookimpl, hp, RuleSpec, TaskSpec
     from rulezoo.testing import TinyTask
-    from rulezoo_plugins.backprop import Backprop
+    from rulezoo_plugins.baselines.backprop import Backprop
 
     @dataclass(frozen=True)
     class Far(TinyTask):

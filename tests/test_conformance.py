@@ -15,13 +15,13 @@ from rulezoo import LearningRule, Limit, Plausibility, RuleSpec, State, Step, cr
 from rulezoo.discovery.registry import discover
 from rulezoo.testing import CheckFailed, check_rule, parametrize_rule_checks, rule_checks, tiny_nets
 from rulezoo.testing.expect import NotApplicable
-from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.noise_correlation import (
+from rulezoo_plugins.direct_feedback.alignment import DirectFeedbackAlignment
+from rulezoo_plugins.feedback_weights.weight_mirror import LayerwiseManifoldNoiseCorrelation
+from rulezoo_plugins.noise_correlation.rules import (
     ManifoldNoiseCorrelation,
     NoiseCorrelation,
     RandomSubspaceNoiseCorrelation,
 )
-from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation
 
 BUILT_IN = {name: found.spec for name, found in discover().rules.items() if found.distribution == "rulezoo"}
 
@@ -519,10 +519,10 @@ def result(check):
 
 def test_a_rule_tagged_exact_must_be_backprop():
     tagged = RuleSpec(
-        "dfa", "rulezoo_plugins.direct_feedback:DirectFeedbackAlignment", "A rule.", tags=("exact",)
+        "dfa", "rulezoo_plugins.direct_feedback.alignment:DirectFeedbackAlignment", "A rule.", tags=("exact",)
     )
-    true = RuleSpec("bp", "rulezoo_plugins.backprop:Backprop", "A rule.", tags=("exact",))
-    bare = RuleSpec("bp", "rulezoo_plugins.backprop:Backprop", "A rule.")
+    true = RuleSpec("bp", "rulezoo_plugins.baselines.backprop:Backprop", "A rule.", tags=("exact",))
+    bare = RuleSpec("bp", "rulezoo_plugins.baselines.backprop:Backprop", "A rule.")
 
     assert all("tagged" in message for message in outcomes(tagged, "backprop").values())
     assert not any(outcomes(true, "backprop").values())
@@ -535,9 +535,12 @@ def test_a_rule_declared_not_to_teach_hidden_layers_must_not_teach_them():
         hidden_learning=False,
     )  # fmt: skip
     talking = RuleSpec(
-        "dfa", "rulezoo_plugins.direct_feedback:DirectFeedbackAlignment", "A rule.", plausibility=deaf
+        "dfa",
+        "rulezoo_plugins.direct_feedback.alignment:DirectFeedbackAlignment",
+        "A rule.",
+        plausibility=deaf,
     )
-    frozen = RuleSpec("frozen", "rulezoo_plugins.backprop:Frozen", "A rule.")
+    frozen = RuleSpec("frozen", "rulezoo_plugins.baselines.backprop:Frozen", "A rule.")
 
     assert all("yet it teaches" in message for message in outcomes(talking, "hidden_gradients").values())
     assert all("no gradient other than zero" in m for m in outcomes(frozen, "hidden_gradients").values())
@@ -650,7 +653,7 @@ def test_a_limit_that_does_not_hold_is_caught():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("rulezoo_plugins.backprop:Sideprop", "has no class Sideprop"),
+        ("rulezoo_plugins.baselines.backprop:Sideprop", "has no class Sideprop"),
         ("rulezoo:State", "is not a subclass of rulezoo.LearningRule"),
     ],
 )
@@ -763,7 +766,7 @@ def test_the_suite_needs_no_pytest_to_be_run():
 import sys
 sys.modules["pytest"] = None
 from rulezoo.testing import check_rule
-from rulezoo_plugins.backprop import Frozen
+from rulezoo_plugins.baselines.backprop import Frozen
 assert [one.check for one in check_rule(Frozen(), nets=[])][-1] == "examined"
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -540,3 +540,174 @@ def test_cotangents_in_another_order_are_refused():
     with pytest.raises(ValueError, match="the same keys in the same order"):
         pull({"b": torch.zeros_like(b), "a": torch.ones_like(a)}, keep=True)
     torch.testing.assert_close(pull({"a": torch.ones_like(a), "b": torch.zeros_like(b)}), a)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Several sites at once
+
+
+def whole(net, params, given, x):
+    """Each site's examples in a pass of their own through the whole network, with their activity at the site."""
+    parts = x.split([len(h) for h in given.values()])
+    return torch.cat(
+        [
+            net.run(params, part, lambda k, h, key=key: given[key] if k == key else h)
+            for key, part in zip(given, parts, strict=True)
+        ]
+    )
+
+
+def entering(net, keys, rows=(3, 1, 2, 5)):
+    """Activity at some sites, each for another number of examples."""
+    return {
+        key: draw(rows[i % len(rows)], *net.visits[key].shape, seed=i).to(net.visits[key].dtype)
+        for i, key in enumerate(keys)
+    }
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn"])
+@pytest.mark.parametrize("kind", ["post", "pre"])
+def test_examples_that_enter_at_several_sites(name, kind):
+    tiny = tiny_net(name)
+    params, keys = tiny.params(), tiny.net.keys(kind)
+    for chosen in (keys, keys[:1], keys[1:]):
+        given = entering(tiny.net, chosen)
+        x = tiny.batch(sum(map(len, given.values()))).x
+        assert_close(credit.from_sites(tiny.net, params, given, x), whole(tiny.net, params, given, x))
+
+
+def chain():
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        Site(),
+        nn.Conv2d(3, 4, 3, padding=1),
+    ]
+    layers += [nn.GroupNorm(2, 4), nn.Tanh(), Site(), nn.Flatten(), nn.Linear(36, 5), nn.ReLU(), Site()]
+    return Net(nn.Sequential(*layers, nn.Linear(5, 3)).double(), draw(2, 2, 6, 6))
+
+
+def test_of_a_chain_nothing_is_computed_in_front_of_where_an_example_enters(monkeypatch):
+    """The convolution in front is not called, and later layers see the examples that have entered."""
+    net = chain()
+    params, given = net.init_params(), entering(chain(), chain().keys())
+    x = draw(6, 2, 6, 6, seed=3)
+    credit.from_sites(net, params, given, x)  # what is exact is seen once
+    rows = []
+    convolution, linear = F.conv2d, F.linear
+    monkeypatch.setattr(F, "conv2d", lambda h, *args: rows.append(len(h)) or convolution(h, *args))
+    monkeypatch.setattr(F, "linear", lambda h, *args: rows.append(len(h)) or linear(h, *args))
+    got = credit.from_sites(net, params, given, x)
+    assert rows == [3, 4, 6]
+    rows.clear()
+    assert_close(got, whole(net, params, given, x))
+
+
+class OwnPass(nn.Module):
+    """A chain with a forward pass of its own, which may look at its input again, or at the other examples."""
+
+    def __init__(self, trick=None):
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 3)
+        self.one, self.two, self.trick = Site(), Site(), trick
+
+    def forward(self, x):
+        h = self.one(torch.tanh(self.first(x)))
+        h = self.second(h)
+        if self.trick == "batch":
+            h = h - h.mean(0)
+        if self.trick == "input":
+            h = h + x[:, :1]
+        if self.trick == "mean of the input":
+            h = h + x.mean()
+        if self.trick == "rows":
+            h = h.view(len(x), 6)
+        return self.third(self.two(torch.tanh(h)))
+
+
+@pytest.mark.parametrize("trick", [None, "input", "mean of the input", "batch", "rows"])
+def test_where_examples_cannot_join_all_of_them_pass_through_the_network(trick):
+    """Equal to one whole pass of all examples, also where they depend on one another."""
+    torch.manual_seed(0)
+    net = Net(OwnPass(trick).double(), draw(2, 4))
+    params, given, x = net.init_params(), entering(net, ["one", "two"]), draw(4, 4, seed=2)
+
+    def tap(key, h):
+        return torch.cat([given["one"], h[3:]]) if key == "one" else torch.cat([h[:3], given["two"]])
+
+    assert_close(credit.from_sites(net, params, given, x), net.run(params, x, tap))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_examples_that_enter_a_network_with_batch_normalisation(training):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(4, 5), Site(), nn.Linear(5, 6), nn.BatchNorm1d(6), Site(), nn.Linear(6, 2)
+    )
+    net = Net(module.double(), draw(2, 4))
+    net = net if training else net.evaluation()
+    params, given, x = net.init_params(), entering(net, ["1", "4"]), draw(4, 4, seed=2)
+
+    def tap(key, h):
+        return torch.cat([given["1"], h[3:]]) if key == "1" else torch.cat([h[:3], given["4"]])
+
+    assert_close(credit.from_sites(net, params, given, x), net.without_moving().run(params, x, tap))
+
+
+def test_examples_that_enter_under_vmap_and_can_be_differentiated():
+    net = chain()
+    params, x = net.init_params(), draw(6, 2, 6, 6, seed=3)
+    given = entering(net, net.keys())
+    stacked = {name: torch.stack([p, 2 * p]) for name, p in params.items()}
+
+    def loss(p, h):
+        return credit.from_sites(net, p, {**given, "7": h}, x).square().sum()
+
+    for got, p in zip(
+        torch.func.vmap(torch.func.grad(loss, (0, 1)), (0, None))(stacked, given["7"])[1],
+        (params, {name: 2 * v for name, v in params.items()}),
+        strict=True,
+    ):
+        wanted = torch.func.grad(lambda h, p=p: whole(net, p, {**given, "7": h}, x).square().sum())(
+            given["7"]
+        )
+        assert_close(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("keys", "rows", "message"),
+    [
+        (["7", "3"], 4, "the sites in the order of the forward pass"),
+        ([], 0, "at no site; give at least one"),
+        (["3"], 5, "given 5 inputs and 3 examples"),
+        (["nowhere"], 3, "no site 'nowhere'"),
+    ],
+)
+def test_what_cannot_enter_is_refused(keys, rows, message):
+    net = chain()
+    given = {key: draw(3 if i == 0 else 1, *net.visits[key].shape) if key in net.visits else draw(3)
+             for i, key in enumerate(keys)}  # fmt: skip
+    with pytest.raises(NetError, match=message):
+        credit.from_sites(net, net.init_params(), given, draw(rows, 2, 6, 6))
+
+
+@pytest.mark.parametrize("examined", [True, False])
+def test_compiled_code_enters_at_sites_of_a_network_that_was_examined(examined):
+    net = chain()
+    params, given = net.init_params(), entering(net, net.keys())
+    x, rows = draw(6, 2, 6, 6, seed=3), []
+    if examined:
+        credit.examine_sites(net, net.keys())
+
+    def watched(gm, inputs):
+        rows.extend(len(n.meta["example_value"]) for n in gm.graph.nodes if "conv2d" in str(n.target))
+        return gm.forward
+
+    torch._dynamo.reset()
+    got = torch.compile(lambda p: credit.from_sites(net, p, given, x), backend=watched, fullgraph=True)(
+        params
+    )
+    assert rows == ([3] if examined else [6, 6])
+    assert_close(got, whole(net, params, given, x))

@@ -11,8 +11,8 @@ from torch.func import functional_call
 
 from rulezoo import LearningRule, Net, Plausibility, RuleSpec, State, Step, credit
 from rulezoo.testing import CheckFailed, rule_checks
-from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.node_perturbation import NodePerturbation
+from rulezoo_plugins.direct_feedback.alignment import DirectFeedbackAlignment
+from rulezoo_plugins.node_perturbation.rules import NodePerturbation
 
 DIRECT = Plausibility(
     weight_transport=False, backward_pass=False, update_locking=True, signal="vector", perturbation=False

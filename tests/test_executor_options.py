@@ -72,7 +72,7 @@ def test_the_process_of_a_job_sees_its_gpu_only(tmp_path, monkeypatch):
             import os
             import rulezoo
             from rulezoo import RuleSpec, TaskSpec
-            from rulezoo_plugins.backprop import Backprop
+            from rulezoo_plugins.baselines.backprop import Backprop
 
             class Tells(Backprop):
                 def skip(self, net, task):

@@ -18,7 +18,7 @@ from rulezoo import Budget, Data, Split, add_sites
 from rulezoo.api.errors import CallError
 from rulezoo.cli import cli
 from rulezoo.errors import UserError
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 
 from .test_trained import Blobs
 from .test_weights import Remembers

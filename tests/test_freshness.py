@@ -1,124 +1,18 @@
 """A result whose code has changed is stale; a comment does not make it so, and what it does not use neither."""
 
-import importlib.util
 import json
-import sys
-import textwrap
 from functools import partial
 
 import msgspec
 import pytest
 
-from rulezoo.discovery import fingerprint as module
 from rulezoo.discovery.fingerprint import fingerprint
+from rulezoo.discovery.former_fingerprints import first
 from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
 from rulezoo.results.freshness import FAILED, mixed_data, stale, wanted_again
 from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
-
-FILES = {
-    "__init__.py": "",
-    "rule.py": '''
-        """A rule."""
-        from typing import TYPE_CHECKING
-        import zoo_x.far
-        from . import helper
-        from rulezoo import LearningRule
-
-        class Rule(LearningRule):
-            """What it does."""
-            def step(self):
-                return helper.once(f"{1:>3}")
-    ''',
-    "helper.py": "from .deep.down import twice as t\ndef once(x):\n    return t(x)\n",
-    "far.py": "ONE = 1\n",
-    "deep/__init__.py": "",
-    "deep/down.py": "def twice(x):\n    return 2 * x\n",
-    "other.py": "X = 1\n",
-}
-
-
-def forget():
-    for cached in (fingerprint, module._read, module._source):
-        cached.cache_clear()
-
-
-def test_a_module_beside_a_plugin_that_is_a_file_is_of_it(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    path, helper = tmp_path / "my_file.py", tmp_path / "beside_it.py"
-    path.write_text("import json, numpy\nfrom beside_it import K\n", encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("rulezoo_file_my_file_0", path)
-    monkeypatch.setitem(sys.modules, "rulezoo_file_my_file_0", importlib.util.module_from_spec(spec))
-
-    def of(text):
-        helper.write_text(text, encoding="utf-8")
-        forget()
-        return fingerprint("rulezoo_file_my_file_0")
-
-    assert of("K = 1\n") == of("K = 1  # a remark\n") != of("K = 0\n")
-    path.write_text("import json, numpy\n", encoding="utf-8")
-    assert of("K = 1\n") == of("K = 0\n"), "what it does not import is not"
-    forget()
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Rewrites a file of a package of plugins, and tells the fingerprint of its rule."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(module, "_packages", lambda: frozenset({"zoo_x"}))
-
-    def of(changes=None):
-        for name, text in {**FILES, **(changes or {})}.items():
-            path = tmp_path / "zoo_x" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text), encoding="utf-8")
-        forget()
-        return fingerprint("zoo_x.rule")
-
-    yield of
-    forget()
-
-
-RULE = FILES["rule.py"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "changes"),
-    [
-        ("rule.py", RULE.replace("{1:>3}", "{1:>4}"), True),
-        ("helper.py", FILES["helper.py"].replace("t(x)", "t(x) + 1"), True),
-        ("far.py", "ONE = 2\n", True),
-        ("deep/down.py", FILES["deep/down.py"].replace("2 *", "3 *"), True),
-        ("rule.py", RULE.replace("A rule.", "Another text."), False),
-        ("rule.py", RULE.replace("What it does.", "What it is."), False),
-        ("rule.py", RULE.replace("return helper", "# why\n\n                return   helper"), False),
-        ("other.py", "X = 2\n", False),
-        ("__init__.py", "X = 2\n", False),
-    ],
-)
-def test_what_changes_a_fingerprint(package, name, text, changes):
-    before = package()
-    assert len(before) == 16
-    assert package() == before
-    assert (package({name: text}) != before) == changes
-
-
-def test_nothing_is_imported_for_it(package):
-    package()
-    assert not [name for name in sys.modules if name.startswith("zoo_x")]
-
-
-def test_a_module_without_a_source_has_none(package):
-    with pytest.raises(LookupError, match=r"the source of zoo_x\.gone is not there"):
-        fingerprint("zoo_x.gone")
-
-
-def test_every_built_in_rule_and_task_has_one():
-    zoo = discover()
-    specs = [found.spec for found in (*zoo.rules.values(), *zoo.tasks.values())]
-    assert all(len(fingerprint(spec.module)) == 16 for spec in specs)
-    assert fingerprint(zoo.rules["backprop"].spec.module) != fingerprint(zoo.rules["nmnc"].spec.module)
 
 
 def record(rule="backprop", task="digits-cnn", status="ok", rule_code=None, task_code=None, seed=0):
@@ -145,6 +39,14 @@ def test_a_record_is_stale_when_the_code_of_its_rule_or_task_is_another():
     )
     assert stale(record(), zoo) is None  # stored before there were fingerprints
     assert stale(record(rule="gone", rule_code="0" * 16), zoo) is None
+
+
+def test_a_record_is_not_stale_because_fingerprints_are_defined_otherwise_now():
+    zoo = discover()
+    rule, task = (first(one.spec.module) for one in (zoo.rules["backprop"], zoo.tasks["digits-cnn"]))
+    assert rule != fingerprint(zoo.rules["backprop"].spec.module)
+    assert stale(record(rule_code=rule, task_code=task), zoo) is None
+    assert stale(record(rule_code=task, task_code=task), zoo) == "the code of rule backprop changed since"
 
 
 def test_the_board_says_so():

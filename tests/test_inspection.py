@@ -251,7 +251,7 @@ FOREIGN = """
     from dataclasses import dataclass
     from rulezoo import RuleSpec, TaskSpec, hookimpl
     from rulezoo.testing import TinyTask
-    from rulezoo_plugins.backprop import Backprop
+    from rulezoo_plugins.baselines.backprop import Backprop
 
     @dataclass(frozen=True)
     class Foreign(TinyTask):

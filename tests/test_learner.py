@@ -23,7 +23,7 @@ from rulezoo.seeding import number
 from rulezoo.testing import TinyTask
 from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 
 EXACT = 1e-10  # rounding in float64, over a dozen steps
 SUMS = 1e-12  # rounding of float64 where the same numbers are added in another order

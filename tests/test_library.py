@@ -17,8 +17,8 @@ from rulezoo.cli import cli
 from rulezoo.errors import UnknownName, UserError
 from rulezoo.options import OptionError
 from rulezoo.testing import TinyTask
-from rulezoo_plugins.backprop import Backprop
-from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
+from rulezoo_plugins.baselines.backprop import Backprop
+from rulezoo_plugins.direct_feedback.alignment import DirectFeedbackAlignment
 from rulezoo_tasks.digits import DigitsCNN
 
 from .test_trained import Blobs

@@ -40,7 +40,7 @@ PLUGIN = """
     import rulezoo
     from rulezoo import RuleSpec, TaskSpec
     from rulezoo.testing import TinyTask
-    from rulezoo_plugins.backprop import Backprop
+    from rulezoo_plugins.baselines.backprop import Backprop
 
     class Wild(Backprop):
         def step(self, net, loss, params, state, batch, noise, t):

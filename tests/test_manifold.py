@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from torch.overrides import TorchFunctionMode
 
 from rulezoo import manifold
-from rulezoo_plugins.in_manifold import InManifold
+from rulezoo_plugins.shared.in_manifold import InManifold
 
 SHAPES = {"fewer samples than units": (9, 14), "as many": (10, 10), "more": (40, 12)}
 

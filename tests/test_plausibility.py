@@ -101,7 +101,9 @@ def test_variants_that_exclude_each_other_need_not_agree():
 def test_verify_holds_a_variant_to_the_options_of_the_rule(word, message):
     variant = Variant((word,), {"weight_transport": False})
     (check,) = [
-        one for one in rule_checks(spec(variant, target="rulezoo_plugins.online:EProp")) if one.name == "spec"
+        one
+        for one in rule_checks(spec(variant, target="rulezoo_plugins.recurrent.online:EProp"))
+        if one.name == "spec"
     ]
     with pytest.raises(CheckFailed) as caught:
         check()

@@ -23,10 +23,10 @@ from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.run import RunRequest
-from rulezoo_plugins.backprop import Backprop, Frozen
-from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.feedback_alignment import FeedbackAlignment
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
+from rulezoo_plugins.baselines.backprop import Backprop, Frozen
+from rulezoo_plugins.direct_feedback.alignment import DirectFeedbackAlignment
+from rulezoo_plugins.feedback_weights.feedback_alignment import FeedbackAlignment
+from rulezoo_plugins.noise_correlation.rules import ManifoldNoiseCorrelation, NoiseCorrelation
 
 DIGITS = 1e-5  # probes are stored with six digits
 DIRECTION = ("angle", "step_ratio", "norm_ratio")

@@ -28,7 +28,7 @@ PLUGIN = """
 
     import rulezoo
     from rulezoo import Net, RuleSpec, TaskSpec
-    from rulezoo_plugins.backprop import Backprop
+    from rulezoo_plugins.baselines.backprop import Backprop
 
     class Waits(Backprop):
         '''Waits in its third step for the file ``go`` beside this one, and puts its process into ``waits``.'''

@@ -26,7 +26,7 @@ PLUGIN = """
     from pathlib import Path
 
     from rulezoo import Budget, Data, RuleSpec, TaskSpec, datasets, hookimpl
-    from rulezoo_plugins.backprop import Backprop
+    from rulezoo_plugins.baselines.backprop import Backprop
     from rulezoo_tasks.image_folder import ImageFolder
 
     def note(*words):

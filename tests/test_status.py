@@ -21,7 +21,7 @@ from rulezoo.results.store import Store
 
 PLUGIN = """
     from rulezoo import RuleSpec, TaskSpec, hookimpl
-    from rulezoo_plugins.backprop import Backprop
+    from rulezoo_plugins.baselines.backprop import Backprop
 
     class Bad(Backprop):
         def step(self, *args):
@@ -329,8 +329,8 @@ def test_a_retry_that_nobody_knows_is_refused(store):
 def test_a_record_holds_the_code_of_its_rule_and_task(store, plugin):
     compare(store, "bad")
     (first, _) = store.read().records
-    assert re.fullmatch("[0-9a-f]{16}", first.answered.rule_code)
-    assert re.fullmatch("[0-9a-f]{16}", first.answered.task_code)
+    assert re.fullmatch("2:[0-9a-f]{16}", first.answered.rule_code)
+    assert re.fullmatch("2:[0-9a-f]{16}", first.answered.task_code)
     assert compare(store, "bad", retry=["stale"]) == []
     plugin.write_text(plugin.read_text().replace("no \\x1b", "# for reasons\nno \\x1b".replace("\n", " ")))
     assert compare(store, "bad", retry=["stale"]) == [("bad", (0, 1))]

@@ -16,7 +16,7 @@ from rulezoo.testing import TinyTask
 from rulezoo.training.batches import Batches
 from rulezoo.training.together import MANY, Pooling, channels_last
 from rulezoo.training.trainer import Trainer, build
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 
 WINDOWS = {
     "2": {"kernel_size": 2},

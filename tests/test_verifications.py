@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from rulezoo.cli import cli
+from rulezoo.discovery.fingerprint import fingerprint
+from rulezoo.discovery.former_fingerprints import first
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard import verified as module
@@ -568,3 +570,17 @@ def test_the_stored_code_is_compared_with_that_of_the_installed_rule(tmp_path):
     assert known.of_defaults("frozen", 1, declared).state == "verified"
     assert known.of_defaults("frozen", 2, declared).state == "stale"
     assert known.of_defaults("gone", 1, {}).state == "stale"
+
+
+@pytest.mark.parametrize("verified_by", [fingerprint, first])
+@pytest.mark.parametrize("trained_by", [fingerprint, first])
+def test_a_verification_and_runs_whose_fingerprints_are_by_different_definitions(
+    tmp_path, verified_by, trained_by
+):
+    store, zoo = Store(tmp_path), discover()
+    code = zoo.rule("frozen").spec.module
+    verifications.put(store, found("frozen", rule_code=verified_by(code)))
+    known, _ = module.stored(store, zoo)
+    records = answered(runs("frozen", [0.5]), trained_by(code))
+    assert known.of(records, {}).state == "verified"
+    assert known.of(answered(records, "0" * 16), {}).state == "stale"

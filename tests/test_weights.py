@@ -20,8 +20,8 @@ from rulezoo.results.store import Store, StoreError
 from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.run import RunRequest
-from rulezoo_plugins.backprop import Backprop
-from rulezoo_plugins.feedback_alignment import FeedbackAlignment
+from rulezoo_plugins.baselines.backprop import Backprop
+from rulezoo_plugins.feedback_weights.feedback_alignment import FeedbackAlignment
 
 from .test_checkpoints import Dies, Killed, files
 from .test_store import record as stored_record

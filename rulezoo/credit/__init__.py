@@ -18,7 +18,7 @@ and a skip connection, and a recurrent network.
 - `feedback`: backward passes through feedback weights.
 """
 
-from rulezoo.credit.blocks import Blocks, between, blocks
+from rulezoo.credit.blocks import Blocks, between, blocks, examine_sites, from_sites
 from rulezoo.credit.derivatives import Pull, grad, value_and_derivative, value_and_pull
 from rulezoo.credit.drives import Drives, drives, not_of_drives
 from rulezoo.credit.feedback import (
@@ -46,7 +46,9 @@ __all__ = [
     "blocks",
     "cut",
     "drives",
+    "examine_sites",
     "feedback_layers",
+    "from_sites",
     "grad",
     "layer_inputs",
     "not_of_drives",

@@ -6,6 +6,7 @@ learn inverses (target propagation) evaluate blocks on activity that the rule gi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def between(
     _check_activity(net, a, h)
     front = _front_of(net, a, b)
     if front.part is not None:
-        return front.part.run(net, params, a, b, h)
+        return front.part.run(net, params, b, {a: h}, _by_key)
     inputs = net.example if front.kind == "example" else _rows_of(net.example, len(h))
     if front.kind == "input":
         if x is None:
@@ -108,6 +109,62 @@ def between(
             )
         inputs = x
     return _stopped(net, params, inputs, b, {a: h}, replaced=_replaced if front.kind == "input" else _by_key)
+
+
+def from_sites(net: Net, params: Tensors, given: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """The output for activity given at several sites, at each of them for examples of its own, in one pass.
+
+    Where all of the network's input passes through each of these sites, and examples do not depend on one another,
+    examples join the pass at their site, and what lies in front of it is not computed for them. Whether this is exact
+    is checked once for each network and sites. Otherwise all examples pass through the whole network. The result can
+    be differentiated with respect to ``params`` and ``given``; no statistics move.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        given: key → activity ``(examples of this site, *shape)``, at least one, in the order of the forward pass.
+        x: inputs ``(batch, ...)`` of all these examples, those of the first site first.
+
+    Returns:
+        ``(batch, *out)``, in the order of ``x``.
+
+    Raises:
+        NetError: if a site is unknown or out of order, an activity does not have the site's shape, or there are not as
+            many inputs as examples.
+    """
+    _check_entries(net, given, x)
+    net = net.without_moving()
+    entry = _entry_of(net, tuple(given))
+    return _entered(net, params, given, x) if entry is None else entry.run(net, params, given)
+
+
+def examine_sites(net: Net, keys: Sequence[str]) -> None:
+    """See, once for each network, whether examples can join a pass at some sites.
+
+    `from_sites` does this itself, except in compiled code, where all examples pass through a network that was not examined.
+
+    Args:
+        net: the network.
+        keys: sites, in the order of the forward pass.
+    """
+    known, which = _entries(net, tuple(keys))
+    if which not in known:
+        with ThreadPoolExecutor(1) as thread:  # see _front_of
+            known[which] = thread.submit(_examine_entry, net, tuple(keys)).result()
+
+
+def _check_entries(net: Net, given: Mapping[str, Tensor], x: Tensor) -> None:
+    for key, activity in given.items():
+        _check_activity(net, key, activity)
+    if not given or list(given) != [key for key in net.visits if key in given]:
+        raise NetError(
+            f"credit.from_sites was given activity at {', '.join(map(repr, given)) or 'no site'}; give at least one "
+            f"site, and the sites in the order of the forward pass: {', '.join(map(repr, net.visits))}"
+        )
+    if len(x) != (examples := sum(map(len, given.values()))):
+        raise NetError(
+            f"credit.from_sites was given {len(x)} inputs and {examples} examples at sites; give the input of each example"
+        )
 
 
 def _named(site: str | None) -> str:
@@ -174,13 +231,37 @@ def _by_key(key: str, activity: Tensor, given: Mapping[str, Tensor]) -> Tensor:
     return given.get(key, activity)
 
 
+Replaced = Callable[[str, Tensor, Mapping[str, Tensor]], Tensor]  # key, activity, what is given
+
+
+def _joined(key: str, activity: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """The examples that are in the pass already and those that join it here; the first ones take the others' place."""
+    if key not in given:
+        return activity
+    own = given[key].to(activity.dtype)
+    return own if key == next(iter(given)) else torch.cat([activity, own])
+
+
+def _entered(net: Net, params: Tensors, given: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """The same by a pass of all examples through the whole network."""
+    before = dict(zip(given, itertools.accumulate(map(len, given.values()), initial=0), strict=False))
+
+    def tap(key: str, activity: Tensor) -> Tensor:
+        if key not in given:
+            return activity
+        first, last = before[key], before[key] + len(given[key])
+        return torch.cat([activity[:first], given[key].to(activity.dtype), activity[last:]])
+
+    return net.run(params, x, tap)
+
+
 def _stopped(
     net: Net,
     params: Mapping[str, Tensor],
     x: Tensor,
     b: str | None,
     given: Mapping[str, Tensor],
-    replaced: Callable[[str, Tensor, Mapping[str, Tensor]], Tensor] = _by_key,
+    replaced: Replaced = _by_key,
 ) -> Tensor:
     """The activity at ``b`` in a pass that goes no further."""
     reached: list[Tensor] = []
@@ -206,26 +287,31 @@ class _Part:
     """A part of a chain of modules that is run in place of the whole.
 
     Attributes:
-        module: the modules from the one that holds ``a`` to the one that holds ``b``, by their names.
+        net: of the modules from the one that holds ``a`` to the one that holds ``b``, by their names.
         entry: an input of the first.
         names: name of each parameter and buffer of the network → its name in the part, ``None`` where it has none.
     """
 
-    module: nn.Module
+    net: Net
     entry: Tensor
     names: Mapping[str, str | None]
 
-    def run(self, net: Net, params: Mapping[str, Tensor], a: str, b: str | None, h: Tensor) -> Tensor:
+    def run(
+        self,
+        net: Net,
+        params: Mapping[str, Tensor],
+        b: str | None,
+        given: Mapping[str, Tensor],
+        replaced: Replaced,
+    ) -> Tensor:
         """The activity at ``b``; no statistics move."""
 
         def own(tensors: Mapping[str, Tensor]) -> Tensors:
             named = {self.names.get(name, name): value for name, value in tensors.items()}
             return {name: value for name, value in named.items() if name is not None}
 
-        net = net.through(self.module).bind(
-            own(net.fixed), own(net.statistics), net.masks, training=net.training
-        )
-        return _stopped(net, own(params), self.entry, b, {a: h})
+        bound = self.net.bind(own(net.fixed), own(net.statistics), net.masks, training=net.training)
+        return _stopped(bound, own(params), self.entry, b, given, replaced)
 
 
 @dataclass(frozen=True)
@@ -241,7 +327,27 @@ class _Front:
     part: _Part | None = None
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A pass that examples join at several sites.
+
+    Attributes:
+        part: what is left of the network without what lies in front of the first site; ``None`` = the example passes there.
+    """
+
+    part: _Part | None
+
+    def run(self, net: Net, params: Tensors, given: Mapping[str, Tensor]) -> Tensor:
+        """See `from_sites`."""
+        if self.part is not None:
+            return self.part.run(net, params, None, given, _joined)
+        return _stopped(net, params, net.example, None, given, _joined)
+
+
 _FRONTS: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], _Front]] = WeakKeyDictionary()
+_ENTRIES: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], _Entry | None]] = WeakKeyDictionary()
+# An example that depends on others is off by about its own size; fewer rows in a product, by rounding.
+_ROUNDING = 1e-3
 
 
 def _front_of(net: Net, a: str, b: str | None) -> _Front:
@@ -252,6 +358,33 @@ def _front_of(net: Net, a: str, b: str | None) -> _Front:
         with ThreadPoolExecutor(1) as thread:
             known[which] = thread.submit(_examine, net, a, b).result()
     return known[which]
+
+
+def _entries(
+    net: Net, keys: tuple[str, ...]
+) -> tuple[dict[tuple[object, ...], _Entry | None], tuple[object, ...]]:
+    """What is known of a module, and the key of these sites in it."""
+    which = (keys, net.training, net.example.device, net.example.dtype, net.example.shape)
+    return _ENTRIES.setdefault(net.module, {}), which
+
+
+def _entry_of(net: Net, keys: tuple[str, ...]) -> _Entry | None:
+    """How examples join a pass at some sites; ``None`` where they cannot."""
+    if not torch.compiler.is_compiling():
+        examine_sites(net, keys)
+    known, which = _entries(net, keys)
+    return known.get(which)
+
+
+def _examine_entry(net: Net, keys: tuple[str, ...]) -> _Entry | None:
+    if net.training and net.statistics:  # those of the batch, or of a part of it
+        return None
+    plain = _Plain.of(net)
+    if any(plain.passes_by(key, None) for key in keys):
+        return None
+    part = plain.part(keys[0], None)
+    entries = [*([] if part is None else [_Entry(part)]), _Entry(None)]
+    return next((entry for entry in entries if plain.enters(entry, keys)), None)
 
 
 def _examine(net: Net, a: str, b: str | None) -> _Front:
@@ -310,23 +443,45 @@ class _Plain:
             _put(part, name, chain[name])
         whole, names_in = _named_tensors(self.net.module), _named_tensors(part)
         own = {id(tensor): name for name, tensor in names_in.items()}
-        return _Part(part, entries[0], {name: own.get(id(tensor)) for name, tensor in whole.items()})
+        return _Part(
+            self.net.through(part), entries[0], {name: own.get(id(tensor)) for name, tensor in whole.items()}
+        )
 
     def is_exact(self, front: _Front, a: str, b: str | None) -> bool:
         """Whether the activity at ``b`` is the same as with as many rows in front of ``a`` as there are behind."""
         rows = len(self.net.example) + 1
-        h = self.net.zeros(a, rows)
-        h = h + torch.arange(h.numel(), device=h.device).sin().view_as(h).to(h.dtype)
+        h = _wave(self.net.zeros(a, rows))
         with torch.no_grad():
             wanted = _stopped(self.net, self.params, _rows_of(self.net.example, rows), b, {a: h})
             try:
                 if front.part is not None:
-                    got = front.part.run(self.net, self.params, a, b, h)
+                    got = front.part.run(self.net, self.params, b, {a: h}, _by_key)
                 else:
                     got = _stopped(self.net, self.params, self.net.example, b, {a: h})
             except (RuntimeError, ValueError, IndexError):
                 return False
         return got.shape == wanted.shape and torch.equal(got, wanted)
+
+    def enters(self, entry: _Entry, keys: Sequence[str]) -> bool:
+        """Whether the output is that of whole passes, with other numbers of examples at every site."""
+        given = {
+            key: _wave(self.net.zeros(key, len(self.net.example) + 1 + i % 3)) for i, key in enumerate(keys)
+        }
+        x = _rows_of(self.net.example, sum(map(len, given.values())))
+        with torch.no_grad():
+            try:
+                wanted = _entered(self.net, self.params, given, x)
+                got = entry.run(self.net, self.params, given)
+            except (RuntimeError, ValueError, IndexError):
+                return False
+        if got.shape != wanted.shape or not wanted.isfinite().all():
+            return False
+        return bool((got - wanted).abs().max() <= _ROUNDING * wanted.abs().max())
+
+
+def _wave(h: Tensor) -> Tensor:
+    """Numbers between -1 and 1 in the shape and type of some activity."""
+    return h + torch.arange(h.numel(), device=h.device).sin().view_as(h).to(h.dtype)
 
 
 def _chain(module: nn.Module, prefix: str = "") -> dict[str, nn.Module] | None:

@@ -1,10 +1,17 @@
-"""What a rule's or a task's code says, in 16 digits: when they change, its results may no longer be what it gives.
+"""The fingerprint of a plugin's code: when it changes, stored results may no longer be what the plugin gives.
 
-Hashed are the module that holds the class, and every module of a package of plugins, or of the folder of a plugin that
-is a file, that it imports, and those that these import. What is not: comments, blanks and docstrings; packages that are
-not rulezoo's or a plugin's, for which the record holds versions; and rulezoo's own core, for which the number of the
-protocol stands. Imports are read and not carried out, so that a table of results needs no torch; an import that is
-worked out while running is not seen.
+It covers the module that holds the class, and every module of a package of plugins, or of the folder of a plugin that
+is a file, that it imports, and those that these import. It does not cover comments, blanks and docstrings; packages that
+are not rulezoo's or a plugin's, for which the record holds versions; and rulezoo's own core, for which the number of the
+protocol stands.
+
+Where a module lies and what it is called makes no difference. In place of the name of an imported module stands what that
+module says, with what it imports in turn, so that a module can be moved with its imports adapted. Names that are imported
+are part of the code, and so is the name by which the code knows a module that it imports whole. The order of imports
+that follow one another makes no difference: sorting them depends on the names of modules.
+
+Fingerprints of an earlier definition, and of a rulezoo in which modules had other names, are in stored records: see
+`rulezoo.discovery.former_fingerprints`.
 """
 
 from __future__ import annotations
@@ -12,125 +19,95 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib.util
-import sys
-from collections.abc import Iterator
-from importlib.metadata import entry_points
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rulezoo.discovery import hookspecs
-from rulezoo.discovery.plugins import FILE_MODULE
+from rulezoo.discovery.sources import Alias, Import, Source, reached, shape
 
 CORE = Path(__file__).resolve().parents[1]
+PREFIX = "2:"  #: of fingerprints by this definition; those by the first had none
 
 
 @functools.cache
 def fingerprint(module: str) -> str:
-    """16 hexadecimal digits of the code that a module stands for; the same on every machine and Python.
+    """`PREFIX` and 16 hexadecimal digits of the code that a module stands for; the same on every machine and Python.
 
     Raises:
         LookupError: if its source cannot be had.
+        SyntaxError: if it is no Python.
     """
-    file = _source(module) if module.startswith(FILE_MODULE) else None
-    beside = file and file.parent
-    shapes: dict[str, str] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in shapes:
-            shapes[name], found = _read(name, beside)
-            waiting += found
-    # The name of a plugin that is a file holds a hash of its text, comments included.
-    ordered = [shapes[module], *(shape for name, shape in sorted(shapes.items()) if name != module)]
-    return hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16]
+    outlines = {name: _outlined(source) for name, source in reached(module).items()}
+    digests = dict.fromkeys(outlines, "")
+    # Each round sees one import further. Modules may import one another, and two sets of n modules that differ, even in
+    # nothing but who imports whom, are told apart after fewer than 2n rounds.
+    for _ in range(2 * len(outlines)):
+        digests = {name: outline.digest(digests) for name, outline in outlines.items()}
+    return PREFIX + _hash(f"{len(outlines)} {digests[module]}")[:16]
 
 
 @functools.cache
 def core() -> str:
-    """The same of every file of rulezoo's core, as it lies on the disk."""
+    """16 hexadecimal digits of every file of rulezoo's core, as it lies on the disk."""
     content = hashlib.sha256()
     for path in sorted(CORE.rglob("*.py")):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
 
 
-@functools.cache
-def _packages() -> frozenset[str]:
-    """The packages that plugins are in."""
-    return frozenset(point.module.split(".")[0] for point in entry_points(group=hookspecs.GROUP))
+@dataclass(frozen=True)
+class _Entry:
+    """One name that an import binds, as text in which a module of a plugin is left open."""
+
+    text: str
+    alias: Alias
+
+    def filled(self, digests: Mapping[str, str]) -> str:
+        return self.text if self.alias.module is None else f"{digests[self.alias.module]} {self.text}"
 
 
-def _counts(module: str, beside: Path | None) -> bool:
-    """Whether it is of a package of plugins, or lies in the folder of the plugin that is a file."""
-    top = module.split(".")[0]
-    if top in _packages():
-        return True
-    source = _source(top) if top and beside else None
-    return source is not None and beside in (source.parent, source.parent.parent)
+@dataclass(frozen=True)
+class _Outline:
+    """What a module says: the digest of all but its imports, and these, those that follow one another together."""
+
+    rest: str
+    imports: tuple[tuple[_Entry, ...], ...]
+
+    def digest(self, digests: Mapping[str, str]) -> str:
+        """Of the module, given those of the modules that it imports."""
+        return _hash("\n\n".join([self.rest, *(_together(run, digests) for run in self.imports)]))
 
 
-@functools.cache
-def _read(module: str, beside: Path | None) -> tuple[str, tuple[str, ...]]:
-    """What a module says, and the modules of plugins that it imports."""
-    path = _source(module)
-    if path is None:
-        raise LookupError(f"the source of {module} is not there")
-    tree = ast.parse(path.read_bytes())
-    imports = _imports(tree, module, path, beside)
-    return _shape(tree), tuple(found for found in imports if _counts(found, beside))
+def _together(run: Sequence[_Entry], digests: Mapping[str, str]) -> str:
+    filled = [entry.filled(digests) for entry in run]
+    bound = [entry.alias.local for entry in run]
+    if len(set(bound)) == len(bound) and "*" not in bound:  # else the last one counts
+        filled.sort()
+    return "\n".join(filled)
 
 
-@functools.cache
-def _source(module: str) -> Path | None:
-    """The file of a module; nothing is imported to find it."""
-    if loaded := getattr(sys.modules.get(module), "__file__", None):
-        return Path(loaded)
-    top, *inner = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or not inner:
-        return Path(spec.origin) if spec and spec.origin else None
-    bases = [Path(folder, *inner) for folder in spec.submodule_search_locations or ()]
-    files = [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py")]
-    return next((path for path in files if path.is_file()), None)
+def _outlined(source: Source) -> _Outline:
+    runs: list[tuple[_Entry, ...]] = []
+
+    def imports(nodes: Sequence[Import]) -> str:
+        runs.append(tuple(entry for node in nodes for entry in _entries(source, node)))
+        return "imports"
+
+    return _Outline(_hash(shape(source.tree, imports)), tuple(runs))
 
 
-def _imports(tree: ast.Module, module: str, path: Path, beside: Path | None) -> Iterator[str]:
-    """Names of the modules that a module imports from; ``from a import b`` is of ``a.b`` where that is a module."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            source = ".".join([*above, *([node.module] if node.module else [])])
-            if not _counts(source, beside):
-                continue
-            for alias in node.names:
-                inner = f"{source}.{alias.name}"
-                yield inner if _source(inner) else source
+def _entries(source: Source, node: Import) -> list[_Entry]:
+    """What an import binds, each name by itself."""
+    pairs = zip(source.aliases(node), node.names, strict=True)
+    return [_Entry(_text(node, alias, one), alias) for alias, one in pairs]
 
 
-def _shape(node: object) -> str:
-    """A tree in words, without what is empty: a newer Python adds fields to it."""
-    if isinstance(node, ast.AST):
-        parts = [
-            f"{name}={_shape(value)}"
-            for name, value in ast.iter_fields(node)
-            if isinstance(node, ast.Constant) or (value is not None and value != [])
-        ]
-        return f"{type(node).__name__}({', '.join(parts)})"
-    if isinstance(node, list):
-        return f"[{', '.join(_shape(one) for one in node if not _is_docstring(one))}]"
-    return repr(node)
+def _text(node: Import, alias: Alias, one: ast.alias) -> str:
+    if alias.module is None:
+        origin = f"{node.level} {node.module} " if isinstance(node, ast.ImportFrom) else ""
+        return origin + shape(one)
+    return f"as {alias.local}" if alias.name is None else f"import {alias.name} as {alias.local}"
 
 
-def _is_docstring(node: object) -> bool:
-    """Or another string that stands alone, which does nothing either."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -19,7 +19,7 @@ from rulezoo.evaluations import store as stored
 from rulezoo.evaluations.records import FAILED, Evaluated
 from rulezoo.evaluations.request import Requested
 from rulezoo.processes import server
-from rulezoo.results.freshness import code_of
+from rulezoo.results.freshness import code_changed
 from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def stale(evaluated: Evaluated, registry: Registry, record: Record | None = None
         return None
     if found.spec.version != evaluated.asked.version:
         return f"{evaluated.label} is of version {evaluated.asked.version} of the evaluation, now {found.spec.version}"
-    if evaluated.code is not None and code_of(found.spec.module) not in (evaluated.code, None):
+    if evaluated.code is not None and code_changed(evaluated.code, found.spec.module):
         return f"the code of evaluation {name} changed since"
     return None
 

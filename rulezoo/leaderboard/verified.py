@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
+from rulezoo.discovery.former_fingerprints import as_today
 from rulezoo.results import verifications
 from rulezoo.results.freshness import code_of
 from rulezoo.results.records import whole
@@ -63,12 +66,17 @@ class Verifications:
     Args:
         stored: verifications of any rules.
         code: name of a rule → fingerprint of its code as it is installed; ``None`` where it is not known.
+        as_today: name of a rule and a stored fingerprint → the same by today's definition, see
+            `rulezoo.discovery.former_fingerprints`.
     """
 
     def __init__(
-        self, stored: Iterable[Verification] = (), code: Callable[[str], str | None] = lambda rule: None
+        self,
+        stored: Iterable[Verification] = (),
+        code: Callable[[str], str | None] = lambda rule: None,
+        as_today: Callable[[str, str], str] = lambda rule, code: code,
     ) -> None:
-        self._code = code
+        self._code, self._as_today = code, as_today
         self._of: dict[str, list[Verification]] = {}
         for one in sorted(stored, key=lambda one: (one.finished, one.key)):
             self._of.setdefault(one.rule, []).append(one)
@@ -85,13 +93,24 @@ class Verifications:
         one = self._best(asked.rule, asked.rule_version, list(options), marks)
         if one is None:
             return None
-        codes = {run.answered.rule_code for run in runs} | {self._code(asked.rule)}
-        return _shown(one, asked.rule_version, list(options) == [_identity(one.rule_options)], codes, marks)
+        codes = {self._today(asked.rule, run.answered.rule_code) for run in runs} | {self._code(asked.rule)}
+        return self._shown(
+            one, asked.rule_version, list(options) == [_identity(one.rule_options)], codes, marks
+        )
 
     def of_defaults(self, rule: str, version: int, marks: Mapping[str, str]) -> Verified | None:
         """What is known of a rule as it is installed, with the author's defaults."""
         one = self._best(rule, version, [], marks)
-        return None if one is None else _shown(one, version, True, {self._code(rule)}, marks)
+        return None if one is None else self._shown(one, version, True, {self._code(rule)}, marks)
+
+    def _shown(
+        self, one: Verification, version: int, own: bool, codes: set[str | None], marks: Mapping[str, str]
+    ) -> Verified:
+        today = msgspec.structs.replace(one, rule_code=self._today(one.rule, one.rule_code))
+        return _shown(today, version, own, codes, marks)
+
+    def _today(self, rule: str, code: str | None) -> str | None:
+        return None if code is None else self._as_today(rule, code)
 
     def _best(
         self, rule: str, version: int, options: list[str], marks: Mapping[str, str]
@@ -108,11 +127,15 @@ class Verifications:
 def stored(store: Store, registry: Registry) -> tuple[Verifications, list[Damage]]:
     """The verifications of a store, for the rules as they are installed, and the files that could not be read."""
 
+    def module(rule: str) -> str | None:
+        return registry.rules[rule].spec.module if rule in registry.rules else None
+
     def code(rule: str) -> str | None:
-        return code_of(registry.rules[rule].spec.module) if rule in registry.rules else None
+        return code_of(of) if (of := module(rule)) else None
 
     found = verifications.read(store)
-    return Verifications(found.found, code), found.damaged
+    known = Verifications(found.found, code, lambda rule, code: as_today(code, module(rule)))
+    return known, found.damaged
 
 
 def _shown(

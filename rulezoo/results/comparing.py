@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rulezoo.discovery.fingerprint import PREFIX
+from rulezoo.discovery.former_fingerprints import as_today
+
 if TYPE_CHECKING:
     from rulezoo.results.records import Answered, Record
 
@@ -211,7 +214,9 @@ def provenance(before: Answered, after: Answered) -> list[str]:
     hardware = before.hardware, after.hardware
     named = {"cpu": "processor", "cores": "processor cores", "threads": "threads of torch", "gpu": "GPU"}
     found += [_phrase(word, *(getattr(one, name) for one in hardware)) for name, word in named.items()]
-    found += [_phrase(word, getattr(before, name), getattr(after, name)) for name, word in _NAMES.items()]
+    for name, word in _NAMES.items():
+        phrase = _code_phrase if name in _CODES else _phrase
+        found.append(phrase(word, getattr(before, name), getattr(after, name)))
     plugins = {
         "rule": (before.rule_plugin, after.rule_plugin),
         "task": (before.task_plugin, after.task_plugin),
@@ -230,6 +235,7 @@ _NAMES: Mapping[str, str] = {
     "seeds_together": "seeds trained together",
     "compiled": "torch.compile",
 }
+_CODES = ("rule_code", "task_code")  # fingerprints
 
 
 def _plain(plugin: object) -> dict[str, str]:
@@ -239,6 +245,15 @@ def _plain(plugin: object) -> dict[str, str]:
 def _phrase(name: str, before: object, after: object) -> str:
     """``torch 2.11.0, now 2.12.0``; nothing where they are equal."""
     return "" if before == after else f"{name} {_word(before)}, now {_word(after)}"
+
+
+def _code_phrase(name: str, before: str | None, after: str | None) -> str:
+    """The same for fingerprints, of which one may be by an earlier definition."""
+    codes = [None if code is None else as_today(code) for code in (before, after)]
+    phrase = _phrase(name, *codes)
+    if phrase and len({code.startswith(PREFIX) for code in codes if code is not None}) == 2:
+        phrase += " (one by an earlier definition of the fingerprint, so the code may be the same)"
+    return phrase
 
 
 def _word(value: object) -> str:

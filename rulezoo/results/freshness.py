@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 
 from rulezoo.discovery.fingerprint import fingerprint
+from rulezoo.discovery.former_fingerprints import as_today
 from rulezoo.results.records import Status
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def changed_code(record: Record, rule_module: str | None, task_module: str | Non
     changed = [
         what
         for what, code, module in codes
-        if code is not None and module is not None and code_of(module) not in (code, None)
+        if code is not None and module is not None and code_changed(code, module)
     ]
     return f"the code of {' and of '.join(changed)} changed since" if changed else None
 
@@ -97,6 +98,11 @@ def wanted_again(
         )
 
     return wanted
+
+
+def code_changed(code: str, module: str) -> bool:
+    """Whether a stored fingerprint is not that of a module as it is installed; ``False`` where that is not known."""
+    return code_of(module) not in (as_today(code, module), None)
 
 
 def code_of(module: str) -> str | None:

@@ -13,7 +13,7 @@ from rulezoo.testing import TinyTask
 from rulezoo.training import runner
 from rulezoo.training.batches import Batches, Feed, ReadAhead
 from rulezoo.training.run import RunRequest
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rulezoo import Measurement, OptionError
+from rulezoo.discovery.former_fingerprints import first
 from rulezoo.errors import UnknownName, UserError, WeightsError
 from rulezoo.evaluations import store as stored
 from rulezoo.evaluations.measuring import measured
@@ -142,6 +143,8 @@ def test_an_evaluation_is_stale_where_its_code_its_version_or_the_weights_change
     assert stale(one, zoo, kept[0]) is None
     changed = msgspec.structs.replace
     assert stale(changed(one, code="0" * 16), zoo) == "the code of evaluation size changed since"
+    former = first(zoo.evaluations["size"].spec.module)
+    assert stale(changed(one, code=former), zoo) is None, "by the first definition of a fingerprint"
     older = changed(one, asked=changed(one.asked, version=2))
     assert stale(older, zoo) == "size is of version 2 of the evaluation, now 1"
     assert "other weights" in stale(one, zoo, changed(kept[0], weights="0" * 64))

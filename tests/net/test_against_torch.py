@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 
 from .harness import Course, FeedbackIsForward, state_of, trained
 from .networks import NETWORKS, Network, evaluated, train_plainly

@@ -9,8 +9,8 @@ from torch import nn
 
 from rulezoo import Net, add_sites
 from rulezoo.net import NetError
-from rulezoo_plugins.backprop import Backprop
-from rulezoo_plugins.feedback_alignment import refusal
+from rulezoo_plugins.baselines.backprop import Backprop
+from rulezoo_plugins.feedback_weights.feedback_alignment import refusal
 
 from .harness import Course, FeedbackIsForward, state_of, trained
 from .networks import Network, evaluated, train_plainly

@@ -10,13 +10,13 @@ import torch
 
 from rulezoo import Net, OptionError, add_sites, credit
 from rulezoo.testing.nets import TinyTask
-from rulezoo_plugins.backprop import Backprop
-from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.feedback_alignment import FeedbackAlignment, UniformSign
-from rulezoo_plugins.kolen_pollack import KolenPollack
-from rulezoo_plugins.node_perturbation import NodePerturbation
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation, NoiseCorrelation
-from rulezoo_plugins.weight_mirror import WeightMirror
+from rulezoo_plugins.baselines.backprop import Backprop
+from rulezoo_plugins.direct_feedback.alignment import DirectFeedbackAlignment
+from rulezoo_plugins.feedback_weights.feedback_alignment import FeedbackAlignment, UniformSign
+from rulezoo_plugins.feedback_weights.kolen_pollack import KolenPollack
+from rulezoo_plugins.feedback_weights.weight_mirror import WeightMirror
+from rulezoo_plugins.node_perturbation.rules import NodePerturbation
+from rulezoo_plugins.noise_correlation.rules import ManifoldNoiseCorrelation, NoiseCorrelation
 
 from .harness import Course, trained
 from .networks import NETWORKS, loss

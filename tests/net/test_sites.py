@@ -12,9 +12,9 @@ from torch import nn
 
 from rulezoo import Batch, Net, add_sites
 from rulezoo.rule import State
-from rulezoo_plugins.backprop import Backprop
-from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
+from rulezoo_plugins.baselines.backprop import Backprop
+from rulezoo_plugins.direct_feedback.alignment import DirectFeedbackAlignment
+from rulezoo_plugins.noise_correlation.rules import ManifoldNoiseCorrelation
 
 from .networks import NETWORKS, GRUCell, LeakyRNN, Network, evaluated, loss, targets
 

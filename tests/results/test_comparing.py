@@ -1,8 +1,11 @@
 """What two runs, and two folders, differ in."""
 
+import json
+
 import msgspec
 import pytest
 
+from rulezoo.discovery import former_fingerprints
 from rulezoo.results.comparing import compare, difference, provenance
 
 
@@ -62,6 +65,23 @@ def test_every_part_of_the_provenance_that_differs_is_named(run):
         "origin of the rule rulezoo 0.1.0, now rulezoo 0.2.0",
     ]
     assert provenance(one, one) == []
+
+
+def test_fingerprints_by_different_definitions_are_not_called_different_code(run, tmp_path, monkeypatch):
+    table = tmp_path / "former.json"
+    table.write_text(json.dumps({"0" * 16: f"2:{'1' * 16}"}), encoding="utf-8")
+    monkeypatch.setattr(former_fingerprints, "TABLE", table)
+    former_fingerprints._table.cache_clear()
+    known, unknown, today = (
+        run(answered={"rule_code": code}).answered for code in ("0" * 16, "5" * 16, f"2:{'1' * 16}")
+    )
+    assert provenance(known, today) == []
+    (phrase,) = provenance(unknown, today)
+    assert phrase == (
+        "code of the rule 5555555555555555, now 2:1111111111111111 (one by an earlier definition of the fingerprint, so "
+        "the code may be the same)"
+    )
+    former_fingerprints._table.cache_clear()
 
 
 def test_folders_are_compared_by_key_and_counted_for_each_rule_on_each_task(run):

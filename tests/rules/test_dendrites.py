@@ -13,7 +13,7 @@ from rulezoo import Batch, Net, Site, State, credit
 from rulezoo.testing import tiny_net
 from rulezoo_plugins.dendrites.bursts import BurstCCN, burst_change
 from rulezoo_plugins.dendrites.microcircuit import DendriticMicrocircuit
-from rulezoo_plugins.feedback_alignment import FeedbackAlignment
+from rulezoo_plugins.feedback_weights.feedback_alignment import FeedbackAlignment
 
 
 def gen(seed=0):

@@ -15,7 +15,7 @@ from torch import nn
 from rulezoo import Batch, Net, OptionError, Site, State, credit, manifold
 from rulezoo.measures import theory
 from rulezoo.testing import tiny_net
-from rulezoo_plugins.node_perturbation import ManifoldNodePerturbation, NodePerturbation
+from rulezoo_plugins.node_perturbation.rules import ManifoldNodePerturbation, NodePerturbation
 
 # Antithetic differences leave an error of order sigma², far above the rounding of float64 at this sigma.
 SIGMA = 1e-4

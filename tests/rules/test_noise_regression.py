@@ -12,11 +12,11 @@ import torch.nn.functional as F
 
 from rulezoo import State, credit
 from rulezoo.testing import tiny_net
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
+from rulezoo_plugins.feedback_weights.weight_mirror import LayerwiseManifoldNoiseCorrelation
+from rulezoo_plugins.noise_correlation.rules import ManifoldNoiseCorrelation
 from rulezoo_plugins.noise_regression.delta import step_size
 from rulezoo_plugins.noise_regression.direct import NoiseRegression
 from rulezoo_plugins.noise_regression.layerwise import LayerwiseNoiseRegression
-from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation
 
 EXACT = 1e-10  # of the largest entry, in float64
 LAYERWISE = LayerwiseNoiseRegression(rank=5, samples=40, refresh=3)

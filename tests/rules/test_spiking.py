@@ -11,7 +11,7 @@ from torch import nn
 
 from rulezoo import Batch, Net, Site, State, credit, nets
 from rulezoo.testing import parametrize_rule_checks, tiny_net
-from rulezoo_plugins.direct_feedback import DirectFeedbackAlignment
+from rulezoo_plugins.direct_feedback.alignment import DirectFeedbackAlignment
 from rulezoo_plugins.spiking.alignment import SpikeTimingAlignment
 from rulezoo_plugins.spiking.e_prop import SpikingEProp, errors_by_step
 from rulezoo_plugins.spiking.ottt import OTTT

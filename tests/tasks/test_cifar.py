@@ -12,7 +12,7 @@ from rulezoo.seeding import generator, number
 from rulezoo.source import draw
 from rulezoo.training.run import RunRequest
 from rulezoo.training.runner import run
-from rulezoo_plugins.backprop import Backprop
+from rulezoo_plugins.baselines.backprop import Backprop
 from rulezoo_tasks.architectures import ResNet20, alexnet, lenet, resnet18
 from rulezoo_tasks.cifar import CIFAR10LeNet, CIFAR10ResNet20, CIFAR100ResNet20
 from rulezoo_tasks.images import Source

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import Batch, Net, State, Step, Task, credit, hp
-from rulezoo_plugins.feedback_alignment import FeedbackAlignment
+from rulezoo_plugins.feedback_weights.feedback_alignment import FeedbackAlignment
 
 Tensors = dict[str, Tensor]
 

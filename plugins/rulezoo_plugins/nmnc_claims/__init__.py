@@ -8,9 +8,9 @@ and every number that comes out is ours.
 from __future__ import annotations
 
 from rulezoo import ClaimSpec
+from rulezoo_plugins.shared import NMNC
 
 _HERE = "rulezoo_plugins.nmnc_claims"
-_NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
 _OURS = "a question of ours"
 
 
@@ -21,13 +21,13 @@ def specs() -> list[ClaimSpec]:
             "alignment",
             f"{_HERE}.geometry:ALIGNMENT",
             "In trained networks the row space of the Jacobian aligns with the neural manifold.",
-            reference=_NMNC,
+            reference=NMNC,
         ),
         ClaimSpec(
             "dimension",
             f"{_HERE}.geometry:DIMENSION",
             "The dimension of the neural manifold grows slowly with the size of the network.",
-            reference=_NMNC,
+            reference=NMNC,
         ),
         ClaimSpec(
             "cifar",
@@ -35,7 +35,7 @@ def specs() -> list[ClaimSpec]:
             "At an equal, small number of perturbations, 8 perturbed examples per site and step, NMNC beats vanilla noise "
             "correlation (VNC) on CIFAR-10.",
             version=2,
-            reference=_NMNC,
+            reference=NMNC,
         ),
         ClaimSpec(
             "rnn",
@@ -43,28 +43,28 @@ def specs() -> list[ClaimSpec]:
             "At an equal, small number of perturbations, 8 perturbed examples per step, NMNC beats vanilla noise "
             "correlation (VNC) on recurrent networks.",
             version=2,
-            reference=_NMNC,
+            reference=NMNC,
         ),
         ClaimSpec(
             "imagenet",
             f"{_HERE}.imagenet:IMAGENET",
             "On an AlexNet on Tiny-ImageNet NMNC beats vanilla noise correlation (VNC) with 8 perturbed examples per site and "
             "step, and layerwise NMNC beats the weight mirror with 1 noise vector per layer and step.",
-            reference=_NMNC,
+            reference=NMNC,
         ),
         ClaimSpec(
             "primate",
             f"{_HERE}.primate:PRIMATE",
             "The representations of a network trained by NMNC are closer to monkey IT and V4 than those of one trained by "
             "vanilla noise correlation (VNC), at every site, both with 8 perturbed examples per site and step.",
-            reference=_NMNC,
+            reference=NMNC,
         ),
         ClaimSpec(
             "width",
             f"{_HERE}.width:WIDTH",
             "At a fixed number of perturbations, 8 perturbed examples per site and step, the number of perturbations that NMNC "
             "saves against vanilla noise correlation (VNC) for the same angle grows with the width of the network.",
-            reference=_NMNC,
+            reference=NMNC,
         ),
         ClaimSpec(
             "gap",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from rulezoo import Limit, Plausibility, RuleSpec, Variant
+from rulezoo_plugins.shared import MIRROR, NMNC
 
-_NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
-_MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
 _DELTA = "the delta rule: Widrow & Hoff 1960"
 _PACKAGE = "rulezoo_plugins.noise_regression"
 _CORRELATION = ("estimator=correlation", "rate=0.1")
@@ -19,7 +18,7 @@ def specs() -> list[RuleSpec]:
             target=f"{_PACKAGE}.direct:NoiseRegression",
             family="noise correlation",
             summary="NMNC whose direct feedback predicts the responses to noise and learns from what it fails to predict.",
-            reference=f"{_NMNC}; {_DELTA}",
+            reference=f"{NMNC}; {_DELTA}",
             plausibility=Plausibility(
                 weight_transport=False,
                 backward_pass=False,
@@ -42,7 +41,7 @@ def specs() -> list[RuleSpec]:
             family="noise correlation",
             summary="Layerwise NMNC whose feedback weights predict the responses to noise and learn from what they fail to "
             "predict.",
-            reference=f"{_NMNC}; {_MIRROR}; {_DELTA}",
+            reference=f"{NMNC}; {MIRROR}; {_DELTA}",
             plausibility=Plausibility(
                 weight_transport=False,
                 backward_pass=True,

@@ -1,6 +1,6 @@
 """NMNC by regression: direct feedback that learns only what it does not predict yet.
 
-NMNC (Kang, Richards, Sabatini 2026, arXiv:2601.02636; see `rulezoo_plugins.noise_correlation`) averages the correlation of
+NMNC (Kang, Richards, Sabatini 2026, arXiv:2601.02636; see `rulezoo_plugins.noise_correlation.rules`) averages the correlation of
 noise ξ in the manifold of a site with the change dy of the output. Here all sites are perturbed at once, their feedback
 predicts the change, and only what was not predicted is correlated with the noise of each site l,
 
@@ -17,7 +17,7 @@ where a running average of correlations of the same memory has about ρ in place
 feedback has little noise at any rank. A direction that leaves the manifold when that is found anew is not forgotten.
 
 Choices and deviations:
-- Noise, responses and manifold as in `rulezoo_plugins.noise_correlation`, but for ``together`` (always) and ``antithetic``
+- Noise, responses and manifold as in `rulezoo_plugins.noise_correlation.rules`, but for ``together`` (always) and ``antithetic``
   (false by default: one extra pass). ``estimator=correlation`` is NMNC itself with these options.
 - The feedback predicts with its weights in the direction of the forward pass, B ξ. It reads no forward weight.
 - Neither an automatic rank nor feedback in the coordinates of a subspace, which forgets with the manifold.
@@ -31,7 +31,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rulezoo import Net, State, credit, hp, manifold
-from rulezoo_plugins.noise_correlation import ManifoldNoiseCorrelation
+from rulezoo_plugins.noise_correlation.rules import ManifoldNoiseCorrelation
 from rulezoo_plugins.noise_regression.delta import step_size
 
 Tensors = dict[str, Tensor]

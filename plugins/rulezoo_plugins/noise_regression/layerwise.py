@@ -20,7 +20,7 @@ is not forgotten: B keeps its estimate of W there, so that it comes to know W on
 Letters: n inputs of a layer, d columns of the basis U (n × d), K noise vectors.
 
 Choices and deviations:
-- What is perturbed, and how a layer responds, is as in `rulezoo_plugins.weight_mirror`, where the choices made there are
+- What is perturbed, and how a layer responds, is as in `rulezoo_plugins.feedback_weights.weight_mirror`, where the choices made there are
   listed. ``estimator=correlation`` is layerwise NMNC itself.
 - v = 1, because the response is linear (see there). The layer's ongoing input is no part of the response.
 - Predicting y takes the feedback weight in the direction of the forward weight, B ξ. It reads no forward weight. A brain would
@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 
 from rulezoo import Batch, Net, State, Step, credit, hp
+from rulezoo_plugins.feedback_weights.weight_mirror import LayerwiseManifoldNoiseCorrelation
 from rulezoo_plugins.noise_regression.delta import step_size
-from rulezoo_plugins.weight_mirror import LayerwiseManifoldNoiseCorrelation
 
 Tensors = dict[str, Tensor]
 # Dimensions for each noise vector, by default: the error then shrinks by a fifth in each update.

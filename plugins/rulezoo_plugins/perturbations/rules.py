@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, OptionError, State, Step, Task, credit, hp, manifold
-from rulezoo_plugins.state_size import gigabytes, why_too_large
+from rulezoo_plugins.shared.state_size import gigabytes, why_too_large
 
 Tensors = dict[str, Tensor]
 

@@ -23,12 +23,12 @@ the graph cut behind all spikes, the pull-back of the signals L^t goes through n
 holds this against the traces written out. Nothing later than an error is needed for its effect, so traces can do it online.
 
 Where the read-out has no memory and answers at every step, random e-prop is direct feedback alignment through time
-(`rulezoo_plugins.direct_feedback`), which serves spiking networks, too.
+(`rulezoo_plugins.direct_feedback.alignment`), which serves spiking networks, too.
 
 Deviations: a neuron's synapse on itself is a synapse like any other. In a network of several layers, which the paper counts as
 one recurrent network, a neuron that does not project to the read-out has no symmetric feedback; such networks are served with
 random feedback alone. There is no regularisation of firing rates, and no adaptive (learnt) feedback. For rate networks see
-`rulezoo_plugins.online`.
+`rulezoo_plugins.recurrent.online`.
 """
 
 from __future__ import annotations

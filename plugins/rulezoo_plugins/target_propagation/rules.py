@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from rulezoo import Batch, LearningRule, Net, NetError, State, Step, Task, credit, hp
-from rulezoo_plugins.state_size import GB, why_too_large
+from rulezoo_plugins.shared.state_size import GB, why_too_large
 
 Tensors = dict[str, Tensor]
 Key = str | None  # of a site, or None for the output

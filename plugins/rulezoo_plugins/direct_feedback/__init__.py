@@ -1,0 +1,63 @@
+"""Direct feedback: the light specs; feedback alignment is in `alignment`, the other rules are in the modules of their names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rulezoo import Limit, Plausibility, RuleSpec, Variant
+
+_FAMILY = "direct feedback"
+_DIRECT = Plausibility(
+    weight_transport=False,
+    backward_pass=False,
+    update_locking=True,
+    signal="vector",
+    perturbation=False,
+    past_storage=True,
+)
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    package = "rulezoo_plugins.direct_feedback"
+    damped = ("condition=both", "activity_damping=1e12", "error_damping=1e12")
+    return [
+        RuleSpec(
+            name="direct-feedback-alignment",
+            tags=("default",),
+            target=f"{package}.alignment:DirectFeedbackAlignment",
+            family=_FAMILY,
+            summary="The error of the output reaches every site through fixed random weights of its own.",
+            reference="Nøkland 2016, arXiv:1609.01596",
+            plausibility=_DIRECT,
+        ),
+        RuleSpec(
+            name="direct-kolen-pollack",
+            target=f"{package}.direct_kolen_pollack:DirectKolenPollack",
+            family=_FAMILY,
+            summary="Direct feedback weights that learn as a read-out of their site would.",
+            reference="Webster, Choi, Ahn, Learning the Connections in Direct Feedback Alignment, "
+            "openreview.net/forum?id=zgGmAx9ZcY",
+            plausibility=_DIRECT,
+        ),
+        RuleSpec(
+            name="ndfa",
+            target=f"{package}.conditioned:ConditionedDirectFeedback",
+            family=_FAMILY,
+            summary="Conditioned direct feedback alignment (nDFA, K-nDFA): updates divided by the second moment of the "
+            "layer's input, of its error, or of both.",
+            reference="Safaai, Reddy, Sabatini 2026, Conditioned Direct Feedback Alignment via Activity and Error "
+            "Geometry, github.com/KempnerInstitute/conditioned-dfa",
+            plausibility=replace(_DIRECT, phases=1),  # the inputs of layers are read in a pass of their own
+            variants=(Variant(("condition=error",), {"phases": 0}),),
+            limits=(Limit(damped, "direct-feedback-alignment"),),
+        ),
+        RuleSpec(
+            name="direct-random-target-projection",
+            target=f"{package}.random_targets:DirectRandomTargetProjection",
+            family=_FAMILY,
+            summary="Every site receives the label through fixed random weights, in place of the error.",
+            reference="Frenkel, Lefebvre, Bol 2021, doi:10.3389/fnins.2021.629892, arXiv:1909.01311",
+            plausibility=replace(_DIRECT, update_locking=False, past_storage=False),
+        ),
+    ]

@@ -1,0 +1,81 @@
+"""Noise correlation, vanilla (VNC) and in the neural manifold (NMNC): the light specs; the rules are in `rules`."""
+
+from __future__ import annotations
+
+from rulezoo import Limit, Plausibility, RuleSpec, Variant
+from rulezoo_plugins.feedback_weights import MIRRORED
+from rulezoo_plugins.shared import MIRROR, NMNC
+
+_FAMILY = "noise correlation"
+_PACKAGE = "rulezoo_plugins.noise_correlation"
+_NOISY = Plausibility(
+    weight_transport=False,
+    backward_pass=False,
+    update_locking=True,
+    signal="vector",
+    perturbation=True,
+    phases=2,
+    past_storage=True,
+)
+_DERIVATIVE = "response=derivative"  # a finite difference also sees how the network bends
+#: Antithetic perturbations take two passes; one-sided ones and the derivative along the noise take one.
+ONE_PASS = (Variant(("antithetic=false",), {"phases": 1}), Variant((_DERIVATIVE,), {"phases": 1}))
+_FULL_RANK = Limit(("rank=4096", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,))
+_FULL_RANK_IN_SUBSPACE = Limit(
+    ("rank=4096", "feedback=subspace", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,)
+)
+
+
+def specs() -> list[RuleSpec]:
+    """The specs of the family."""
+    return [
+        RuleSpec(
+            name="noise-correlation",
+            tags=("default",),
+            target=f"{_PACKAGE}.rules:NoiseCorrelation",
+            family=_FAMILY,
+            summary="Feedback learnt by correlating isotropic perturbations of activity with changes of the output.",
+            reference=f"the baseline of {NMNC}",
+            plausibility=_NOISY,
+            variants=ONE_PASS,
+        ),
+        RuleSpec(
+            name="nmnc",
+            tags=("default",),
+            target=f"{_PACKAGE}.rules:ManifoldNoiseCorrelation",
+            family=_FAMILY,
+            summary="Noise correlation with perturbations restricted to the manifold on which activity lives.",
+            reference=NMNC,
+            plausibility=_NOISY,
+            variants=ONE_PASS,
+            limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
+        ),
+        RuleSpec(
+            name="nmnc-layerwise",
+            version=2,
+            tags=("cnn",),
+            # A weight mirror with other noise, so it is in the module of the weight mirror.
+            target="rulezoo_plugins.feedback_weights.weight_mirror:LayerwiseManifoldNoiseCorrelation",
+            family=_FAMILY,
+            summary="NMNC layer by layer, the form for deep convolutional networks: a weight mirror with noise "
+            "restricted to the manifold on which the layer's input lives.",
+            reference=f"{NMNC}; {MIRROR}",
+            plausibility=MIRRORED,
+            limits=(
+                Limit(("rank=4096",), "weight-mirror"),
+                Limit(
+                    ("rank=4096", "estimator=least-squares"), "weight-mirror", ("estimator=least-squares",)
+                ),
+            ),
+            former_names=("weight-mirror-manifold",),
+        ),
+        RuleSpec(
+            name="nmnc-random",
+            target=f"{_PACKAGE}.rules:RandomSubspaceNoiseCorrelation",
+            family=_FAMILY,
+            summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
+            plausibility=_NOISY,
+            variants=ONE_PASS,
+            limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
+        ),
+    ]
