@@ -6,7 +6,7 @@ The letters: R rules, T tasks, S seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -104,6 +104,20 @@ class Scores:
             status[at] = run.status
             values[at] = np.nan if run.score is None else run.score
         return cls(rules, tasks, seeds, values, status.astype(np.str_), chance, reference)
+
+    def only(self, rules: Collection[str], reference: str | None) -> Scores:
+        """The scores of some rules, on the tasks that any of them ran, against a reference of their own."""
+        r = [i for i, rule in enumerate(self.rules) if rule in rules]
+        t = np.flatnonzero((self.status[r] != "missing").any(axis=(0, 2)))
+        return Scores(
+            tuple(self.rules[i] for i in r),
+            tuple(self.tasks[i] for i in t),
+            self.seeds,
+            self.values[np.ix_(r, t)],
+            self.status[np.ix_(r, t)],
+            self.chance,
+            reference,
+        )
 
 
 @dataclass(frozen=True)

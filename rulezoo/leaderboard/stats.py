@@ -25,7 +25,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,10 +46,12 @@ __all__ = [
     "Summary",
     "cells",
     "compare",
+    "difference",
     "holm",
     "interval",
     "profile",
     "sign_flip",
+    "smallest_p",
     "summarise",
 ]
 
@@ -141,17 +143,21 @@ class Comparison:
 
     Attributes:
         difference: mean over pairs of the normalised score, rule minus the other.
+        interval: the same with its 95 % bootstrap interval.
         p: probability of a mean difference as large, were the sign of each pair's difference a coin's.
         p_holm: the same, corrected for the number of rules tested.
         pairs: number of (task, seed) pairs.
         exact: whether all sign patterns were tried, not a sample of them.
+        smallest_p: the smallest ``p_holm`` that so many pairs and rules allow, whatever the scores.
     """
 
     difference: float
+    interval: Estimate
     p: float
     p_holm: float
     pairs: int
     exact: bool
+    smallest_p: float
 
 
 def cells(
@@ -256,10 +262,14 @@ def _estimates(seen: View, by: By, seed: int) -> dict[int, dict[str, Estimate]]:
 
 def _percentiles(seen: View, r: int, values: Floats) -> Estimate:
     """A rule's statistic, ``(1 + B,)``, with the interval of its resamples."""
-    fewest = min(seen.runs(r, t).size for t in seen.planned)
-    if fewest == 1:
+    return _percentile(values, [seen.runs(r, t).size for t in seen.planned])
+
+
+def _percentile(values: Floats, sizes: Sequence[int]) -> Estimate:
+    """A statistic, ``(1 + B,)``, with the interval of its resamples; ``sizes`` are the numbers of runs in the strata."""
+    if min(sizes) == 1:
         return _around(values[0], values[0], values[0], "none")
-    tail = (1 - _level(fewest, strata=len(seen.planned))) / 2
+    tail = (1 - _level(min(sizes), strata=len(sizes))) / 2
     # inverted_cdf gives values that did occur: a place is a whole number.
     low, high = np.quantile(values[1:], [tail, 1 - tail], method="inverted_cdf")
     return _around(values[0], low, high, "percentile")
@@ -267,6 +277,18 @@ def _percentiles(seen: View, r: int, values: Floats) -> Estimate:
 
 def _resampled(seen: View, seed: int) -> dict[str, Floats]:
     """The statistics across tasks, ``(R, 1 + B)``: of the runs as they are, then of each resample."""
+    picks, weights = _draws(seen, seed)
+    runs = [[seen.runs(r, t) for t in seen.planned] for r in seen.ranked]
+    means = [[weights(t, x.size) @ x for t, x in zip(seen.planned, row, strict=True)] for row in runs]
+    found = {"mean_rank": _ranks(-np.array(means), "average").mean(axis=1)}
+    if seen.scaled:
+        found["iqm"] = np.array([_iqm(seen, r, picks) for r in seen.ranked])
+        found["improvement"] = np.array([_improvement(seen, r, weights) for r in seen.ranked])
+    return found
+
+
+def _draws(seen: View, seed: int) -> tuple[Callable[[int, int], Picks], Callable[[int, int], Floats]]:
+    """``(task, number of runs)`` → `_picks` and `_weights`, from the same random numbers for every rule."""
     uniform = np.random.default_rng(seed).random((len(seen.tasks), RESAMPLES, len(seen.seeds)))
 
     @functools.cache  # most rules have the same number of runs on a task
@@ -277,13 +299,7 @@ def _resampled(seen: View, seed: int) -> dict[str, Floats]:
     def weights(t: int, n: int) -> Floats:
         return _weights(picks(t, n))
 
-    runs = [[seen.runs(r, t) for t in seen.planned] for r in seen.ranked]
-    means = [[weights(t, x.size) @ x for t, x in zip(seen.planned, row, strict=True)] for row in runs]
-    found = {"mean_rank": _ranks(-np.array(means), "average").mean(axis=1)}
-    if seen.scaled:
-        found["iqm"] = np.array([_iqm(seen, r, picks) for r in seen.ranked])
-        found["improvement"] = np.array([_improvement(seen, r, weights) for r in seen.ranked])
-    return found
+    return picks, weights
 
 
 def _picks(n: int, uniform: Floats) -> Picks:
@@ -300,10 +316,18 @@ def _weights(picks: Picks) -> Floats:
 
 def _ranks(values: Floats, ties: Literal["average", "min"]) -> Floats:
     """Ranks along the rules, the first axis, 1 = smallest."""
-    from scipy import stats
-
     # The same scores in another order of seeds have means that differ in the last digit: that is a tie.
-    return np.asarray(stats.rankdata(np.round(values, 12), method=ties, axis=0), dtype=np.float64)
+    rounded = np.round(values, 12)
+    order = np.argsort(rounded, axis=0, kind="stable")
+    y = np.take_along_axis(rounded, order, axis=0)
+    places = np.arange(len(y)).reshape(-1, *[1] * (y.ndim - 1))
+    begins = np.concatenate([np.ones_like(y[:1], dtype=bool), y[1:] != y[:-1]])
+    ends = np.concatenate([begins[1:], np.ones_like(y[:1], dtype=bool)])
+    first = np.maximum.accumulate(np.where(begins, places, 0), axis=0)
+    last = np.minimum.accumulate(np.where(ends, places, len(y))[::-1], axis=0)[::-1]
+    found = np.empty(y.shape)
+    np.put_along_axis(found, order, first + 1.0 if ties == "min" else (first + last) / 2 + 1, axis=0)
+    return found
 
 
 def _iqm(seen: View, r: int, picks: Callable[[int, int], Picks]) -> Floats:
@@ -324,19 +348,23 @@ def _improvement(seen: View, r: int, weights: Callable[[int, int], Floats]) -> F
 
 
 def compare(
-    scores: Scores, against: str, *, failures: Failures = "chance", seed: int | None = None
+    scores: Scores,
+    against: str,
+    *,
+    rules: Collection[str] | None = None,
+    failures: Failures = "chance",
+    seed: int | None = None,
 ) -> dict[str, Comparison]:
     """Test the other ranked rules against a given one: paired sign-flip permutation test, Holm over rules.
 
     A pair is a (task, seed): same data, initial weights and batches. The statistic is the mean over pairs of
     the difference of normalised scores, so it speaks of these tasks, not of tasks in general. With few pairs
-    p cannot be
-    small: it is at least ``2 ** (1 - pairs)``, 0.06 for 5 seeds of one task. Empty if no task can be
-        normalised.
+    p cannot be small, see `smallest_p`. Empty if no task can be normalised.
 
     Args:
         scores: what was measured.
         against: the rule to test against.
+        rules: the rules to test, which are one family of tests; all, if not given.
         failures: whether failed runs count at chance level, or pairs with one are left out.
         seed: of the sampled sign patterns, instead of the one derived from the names of the tasks and the
             seeds.
@@ -352,17 +380,60 @@ def compare(
     other = seen.rules.index(against)
     if gap := seen.gap(other):
         raise ValueError(f"cannot compare against {against}, which is not ranked: {gap}")
-    rng_seed = _design(seen, "signs") if seed is None else seed
     differences = {}
     for r in seen.ranked:
-        d = (seen.normalised[r] - seen.normalised[other])[seen.plan]
-        if r != other and not np.isnan(d).all():
-            differences[r] = d[~np.isnan(d)]
-    p = [sign_flip(d, seed=rng_seed) for d in differences.values()]
+        d = np.where(seen.plan, seen.normalised[r] - seen.normalised[other], np.nan)
+        if r != other and (rules is None or seen.rules[r] in rules) and not np.isnan(d).all():
+            differences[r] = d
+    weights = _draws(seen, _design(seen, "joint") if seed is None else seed)[1]
+    flat = [d[~np.isnan(d)] for d in differences.values()]
+    p = [sign_flip(d, seed=_design(seen, "signs") if seed is None else seed) for d in flat]
     return {
-        seen.rules[r]: Comparison(float(d.mean()), one, corrected, d.size, 2**d.size <= PERMUTATIONS)
-        for (r, d), one, corrected in zip(differences.items(), p, holm(p), strict=True)
+        seen.rules[r]: Comparison(
+            difference=float(x.mean()),
+            interval=_mean_difference(d, weights),
+            p=one,
+            p_holm=corrected,
+            pairs=x.size,
+            exact=2**x.size <= PERMUTATIONS,
+            smallest_p=min(1.0, len(p) * smallest_p(x.size)),
+        )
+        for (r, d), x, one, corrected in zip(differences.items(), flat, p, holm(p), strict=True)
     }
+
+
+def _mean_difference(d: Floats, weights: Callable[[int, int], Floats]) -> Estimate:
+    """Mean of paired differences ``(T, S)``, NaN where there is no pair, with its interval; tasks are the strata."""
+    pairs = [(t, row[~np.isnan(row)]) for t, row in enumerate(d) if not np.isnan(row).all()]
+    sizes = [x.size for _, x in pairs]
+    sums = np.sum([x.size * (weights(t, x.size) @ x) for t, x in pairs], axis=0)
+    return _percentile(sums / sum(sizes), sizes)
+
+
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate | None:
+    """Mean of first minus second over the seeds that both have, with a 95 % bootstrap interval; ``None`` without such seeds.
+
+    Args:
+        first: seed → score.
+        second: seed → score.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return None
+    d = np.array([first[seed] - second[seed] for seed in seeds])
+    values = _resamples(d.size) @ d
+    return _percentile(values, [d.size])
+
+
+@functools.cache
+def _resamples(n: int) -> Floats:
+    uniform = np.random.default_rng(seeding.number(0, "pairs", n)).random((RESAMPLES, n))
+    return _weights(_picks(n, uniform))
+
+
+def smallest_p(pairs: int) -> float:
+    """The smallest p of `sign_flip`: that of pairs which all differ in one direction, 0.0625 for 5 of them."""
+    return 2.0 ** (1 - pairs) if 2**pairs <= PERMUTATIONS else 1 / (PERMUTATIONS + 1)
 
 
 def sign_flip(differences: Sequence[float] | Floats, *, seed: int) -> float:
@@ -420,10 +491,10 @@ def _level(n: int, strata: int = 1) -> float:
     Student's t. Hesterberg's "expanded percentile interval" makes up for both by reaching further into the
     tails, e.g. to 99.8 % for 5 runs, of which plain 95 % intervals were seen to cover 86 %.
     """
-    from scipy import stats
+    from scipy.special import ndtr, stdtrit  # scipy.stats takes a second to import
 
-    reach = stats.t.ppf((1 + COVERAGE) / 2, strata * (n - 1)) * math.sqrt(n / (n - 1))
-    return float(1 - 2 * stats.norm.sf(reach))
+    reach = stdtrit(strata * (n - 1), (1 + COVERAGE) / 2) * math.sqrt(n / (n - 1))
+    return float(1 - 2 * ndtr(-reach))
 
 
 def _around(value: float, low: float, high: float, method: Method) -> Estimate:
