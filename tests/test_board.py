@@ -71,17 +71,17 @@ def runs(rule, tests, task="digits-cnn", **changes):
 
 def cell(records):
     """The only cell."""
-    board = build(records)
+    made = board(records)
     ((found,),) = (row.cells for row in board.rows)
     return found
 
 
 def order(records, **options):
-    return [row.label for row in build(records, **options).rows]
+    return [row.label for row in board(records, **options).rows]
 
 
 def labels(records):
-    return {row.label for row in build(records).rows}
+    return {row.label for row in board(records).rows}
 
 
 # What a cell holds
@@ -170,7 +170,7 @@ def test_of_two_runs_of_one_seed_the_later_counts_and_the_other_is_named():
 
 def test_different_budgets_are_different_columns_headed_by_what_differs():
     shorter = {"budget": {"epochs": 2, "batch": 32, "lr": 1e-3, "optimizer": "adam", "weight_decay": 0.0}}
-    board = build([run("a", test=0.9), run("a", test=0.5, asked=shorter), run("a", "digits-rnn", test=0.7)])
+    made = board([run("a", test=0.9), run("a", test=0.5, asked=shorter), run("a", "digits-rnn", test=0.7)])
     assert [c.label for c in board.columns] == [
         "digits-cnn (2 epochs)",
         "digits-cnn (10 epochs)",
@@ -189,14 +189,14 @@ def test_different_budgets_are_different_columns_headed_by_what_differs():
     ],
 )
 def test_results_under_different_conditions_never_meet_in_a_cell(change, heads):
-    board = build([run("a", test=0.9), run("a", test=0.5, asked=change)])
+    made = board([run("a", test=0.9), run("a", test=0.5, asked=change)])
     assert sorted(c.label for c in board.columns) == sorted(heads)
     assert sorted(c.mean for c in board.rows[0].cells) == [0.5, 0.9]
 
 
 def test_the_learning_rate_of_the_rule_makes_a_row_not_a_column():
     own = {"rule_options": {"lr": 0.1}, "budget": {"epochs": 10, "batch": 32, "lr": 0.1, "optimizer": "adam"}}
-    board = build(
+    made = board(
         [run("a", test=0.9, asked={"budget": own["budget"] | {"lr": 1e-3}}), run("a", test=0.5, asked=own)]
     )
     assert len(board.columns) == 1
@@ -237,7 +237,7 @@ def test_versions_of_a_rule_are_rows_of_their_own():
 
 def test_only_the_chosen_tasks_and_rules_are_shown_tasks_in_the_order_given():
     records = [run(rule, task, test=0.9) for rule in "abc" for task in ("t1", "t2", "t3")]
-    board = build(records, tasks=["t3", "t1"], rules=["c", "a"])
+    made = board(records, tasks=["t3", "t1"], rules=["c", "a"])
     assert [c.task for c in board.columns] == ["t3", "t1"]
     assert [row.rule for row in board.rows] == ["a", "c"]
 
@@ -256,7 +256,7 @@ def test_rows_are_ordered_by_the_interquartile_mean_between_chance_and_backprop(
         *runs("b", [1.2], **easy),
         *runs("b", [0.5], **hard),
     ]  # the metric of these has no upper end
-    board = build(records)
+    made = board(records)
     assert [(row.label, row.score) for row in board.rows] == [
         ("backprop", pytest.approx(1)),
         ("a", pytest.approx(0.75)),
@@ -266,7 +266,7 @@ def test_rows_are_ordered_by_the_interquartile_mean_between_chance_and_backprop(
 
 
 def test_a_quarter_of_the_runs_is_cut_off_at_each_end():
-    board = build([*runs("backprop", [0.9] * 4), *runs("a", [0.1, 0.5, 0.9, 7.0], metric="reward")])
+    made = board([*runs("backprop", [0.9] * 4), *runs("a", [0.1, 0.5, 0.9, 7.0], metric="reward")])
     assert {row.label: row.score for row in board.rows}["a"] == pytest.approx((0.5 + 1.0) / 2)
 
 
@@ -301,7 +301,7 @@ def test_a_rule_that_skips_a_task_or_lacks_a_run_of_backprops_is_not_ranked():
 
 
 def test_equal_rows_stand_by_name_and_backprop_at_chance_divides_by_nothing():
-    board = build([*runs("b", [0.1]), *runs("a", [0.1]), *runs("backprop", [0.1])])
+    made = board([*runs("b", [0.1]), *runs("a", [0.1]), *runs("backprop", [0.1])])
     assert [(row.label, row.score) for row in board.rows] == [("a", None), ("b", None), ("backprop", None)]
 
 
@@ -492,7 +492,7 @@ def test_the_marks_of_a_row_are_those_of_its_options():
             run("e-prop", f"task-{k}", test=0.5, asked={"rule_options": {"mode": mode} if mode else {}})
             for k, mode in enumerate(modes)
         ]
-        return {row.label: row.plausibility["weight_transport"] for row in build(records, specs=specs).rows}
+        return {row.label: row.plausibility["weight_transport"] for row in board(records, specs=specs).rows}
 
     assert marks("symmetric") == {"e-prop": "yes"}
     assert marks("random") == {"e-prop": "no"}
@@ -606,7 +606,7 @@ def test_a_cost_from_too_few_steps_is_a_dash():
 
 
 def test_a_cost_from_enough_steps_is_shown_and_stands_alone():
-    (one,) = build([timed(29, 7.17, 0), timed(30, 2.0, 1)]).rows[0].cells
+    (one,) = board([timed(29, 7.17, 0), timed(30, 2.0, 1)]).rows[0].cells
     assert (one.cost, one.short) == (2.0, False)
 
 
@@ -627,7 +627,7 @@ def test_the_best_of_a_column_is_found_in_one_pass():
 
         __hash__ = float.__hash__
 
-    board = build([run(f"rule-{k}", test=k / 1000) for k in range(300)])
+    made = board([run(f"rule-{k}", test=k / 1000) for k in range(300)])
     rows = tuple(
         dataclasses.replace(row, cells=(dataclasses.replace(row.cells[0], mean=Counted(row.cells[0].mean)),))
         for row in board.rows

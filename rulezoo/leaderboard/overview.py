@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Sign = Literal["better", "equal", "worse", "unknown"]
 By = Literal["iqm", "mean_rank"]
 
-LEVEL = 0.05  #: of the tests
 NOT_INSTALLED = "not installed"  #: in place of the family of a rule that is not installed here
 
 
@@ -93,7 +92,7 @@ class Difference:
     """A setting minus backprop, mean over pairs of task and seed.
 
     Attributes:
-        points: a point is 1 % of the distance from chance to backprop; with a 95 % bootstrap interval.
+        points: a point is 1 % of the distance from chance to backprop; with a 95 % interval (t).
         sign: ``better`` or ``worse`` where the interval excludes 0, ``equal`` where it contains 0, ``unknown`` without one.
         p: of a paired sign-flip test, two-sided, corrected for the number of rules in the ranking (Holm).
         smallest_p: the smallest p that the number of pairs and rules allows, whatever the scores.
@@ -199,11 +198,6 @@ class Ranking:
     def ranked(self) -> dict[str, Setting]:
         """The settings that have a rank."""
         return {label: one for label, one in self.settings.items() if one.rank}
-
-    @property
-    def can_be_significant(self) -> bool:
-        """Whether any difference could be, whatever the scores."""
-        return self.smallest_p <= LEVEL
 
 
 @dataclass(frozen=True)

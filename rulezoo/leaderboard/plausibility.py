@@ -47,7 +47,7 @@ FEATURES = (
     Feature("past_storage", "S", "storage of the past", "updates need stored activity of earlier time steps"),
     Feature("perturbation", "N", "perturbation", "activity or weights are perturbed"),
     Feature("phases", "P", "extra phases", "number of extra forward or backward passes per update"),
-    Feature(SIGNAL, "E", "error signal", "error signal each neuron receives"),
+    Feature(SIGNAL, "signal", "error signal", "error signal each neuron receives"),
     Feature(HIDDEN, "H", "learning of hidden layers", "hidden layers learn"),
 )
 _BY_FIELD = {one.field: one for one in FEATURES}
@@ -107,15 +107,14 @@ def implausible(marks: Mapping[str, str]) -> list[str]:
     return found
 
 
-def legend(fields: Iterable[str], shown: Iterable[str], *, letters: bool) -> str:
+def legend(fields: Iterable[str], shown: Iterable[str], *, letters: bool, ticks: bool) -> str:
     """What the columns of a table mean, for the fields it has and the marks that it shows."""
-    shown, found = set(shown), [feature(field) for field in fields]
-    heads = (
-        f"{one.letter}: {one.name} ({one.meaning})" if letters else f"{one.name}: {one.meaning}"
-        for one in found
-    )
-    fixed = f"; {FIXED}: hidden layers do not learn" if FIXED in shown else ""
-    return f"plausibility: {HAS} = the rule has this implausible feature, {HAS_NOT} = it has not; {'; '.join(heads)}{fixed}"
+    found = [feature(field) for field in fields]
+    heads = [f"{one.letter}: {one.name}" if letters else f"{one.name}: {one.meaning}" for one in found]
+    first = f"plausibility: {HAS} = the rule has this implausible feature, {HAS_NOT} = it does not"
+    tick = [f"{VERIFIED}: verified by `rulezoo verify`"] if ticks else []
+    fixed = [f"{FIXED}: hidden layers do not learn"] if FIXED in set(shown) else []
+    return "; ".join([first, *tick, *heads, *fixed])
 
 
 def variant(one: Variant) -> str:

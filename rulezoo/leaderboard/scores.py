@@ -107,14 +107,14 @@ class Scores:
 
     def only(self, rules: Collection[str], reference: str | None) -> Scores:
         """The scores of some rules, on the tasks that any of them ran, against a reference of their own."""
-        r = [i for i, rule in enumerate(self.rules) if rule in rules]
+        r = np.array([i for i, rule in enumerate(self.rules) if rule in rules], dtype=np.intp)
         t = np.flatnonzero((self.status[r] != "missing").any(axis=(0, 2)))
         return Scores(
             tuple(self.rules[i] for i in r),
             tuple(self.tasks[i] for i in t),
             self.seeds,
-            self.values[np.ix_(r, t)],
-            self.status[np.ix_(r, t)],
+            self.values[r][:, t],
+            self.status[r][:, t],
             self.chance,
             reference,
         )
