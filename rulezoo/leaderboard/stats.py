@@ -425,7 +425,7 @@ def _paired(strata: Sequence[Floats]) -> Estimate:
 
 def smallest_p(pairs: int) -> float:
     """The smallest p of `sign_flip`: that of pairs which all differ in one direction, 0.0625 for 5 of them."""
-    return 2.0 ** (1 - pairs) if 2**pairs <= PERMUTATIONS else 1 / (PERMUTATIONS + 1)
+    return max(2.0 ** (1 - pairs), 1 / (PERMUTATIONS + 1))  # a sample of sign patterns cannot give less
 
 
 def sign_flip(differences: Sequence[float] | Floats, *, seed: int) -> float:
