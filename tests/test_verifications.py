@@ -171,7 +171,9 @@ def test_a_mark_that_does_not_hold_is_refuted(small, tmp_path):
     (tmp_path / "mine.py").write_text(broken, encoding="utf-8")
     done = call("verify", "mine.py", "--out", "results")
     lines = done.stdout.splitlines()
-    assert re.search(r"^    backward pass +no +refuted by backward_pass$", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^    sequential backward pass +no +refuted by backward_pass$", done.stdout, re.MULTILINE
+    )
     assert re.search(r"^    update locking +yes +declared only$", done.stdout, re.MULTILINE)
     assert lines[-1].startswith("mine fails "), "the verdict stays the last line"
     (stored,) = verifications.read(Store(tmp_path / "results")).found
