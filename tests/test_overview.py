@@ -163,6 +163,26 @@ def test_a_second_tuning_of_a_rule_is_a_line_of_its_own():
     assert (line(found, "a tuned-3").default, line(found, "a tuned-3").tuned.ruleset) == (None, "tuned-3")
 
 
+def test_a_tuning_may_keep_what_a_longer_one_changes():
+    default = runs("a", [0.5, 0.5])
+    eight, one = tuning("a", [0.7, 0.7], lr=0.1)
+    other = Tuned(
+        asked=default[0].asked, given={}, n=3, trials=[Tried(set={}, runs=[], status="ok", validation=0.5)], best=0,
+        seeds=[1000], sampler="random",
+    )  # fmt: skip
+    found = build([*runs("backprop", [0.9, 0.9]), *default, *eight], tunings=[one, other])
+    a = line(found, "a")
+    assert (a.default.cells[0].mean, a.tuned.cells[0].mean, a.kept) == (0.5, 0.7, "")
+    assert len(found.lines) == 2
+
+
+@pytest.mark.parametrize("status", ["interrupted", "skipped", "diverged"])
+@pytest.mark.parametrize("form", ["table", "md", "latex", "csv", "json"])
+def test_a_leaderboard_without_any_score_is_written(status, form):
+    records = [run("a", seed=s, status=status, reason="because") for s in range(2)]
+    assert "because" in render(build(records), form)
+
+
 def test_tuned_runs_without_a_default_are_a_line():
     records, one = tuning("a", [0.7, 0.7], lr=0.1)
     found = build([*runs("backprop", [0.9, 0.9]), *records], tunings=[one])

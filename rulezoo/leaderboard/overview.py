@@ -303,7 +303,7 @@ def _entries(grid: Grid, rows: Mapping[str, Row]) -> list[_Entry]:
     for label, row in rows.items():
         if label in tuned:
             continue
-        own = None if row.kept else by_options.pop(_given(grid, label), None)
+        own = None if shown in row.kept else by_options.pop(_given(grid, label), None)
         entries.append(_Entry(label, label, own, shown if own or shown in row.kept else ""))
     taken = {entry.label for entry in entries}
     used = {entry.tuned for entry in entries}

@@ -276,7 +276,9 @@ def standings(scores: Scores, failures: Failures = "chance") -> list[Standing]:
     seen = view(scores, failures)
     found = {}
     for r, rule in enumerate(seen.rules):
-        pooled = np.concatenate([seen.runs(r, t, normalised=True) for t in range(len(seen.tasks))])
+        pooled = np.concatenate(
+            [np.empty(0), *(seen.runs(r, t, normalised=True) for t in range(len(seen.tasks)))]
+        )
         found[r] = Standing(rule, float(iqm(pooled)) if pooled.size else None, seen.gap(r))
     ranked = seen.ranked
     if seen.scaled:

@@ -57,7 +57,10 @@ def _nothing_ranked(overview: Overview, ranking: Ranking) -> str:
 
 def _best(overview: Overview, ranking: Ranking, line: Line, setting: Setting, rivals: int) -> str:
     """Which rule is best, and how far it is from backprop."""
-    name, tasks = _named(overview, ranking, line), _count(len(overview.columns), "task")
+    name, tasks = (
+        _named(overview, ranking, line),
+        _count(len({column.task for column in overview.columns}), "task"),
+    )
     best = f"Best of {rivals} rules on {tasks}: {name}." if rivals > 1 else f"One rule on {tasks}: {name}."
     if setting.percent is None:
         rank = words.estimate(setting.mean_rank)[0]
