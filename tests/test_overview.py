@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats as oracle
 
 from rulezoo import seeding
-from rulezoo.leaderboard import overview, plausibility, stats, summary
+from rulezoo.leaderboard import plausibility, ranking, stats, summary
 from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.overview import build
-from rulezoo.leaderboard.scores import Scores
 from rulezoo.specs import Plausibility, TaskSpec, Variant
 from rulezoo.tuning.records import Tried, Tuned
 
@@ -158,7 +157,7 @@ def test_a_second_tuning_of_a_rule_is_a_line_of_its_own():
     three, other = tuning("a", [0.6, 0.6], lr=0.2, trials=3)
     records = [*runs("backprop", [0.9, 0.9]), *runs("a", [0.5, 0.5]), *eight, *three]
     found = build(records, tunings=[one, other])
-    assert [ranking.name for ranking in found.rankings] == ["default", "tuned-8", "tuned-3"]
+    assert [one.name for one in found.rankings] == ["default", "tuned-8", "tuned-3"]
     assert line(found, "a").tuned.ruleset == "tuned-8"
     assert (line(found, "a tuned-3").default, line(found, "a tuned-3").tuned.ruleset) == (None, "tuned-3")
 
@@ -233,9 +232,9 @@ def test_feedforward_tasks_come_before_recurrent_ones():
 
 
 def cell(scores, chance=0.1):
-    made = [overview.Run(seed, score, "ok", "", None) for seed, score in scores.items()]
+    made = [ranking.Run(seed, score, "ok", "", None) for seed, score in scores.items()]
     counted = [chance if score is None else score for score in scores.values()]
-    return overview.Cell(
+    return ranking.Cell(
         n=len(made),
         failed=list(scores.values()).count(None),
         mean=sum(counted) / len(counted),
@@ -272,9 +271,9 @@ def tied(cells, chance=0.1):
 def test_ties_with_the_best_are_those_of_the_twin(scores):
     cells = {f"r{k}": cell(dict(enumerate(of))) for k, of in enumerate(scores)}
     if all(score is None for of in scores for score in of):
-        assert overview.ties(cells, 0.1) == set()
+        assert ranking.ties(cells, 0.1) == set()
     elif cells[max(cells, key=lambda name: cells[name].mean)].failed < 4:
-        assert overview.ties(cells, 0.1) == tied(cells)
+        assert ranking.ties(cells, 0.1) == tied(cells)
 
 
 def test_every_tie_with_the_best_is_marked_in_every_form():
@@ -408,13 +407,13 @@ def test_ranks_are_those_of_scipy(values, ties):
     )
 
 
-def test_scores_of_some_rules_have_the_tasks_that_these_ran():
-    made = Scores.of(
-        [stats.Run("a", "t", 0, "finished", 0.5), stats.Run("b", "u", 0, "finished", 0.5)],
-        {"t": 0.1, "u": 0.1},
-    )
-    some = made.only(["b"], None)
-    assert (some.rules, some.tasks, some.values.tolist()) == (("b",), ("u",), [[[0.5]]])
+def test_a_tuning_of_one_task_is_ranked_on_that_task():
+    defaults = [*BACKPROP, *WORSE]
+    chosen, one = tuning("worse", [0.7, 0.72, 0.7, 0.69, 0.7], lr=0.1)
+    found = build([*defaults, *chosen], tunings=[one])
+    assert found.tuned.settings["worse"].rank.value == 2
+    assert found.tuned.settings["worse"].difference.pairs == 5
+    assert found.rankings[0].pairs == 10
 
 
 @pytest.mark.parametrize(
@@ -428,7 +427,7 @@ def test_scores_of_some_rules_have_the_tasks_that_these_ran():
     ],
 )
 def test_the_sign_goes_by_the_interval(low, high, method, expected):
-    assert overview.sign(stats.Estimate((low + high) / 2, low, high, method)) == expected
+    assert ranking.sign(stats.Estimate((low + high) / 2, low, high, method)) == expected
 
 
 # Sentences

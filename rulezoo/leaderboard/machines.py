@@ -14,7 +14,8 @@ from rulezoo.leaderboard import plausibility, summary
 if TYPE_CHECKING:
     from rulezoo.leaderboard.board import Column
     from rulezoo.leaderboard.evaluated import Head
-    from rulezoo.leaderboard.overview import Cell, Line, Overview, Setting
+    from rulezoo.leaderboard.overview import Line, Overview
+    from rulezoo.leaderboard.ranking import Cell, Setting
     from rulezoo.leaderboard.stats import Estimate
 
 LINE = ("rule", "rule_version", "label", "variant", "family", "options", "setting")

@@ -105,10 +105,10 @@ class Scores:
             values[at] = np.nan if run.score is None else run.score
         return cls(rules, tasks, seeds, values, status.astype(np.str_), chance, reference)
 
-    def only(self, rules: Collection[str], reference: str | None) -> Scores:
-        """The scores of some rules, on the tasks that any of them ran, against a reference of their own."""
+    def only(self, rules: Collection[str], tasks: Collection[str], reference: str | None) -> Scores:
+        """The scores of some rules on some tasks, against a reference of their own."""
         r = np.array([i for i, rule in enumerate(self.rules) if rule in rules], dtype=np.intp)
-        t = np.flatnonzero((self.status[r] != "missing").any(axis=(0, 2)))
+        t = np.array([i for i, task in enumerate(self.tasks) if task in tasks], dtype=np.intp)
         return Scores(
             tuple(self.rules[i] for i in r),
             tuple(self.tasks[i] for i in t),

@@ -11,7 +11,8 @@ from rulezoo.leaderboard.rows import DEFAULT
 LEVEL = 0.05  #: of the tests
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.overview import Line, Overview, Ranking, Setting
+    from rulezoo.leaderboard.overview import Line, Overview
+    from rulezoo.leaderboard.ranking import Ranking, Setting
 
 
 def sentence(overview: Overview) -> str:

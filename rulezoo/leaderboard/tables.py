@@ -10,7 +10,8 @@ from rulezoo.leaderboard import plausibility, words
 from rulezoo.leaderboard.rows import DEFAULT
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.overview import Overview, Ranking, Setting
+    from rulezoo.leaderboard.overview import Overview
+    from rulezoo.leaderboard.ranking import Ranking, Setting
 
 KEPT = "= default"  #: in place of the numbers of a tuned setting that is the default
 PLAUSIBILITY = "plausibility"  #: the group of its columns

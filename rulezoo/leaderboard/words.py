@@ -13,7 +13,8 @@ from rulezoo.leaderboard.rows import legend as rulesets
 if TYPE_CHECKING:
     from rulezoo.leaderboard import board
     from rulezoo.leaderboard.evaluated import Head
-    from rulezoo.leaderboard.overview import Line, Overview, Ranking, Setting
+    from rulezoo.leaderboard.overview import Line, Overview
+    from rulezoo.leaderboard.ranking import Ranking, Setting
     from rulezoo.leaderboard.stats import Estimate
     from rulezoo.leaderboard.verified import Verified
 
