@@ -478,7 +478,8 @@ def test_the_best_tuned_setting_is_named_with_its_tuning():
         ([], ""),
         (runs("backprop", [0.9]), "Only backprop has results, so there is nothing to compare."),
         ([*BACKPROP, *runs("a", [0.5])], "No rule other than backprop has every run that backprop has, so none is ranked."),
-        (runs("a", [0.5]), "One rule on 1 task: a. Its mean rank is 1.0; without backprop above chance"),
+        (runs("a", [0.5]), "One rule on 1 task: a. There is no backprop above chance to compare with."),
+        ([*runs("a", [0.5]), *runs("b", [0.4])], "Best of 2 rules on 1 task: a. Its mean rank is 1.0. There is no backprop above chance"),
         ([*runs("backprop", [0.9]), *runs("a", [0.5])], "One rule on 1 task: a. It reaches 50.0 % of backprop, a difference of −50.0 "),
     ],
 )  # fmt: skip

@@ -64,8 +64,8 @@ def _best(overview: Overview, ranking: Ranking, line: Line, setting: Setting, ri
     )
     best = f"Best of {rivals} rules on {tasks}: {name}." if rivals > 1 else f"One rule on {tasks}: {name}."
     if setting.percent is None:
-        rank = words.estimate(setting.mean_rank)[0]
-        return f"{best} Its mean rank is {rank}; without backprop above chance, its distance to backprop is not known."
+        rank = f" Its mean rank is {words.estimate(setting.mean_rank)[0]}." if rivals > 1 else ""
+        return f"{best}{rank} There is no backprop above chance to compare with."
     value = _estimate(words.estimate(setting.percent), " %")
     one = setting.difference
     if one is None:
