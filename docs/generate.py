@@ -21,7 +21,7 @@ from rulezoo.claims.installed import findings as claims_of
 from rulezoo.claims.report import render as render_claims
 from rulezoo.cli import COMMANDS, cli
 from rulezoo.discovery.registry import Found, Registry, discover
-from rulezoo.leaderboard import formats, verified
+from rulezoo.leaderboard import formats, overview, plausibility, verified
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.options import as_text, declared
 from rulezoo.results.store import Store
@@ -78,7 +78,7 @@ def _board(registry: Registry, page: Path) -> str:
 
 def _table(registry: Registry, folder: Path) -> str:
     found = _findings(registry, folder)
-    return formats.render(found.board, "md").strip()
+    return formats.render(overview.of(found.grid, found.board, registry.specs()), "md").strip()
 
 
 def _picture(registry: Registry, folder: Path) -> str:
@@ -91,7 +91,9 @@ def _picture(registry: Registry, folder: Path) -> str:
 def _findings(registry: Registry, folder: Path) -> Findings:
     """What is stored in a folder; results whose code has changed since are marked as such."""
     store = Store(folder)
-    grid = arrange(store.read().records, tunings=tunings.read(store).tunings)
+    grid = arrange(
+        store.read().records, tunings=tunings.read(store).tunings, task_specs=registry.task_specs()
+    )
     return Findings(grid, registry, verifications=verified.stored(store, registry)[0])
 
 
@@ -113,9 +115,9 @@ def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[st
             yield f"Paper: {found.spec.reference}\n"
         if found.spec.plausibility:
             marks = found.spec.plausibility.marks()
-            yield "; ".join(f"{field.replace('_', ' ')}: {mark}" for field, mark in marks.items()) + "\n"
+            yield "; ".join(f"{plausibility.name(field)}: {mark}" for field, mark in marks.items()) + "\n"
         if found.spec.variants:
-            yield "; ".join(one.words() for one in found.spec.variants) + "\n"
+            yield "; ".join(plausibility.variant(one) for one in found.spec.variants) + "\n"
         yield from _formulas(name, cls.__module__, explained)
         yield from _options(cls)
 

@@ -123,11 +123,6 @@ class Variant:
                 hint = did_you_mean(str(name), known) or f"its fields are {', '.join(known)}"
                 raise SpecError(f"a variant changes {name!r}, which is no field of Plausibility; {hint}")
 
-    def words(self) -> str:
-        """The variant in words: ``"with mode=random: weight transport no"``."""
-        changes = (f"{name.replace('_', ' ')} {_mark(value)}" for name, value in self.changes.items())
-        return f"with {' and '.join(self.options)}: {', '.join(changes)}"
-
     def same_options(self, other: Variant) -> bool:
         """Whether both hold with the same options, in whatever order and however the values are written."""
         return {_meaning(word) for word in self.options} == {_meaning(word) for word in other.options}

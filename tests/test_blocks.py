@@ -163,7 +163,7 @@ def test_the_pages_say_it(compared):
         assert code == 0, err
         page = (folder / f"pages-{out}" / "index.html").read_text(encoding="utf-8")
         assert (SAID in page) is expected
-        assert "no backward pass" in page  # still a filter, which leaves rules within blocks out
+        assert "no sequential backward pass" in page  # still a filter, which leaves rules within blocks out
         shutil.rmtree(folder / f"pages-{out}")
 
 

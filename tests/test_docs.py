@@ -33,7 +33,7 @@ def test_the_rule_of_the_readme_runs(tmp_path, monkeypatch):
                "--tasks", "digits-cnn", "--seeds", "1", "--epochs", "2", "-o", "digits-cnn.width=0.25"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"sign-of-error +\d\d\.\d", done.stdout), done.stdout
+    assert re.search(r"(?m)^sign-of-error .* \d\d\.\d$", done.stdout), done.stdout
 
 
 def test_every_command_has_the_help_that_the_overview_repeats():

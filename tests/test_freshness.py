@@ -9,8 +9,8 @@ import pytest
 from rulezoo.discovery.fingerprint import fingerprint
 from rulezoo.discovery.former_fingerprints import first
 from rulezoo.discovery.registry import discover
-from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
+from rulezoo.leaderboard.overview import build
 from rulezoo.results.freshness import FAILED, mixed_data, stale, wanted_again
 from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
 
@@ -90,7 +90,12 @@ def test_a_table_says_which_runs_are_of_other_data(form):
     )
     text = render(build(rows), form, width=300)
     if form == "json":
-        notes = [note for row in json.loads(text)["rows"] for cell in row["cells"] for note in cell["notes"]]
+        notes = [
+            note
+            for line in json.loads(text)["lines"]
+            for cell in line["default"]["cells"]
+            for note in cell["notes"]
+        ]
         assert notes == [said]
     else:
         assert text.replace("\\", "").count(said) == 1

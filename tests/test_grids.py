@@ -13,7 +13,8 @@ from rulezoo.comparison.plan import is_grid, number_of_cells, plan
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
-from rulezoo.leaderboard import board, formats
+from rulezoo.leaderboard import board, formats, overview
+from rulezoo.leaderboard.grid import arrange
 from rulezoo.leaderboard.option_curves import option_curves
 from rulezoo.options import Option, OptionError
 from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
@@ -215,7 +216,7 @@ def runs(scores, *, width=1.0, epochs=1, **options):
 
 
 def curves(*groups):
-    return option_curves(board.build([run for group in groups for run in group]))
+    return option_curves(board.of(arrange([run for group in groups for run in group])))
 
 
 def test_a_curve_has_its_values_in_order_with_the_interval_of_the_mean():
@@ -267,6 +268,6 @@ def test_many_curves_are_cut_off_in_a_terminal_and_the_rest_is_named():
     grid = [
         runs([0.5], rank=rank, gain=gain) for rank in range(1, 8) for gain in range(1, 8)
     ]  # 7 curves over each
-    text = formats.render(board.build([run for group in grid for run in group]), "table")
+    text = formats.render(overview.build([run for group in grid for run in group]), "table")
     assert text.count("mean ± 95 % CI") == 12
     assert text.endswith("\n2 more curves over options are in the report (--html).\n")

@@ -274,11 +274,12 @@ def test_the_leaderboard_shows_itself_in_a_terminal_and_in_a_notebook(folder):
     html = table._repr_html_()
     assert html.count("<tr>") == 1 + 3
     assert "<td>direct-feedback-alignment lr=0.02</td>" in html
-    assert table.render("md").startswith("| rule |")
+    assert "\n\n| rule | % of backprop |" in table.render("md")
+    assert table.render("csv", long=True).count("\n") == 1 + len(rulezoo.load(folder))
 
 
 def test_words_of_plugins_are_no_html():
-    from rulezoo.leaderboard.board import build
+    from rulezoo.leaderboard.overview import build
 
     from .test_store import record
 

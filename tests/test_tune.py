@@ -1,7 +1,6 @@
 """Tuning: equal care for every rule, no look at the test data, and the same trials however often it is stopped."""
 
 import math
-import re
 import textwrap
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
-from rulezoo.leaderboard import board, formats
+from rulezoo.leaderboard import board, formats, grid, overview
 from rulezoo.leaderboard import tuned as report
 from rulezoo.results.provenance import answered
 from rulezoo.results.records import Plugin, Point, Record
@@ -556,7 +555,7 @@ def results(store, tuned, score, plan=None):
 
 
 def shown(records, tuned):
-    return {row.label: row for row in board.build(records, tunings=tuned).rows}
+    return {row.label: row for row in board.of(grid.arrange(records, tunings=tuned)).rows}
 
 
 def test_the_board_shows_the_default_against_what_was_tuned(store):
@@ -591,10 +590,10 @@ def test_a_default_that_won_on_every_task_has_one_row(store):
     assert [(row.label, row.rulesets, row.cells[0].n) for row in rows.values()] == [
         ("many", "default tuned-6", 2)
     ]
-    text = formats.render(board.build(results(store, tuned, flat), tunings=tuned), "md")
-    assert (
-        "tuned-6 kept the options that it began with on every task, so one row stands for both: many" in text
-    )
+    made = overview.build(results(store, tuned, flat), tunings=tuned)
+    (line,) = made.lines
+    assert (line.label, line.kept, line.tuned, line.default.ruleset) == ("many", "tuned-6", None, "default")
+    assert "= default: tuning kept the default on every task" in formats.render(made, "md")
 
 
 def test_a_default_that_won_on_one_task_of_two_stands_in_both_rows(store):
@@ -634,10 +633,10 @@ def test_a_conclusion_of_another_length_of_training_does_not_count(store):
 @pytest.mark.parametrize("form", ["table", "md"])
 def test_the_table_says_how_it_was_tuned(store, form):
     tuned = tune(store, Oracle(by_lr))
-    made = board.build(results(store, tuned, by_lr), tunings=tuned)
+    made = overview.build(results(store, tuned, by_lr), tunings=tuned)
     text = " ".join(formats.render(made, form).split())
     assert "tuned-6: for each rule and task the best of 6 trials on validation data" in text
-    assert "best of" not in formats.render(board.build(store.read().records), form)
+    assert "best of" not in formats.render(overview.build(store.read().records), form)
 
 
 # The commands
@@ -671,11 +670,9 @@ def test_compare_tunes_first_and_shows_both(command, store):
     assert all("test" not in r.scores for r in trials)
     assert {r.status for r in trials if r.asked.rule == "burns"} == {"ok", "diverged"}
     assert all("test" in r.scores for r in store.read().records)
-    names = {line.split("  ")[0] for line in lines(out, "many", "burns")}
-    (kept,) = re.findall(r"one row stands for both: (.*)", " ".join(out.split())) or [""]
     for rule in ("burns", "many"):  # which of its trials wins is not what this is about
-        assert rule in names
-        assert (f"{rule} tuned-3" in names) != (rule in kept)
+        rows = lines(out, f"{rule}  ")
+        assert any("= default" in row for row in rows) != any("→" in row for row in rows)
     assert "tiny  burns tuned-3: the default  validation" in out
     assert "(3 trials, 2 diverged)" in out
 
@@ -684,7 +681,7 @@ def test_compare_tunes_first_and_shows_both(command, store):
     assert again[1] == out
 
     code, table, _ = command("leaderboard", "--out", "results")
-    assert {line.split("  ")[0] for line in lines(table, "many", "burns")} == names
+    assert lines(table, "many  ", "burns  ") == lines(out, "many  ", "burns  ")
     assert "tuned-3: for each rule and task the best of 3 trials on validation data" in " ".join(
         table.split()
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rulezoo.leaderboard import documents, formats
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.board import Board
     from rulezoo.leaderboard.formats import Format
+    from rulezoo.leaderboard.overview import Overview
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,20 +18,22 @@ class Leaderboard:
     """The table of results.
 
     Attributes:
-        board: its columns, rows and cells.
+        overview: its columns, lines and rankings; see `rulezoo.leaderboard.overview`.
     """
 
-    board: Board
+    overview: Overview
 
     def __str__(self) -> str:
-        return formats.render(self.board, "table", width=shutil.get_terminal_size((100, 24)).columns).rstrip()
+        return formats.render(
+            self.overview, "table", width=shutil.get_terminal_size((100, 24)).columns
+        ).rstrip()
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return documents.html_table(self.board)
+        return documents.html_table(self.overview)
 
-    def render(self, format: Format = "md") -> str:  # noqa: A002  the name of the command line's option
-        """The table as text: ``"table"``, ``"md"``, ``"latex"``, ``"csv"`` or ``"json"``."""
-        return formats.render(self.board, format)
+    def render(self, format: Format = "md", *, long: bool = False) -> str:  # noqa: A002  the name of the command line's option
+        """The table as text: ``"table"``, ``"md"``, ``"latex"``, ``"csv"`` (``long``: one line for each run) or ``"json"``."""
+        return formats.render(self.overview, format, long=long)

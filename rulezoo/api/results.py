@@ -158,21 +158,22 @@ class Results:
 
     def leaderboard(self) -> Leaderboard:
         """The table that `rulezoo leaderboard` shows, of these runs: for a terminal (`print`) and a notebook."""
-        from rulezoo.leaderboard.board import build
         from rulezoo.leaderboard.evaluated import evaluations_of
+        from rulezoo.leaderboard.overview import build
         from rulezoo.leaderboard.verified import stored
         from rulezoo.results.freshness import stale
 
         store = Store(self.folder)
-        board = build(
+        overview = build(
             self.records,
             specs=self._registry.specs(),
+            task_specs=self._registry.task_specs(),
             tunings=self.tunings,
             stale=lambda record: stale(record, self._registry),
             verifications=stored(store, self._registry)[0],
             evaluations=evaluations_of(store, self._registry)[0],
         )
-        return Leaderboard(board)
+        return Leaderboard(overview)
 
     @cached_property
     def _registry(self) -> Registry:

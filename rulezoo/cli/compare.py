@@ -39,7 +39,7 @@ from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
 from rulezoo.executors.machine import Workers
-from rulezoo.leaderboard import board, formats
+from rulezoo.leaderboard import formats, overview
 from rulezoo.leaderboard import tuned as report
 from rulezoo.results.freshness import FAILED, mixed_data, stale
 from rulezoo.results.records import Record
@@ -152,11 +152,10 @@ def say_failed_trials(tuned: Sequence[Tuned]) -> bool:
 def _show(made: Comparison, found: Registry, out: Path) -> None:
     if not made.records:
         raise UserError(f"no result could be read back from {out}")
-    tasks = list(dict.fromkeys(cell.task_name for cell in made.cells))
-    table = board.build(
+    table = overview.build(
         made.records,
-        tasks=tasks,
         specs=found.specs(),
+        task_specs=found.task_specs(),
         tunings=made.tuned,
         stale=lambda record: stale(record, found),
         verifications=verified_rules(Store(out), found),

@@ -20,8 +20,8 @@ from rulezoo.cli.common import count, evaluated_networks, names, out_option, reg
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.errors import UserError, unknown
 from rulezoo.evaluations import store as evaluations
-from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import Format, render
+from rulezoo.leaderboard.overview import build
 from rulezoo.results import verifications
 from rulezoo.results.freshness import stale
 from rulezoo.results.store import Store
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     "--rule", "--rules", "rules", metavar="A,B", multiple=True, callback=names, help="Only these rules."
 )
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="table", show_default=True)
+@click.option("--long", is_flag=True, help="With --format csv: one line for each run.")
 @click.option("--html", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
               help="Write a site into a folder instead: it opens from disk, without a network.")  # fmt: skip
 @click.option("--claims", metavar="DIR", type=UserPath(exists=True, file_okay=False, path_type=Path),
@@ -63,8 +64,11 @@ def leaderboard(
     serve: bool,
     port: int,
     publish: Path | None,
+    long: bool,
 ) -> None:
     """Show the table of stored results, or make a site of it."""
+    if long and form != "csv":
+        raise UserError(f"--long goes with --format csv, got --format {form}")
     if publish:
         _copy(out, publish)
         return
@@ -90,16 +94,17 @@ def leaderboard(
         name_problems(findings, drawn=True)
         _publish(files, html, port if serve else None)
         return
-    board = build(
+    overview = build(
         records,
         **shown,
         specs=zoo.specs(),
+        task_specs=zoo.task_specs(),
         tunings=conclusions.tunings,
         stale=lambda record: stale(record, zoo),
     )
     color = is_terminal() and not os.environ.get("NO_COLOR")
     echo(
-        render(board, form, width=shutil.get_terminal_size((100, 24)).columns, color=color),
+        render(overview, form, long=long, width=shutil.get_terminal_size((100, 24)).columns, color=color),
         nl=False,
         styled=color,
     )

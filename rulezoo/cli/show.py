@@ -11,6 +11,7 @@ from rulezoo.cli.output import echo
 from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, in_words
 from rulezoo.discovery.plugins import foreign
 from rulezoo.discovery.registry import Found, Registry
+from rulezoo.leaderboard import plausibility
 from rulezoo.options import Option, as_text, declared
 from rulezoo.specs import EvaluationSpec, RuleSpec, TaskSpec
 from rulezoo.task import Task
@@ -36,10 +37,10 @@ def _show_rule(zoo: Registry, name: str) -> None:
     _print_facts("rule", found, {"family": spec.family, "paper": spec.reference or "none named"})
     if spec.plausibility is not None:
         echo()
-        marks = [(name.replace("_", " "), mark) for name, mark in spec.plausibility.marks().items()]
+        marks = [(plausibility.name(field), mark) for field, mark in spec.plausibility.marks().items()]
         print_table(marks, ("plausibility", ""))
     if spec.variants:
-        print_table([(variant.words(),) for variant in spec.variants])
+        print_table([(plausibility.variant(variant),) for variant in spec.variants])
     _print_options(declared(zoo.rule_class(name)))
 
 

@@ -152,6 +152,10 @@ class Registry:
         """Name of a rule → its spec."""
         return {name: found.spec for name, found in self.rules.items()}
 
+    def task_specs(self) -> dict[str, TaskSpec]:
+        """Name of a task → its spec."""
+        return {name: found.spec for name, found in self.tasks.items()}
+
     def unknown(self, kind: str, name: str, known: Iterable[str], listing: str) -> UnknownName:
         """The error of `rulezoo.errors.unknown`, with the plugins that failed to load: one may offer what was asked for."""
         reasons = [

@@ -19,13 +19,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import names
 from rulezoo.leaderboard.evaluated import Evaluations, Head, Summary
-from rulezoo.leaderboard.grid import Grid, arrange, cost, is_too_short, test_score
+from rulezoo.leaderboard.grid import Grid, cost, is_too_short, test_score
 from rulezoo.leaderboard.marks import Declared
 from rulezoo.leaderboard.verified import Verifications, Verified
 from rulezoo.results.freshness import mixed_data
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from rulezoo.leaderboard.scores import Standing
     from rulezoo.results.records import Record
     from rulezoo.specs import RuleSpec
-    from rulezoo.tuning.records import Tuned
 
 LONGEST = 300  # characters of a reason; the record has it whole
 
@@ -165,33 +164,6 @@ class Board:
         return any(column.evaluations for column in self.columns)
 
 
-def build(
-    records: Iterable[Record],
-    *,
-    tasks: Sequence[str] | None = None,
-    rules: Sequence[str] | None = None,
-    specs: Mapping[str, RuleSpec] | None = None,
-    tunings: Iterable[Tuned] = (),
-    stale: Callable[[Record], str | None] = lambda record: None,
-    verifications: Verifications | None = None,
-    evaluations: Evaluations | None = None,
-) -> Board:
-    """Make the table; the order of the records is of no importance.
-
-    Args:
-        records: of any rules and tasks.
-        tasks: names of the tasks to show, in this order; all, by name, if not given.
-        rules: names of the rules to show; all if not given.
-        specs: name of a rule → its spec, which declares its plausibility.
-        tunings: the winners of which get rows of their own.
-        stale: why a record may be out of date, if it may; see `rulezoo.results.freshness`.
-        verifications: what ``rulezoo verify`` has found of rules.
-        evaluations: what was found of the trained networks.
-    """
-    grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
-    return of(grid, specs, stale, verifications, evaluations) if grid.rows else Board()
-
-
 def of(
     grid: Grid,
     specs: Mapping[str, RuleSpec] | None = None,
@@ -199,7 +171,15 @@ def of(
     verifications: Verifications | None = None,
     evaluations: Evaluations | None = None,
 ) -> Board:
-    """The table of an arrangement that has rows; the arguments are those of `build`."""
+    """The table of an arrangement that has rows.
+
+    Args:
+        grid: the runs, arranged.
+        specs: name of a rule → its spec, which declares its plausibility.
+        stale: why a record may be out of date, if it may; see `rulezoo.results.freshness`.
+        verifications: outcomes of ``rulezoo verify``.
+        evaluations: of the trained networks.
+    """
     from rulezoo.leaderboard.scores import standings
 
     marks = Declared(specs or {})

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rulezoo.leaderboard.rows import Group
     from rulezoo.leaderboard.scores import Scores, Status
     from rulezoo.results.records import Asked, Record
+    from rulezoo.specs import TaskSpec
     from rulezoo.tuning.records import Tuned
 
 Runs = tuple["Record", ...]
@@ -28,6 +29,7 @@ Runs = tuple["Record", ...]
 REFERENCE = "backprop"  #: the rule that others are measured against
 LEAST_TIMED = 30  #: steps; the costs of one rule in runs of fewer were seen to differ by a factor of fifty
 FLOOR = "frozen"  #: the rule that trains the read-out only
+NETWORKS = ("mlp", "cnn", "rnn", "snn")  #: tags of tasks, in the order in which the tasks are shown
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,16 @@ def arrange(
     tasks: Sequence[str] | None = None,
     rules: Sequence[str] | None = None,
     tunings: Iterable[Tuned] = (),
+    task_specs: Mapping[str, TaskSpec] | None = None,
 ) -> Grid:
     """Arrange records; their order is of no importance.
 
     Args:
         records: of any rules and tasks.
-        tasks: names of the tasks to show, in this order; all, by name, if not given.
+        tasks: names of the tasks to show, in this order; all, by kind of network and name, if not given.
         rules: names of the rules to show; all if not given.
         tunings: the winners of which get rows of their own.
+        task_specs: name of a task → its spec, whose tags tell the kind of network; see `NETWORKS`.
     """
     chosen = [
         r
@@ -114,7 +118,7 @@ def arrange(
     by_column: dict[Identity, list[Record]] = defaultdict(list)
     for record in chosen:
         by_column[answers(record.asked)[1]].append(record)
-    order = sorted(by_column, key=lambda c: _column_order(by_column[c][0].asked, tasks))
+    order = sorted(by_column, key=lambda c: _column_order(by_column[c][0].asked, tasks, task_specs or {}))
     details = _details([by_column[column] for column in order])
     tasks_in_order = [by_column[column][0].asked.task for column in order]
     heads = dict(zip(order, _distinct(map(_head, tasks_in_order, details)), strict=True))
@@ -163,11 +167,19 @@ def status(record: Record) -> Status:
     return "failed" if test_score(record) is None else "finished"
 
 
-def _column_order(asked: Asked, tasks: Sequence[str] | None) -> tuple[int, str, float, str]:
-    position = tasks.index(asked.task) if tasks is not None else 0
+def _column_order(
+    asked: Asked, tasks: Sequence[str] | None, specs: Mapping[str, TaskSpec]
+) -> tuple[int, str, float, str]:
+    position = tasks.index(asked.task) if tasks is not None else _kind(specs.get(asked.task))
     epochs = asked.budget.get("epochs")
     length = float(epochs) if isinstance(epochs, int | float) else 0.0  # a budget may be of any kind
     return position, asked.task, length, repr(names.conditions(asked))
+
+
+def _kind(spec: TaskSpec | None) -> int:
+    """The position of a task's kind of network among `NETWORKS`; that of a task of no known kind is the last."""
+    kinds = [NETWORKS.index(tag) for tag in (spec.tags if spec else ()) if tag in NETWORKS]
+    return min(kinds, default=len(NETWORKS))
 
 
 def _details(groups: Sequence[Sequence[Record]]) -> list[str]:

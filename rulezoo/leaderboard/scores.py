@@ -6,7 +6,7 @@ The letters: R rules, T tasks, S seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -104,6 +104,20 @@ class Scores:
             status[at] = run.status
             values[at] = np.nan if run.score is None else run.score
         return cls(rules, tasks, seeds, values, status.astype(np.str_), chance, reference)
+
+    def only(self, rules: Collection[str], tasks: Collection[str], reference: str | None) -> Scores:
+        """The scores of some rules on some tasks, against a reference of their own."""
+        r = np.array([i for i, rule in enumerate(self.rules) if rule in rules], dtype=np.intp)
+        t = np.array([i for i, task in enumerate(self.tasks) if task in tasks], dtype=np.intp)
+        return Scores(
+            tuple(self.rules[i] for i in r),
+            tuple(self.tasks[i] for i in t),
+            self.seeds,
+            self.values[r][:, t],
+            self.status[r][:, t],
+            self.chance,
+            reference,
+        )
 
 
 @dataclass(frozen=True)
@@ -262,7 +276,9 @@ def standings(scores: Scores, failures: Failures = "chance") -> list[Standing]:
     seen = view(scores, failures)
     found = {}
     for r, rule in enumerate(seen.rules):
-        pooled = np.concatenate([seen.runs(r, t, normalised=True) for t in range(len(seen.tasks))])
+        pooled = np.concatenate(
+            [np.empty(0), *(seen.runs(r, t, normalised=True) for t in range(len(seen.tasks)))]
+        )
         found[r] = Standing(rule, float(iqm(pooled)) if pooled.size else None, seen.gap(r))
     ranked = seen.ranked
     if seen.scaled:

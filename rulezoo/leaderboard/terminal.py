@@ -1,4 +1,4 @@
-"""A board for a terminal: tables as wide as it is, in colours if it has them."""
+"""A leaderboard for a terminal: tables as wide as it is, in colours if it has them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from rulezoo.leaderboard import words
-from rulezoo.leaderboard.option_curves import option_curves
+from rulezoo.leaderboard import summary, tables, words
 from rulezoo.options import as_text
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from rulezoo.leaderboard.board import Board
     from rulezoo.leaderboard.option_curves import OptionCurve
+    from rulezoo.leaderboard.overview import Overview
+    from rulezoo.leaderboard.tables import Part, TableColumn
 
 NAME_WIDTH = 32  # a longer label of a rule goes on in the next line, a longer head is cut
 MOST_CURVES = 12  # curves over options; a product of grids has many
-GAP = 2  # blanks between a score and its cost, and after a task
+GAP = 2  # blanks after a column
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,25 +37,18 @@ class _Written:
         return max(line.cell_len for text in (self.head, *self.cells) for line in text.split())
 
 
-def table(board: Board, width: int, color: bool) -> str:
+def table(overview: Overview, width: int, color: bool) -> str:
     """For a terminal of ``width`` characters."""
     from rich.console import Console
     from rich.text import Text
 
-    if not board.rows:
+    if not overview.lines:
         return words.EMPTY
-    footnotes = words.footnotes(board)
-    names = _Written(Text("rule"), [Text(row.label) for row in board.rows])
-    groups = [
-        [_task(board, i, footnotes), *(_evaluated(board, i, j) for j in range(len(column.evaluations)))]
-        for i, column in enumerate(board.columns)
-    ]
-    tasks = [column for group in groups for column in group]
-    room = width - min(NAME_WIDTH, names.width) - GAP
-    full, letters = (_plausibility(board, short=short) for short in (False, True))
-    one_table = _total([*tasks, *letters]) <= room < _total([*tasks, *full])
-    short = one_table or _total(full) > room  # letters only where they help
-    packed = _packed([*groups, letters if short else full], room)
+    first, *rest = tables.columns(overview)
+    names = _written(first)
+    groups = [list(map(_written, group)) for _, group in groupby(rest, key=lambda column: column.group)]
+    room = width - min(NAME_WIDTH, names.width) - 1
+    packed = _packed(groups, room)
 
     out = io.StringIO()
     widest = width - room + max(map(_total, packed))  # rather a long line than a number cut off
@@ -62,26 +56,28 @@ def table(board: Board, width: int, color: bool) -> str:
     console = Console(
         file=out, width=max(width, widest), force_terminal=color, color_system=system, legacy_windows=False
     )
+    console.print(Text(summary.sentence(overview)), width=width)
+    console.print()
     for columns in packed:
         console.print(_drawn([names, *columns]), Text(), sep="")
-    for sentence, number in footnotes.items():
+    for sentence, number in words.footnotes(overview).items():
         console.print(Text(f"[{number}] {sentence}"), width=width)
-    for line in words.legend(board, bold=color, short=short):
+    for line in words.legend(overview, bold=color, letters=True):
         console.print(Text(line, style="dim"), width=width)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().split("\n")[:-1])
 
 
-def curves(board: Board) -> str:
+def curves(overview: Overview) -> str:
     """A small table for each curve of the score over an option; empty where there is none."""
-    found = option_curves(board)
-    parts = ["\n".join(["", *_curve(board, one)]) + "\n" for one in found[:MOST_CURVES]]
+    found = overview.curves
+    parts = ["\n".join(["", *_curve(overview, one)]) + "\n" for one in found[:MOST_CURVES]]
     if len(found) > MOST_CURVES:
         parts.append(f"\n{len(found) - MOST_CURVES} more curves over options are in the report (--html).\n")
     return "".join(parts)
 
 
-def _curve(board: Board, curve: OptionCurve) -> list[str]:
-    column = board.columns[curve.column]
+def _curve(overview: Overview, curve: OptionCurve) -> list[str]:
+    column = overview.columns[curve.column]
     where = column.task if curve.owner == column.task else column.label
     rule = " ".join(filter(None, [curve.rule, curve.fixed]))
     sizes = sorted({point.n for point in curve.points})
@@ -100,13 +96,15 @@ def _total(columns: Sequence[_Written]) -> int:
 
 
 def _packed(groups: Sequence[list[_Written]], room: int) -> list[list[_Written]]:
-    """As few tables as hold every group of columns, a group never torn."""
-    tables: list[list[_Written]] = [[]]
+    """As few tables as hold every group of columns; a group is torn only where it is wider than the terminal."""
+    packed: list[list[_Written]] = [[]]
     for group in groups:
-        if tables[-1] and _total([*tables[-1], *group]) > room:
-            tables.append([])
-        tables[-1] += group
-    return [columns for columns in tables if columns]
+        pieces = [group] if _total(group) <= room else [[column] for column in group]
+        for piece in pieces:
+            if packed[-1] and _total([*packed[-1], *piece]) > room:
+                packed.append([])
+            packed[-1] += piece
+    return [columns for columns in packed if columns]
 
 
 def _drawn(columns: Sequence[_Written]) -> Table:
@@ -125,63 +123,29 @@ def _drawn(columns: Sequence[_Written]) -> Table:
     return drawn
 
 
-def _task(board: Board, i: int, footnotes: dict[str, int]) -> _Written:
+def _written(column: TableColumn) -> _Written:
+    """A column with the parts of its cells below each other."""
     from rich.text import Text
 
-    column, cells, best = board.columns[i], [row.cells[i] for row in board.rows], words.best(board, i)
-    scores = _aligned([words.score(cell) for cell in cells])
-    suffixes = [words.suffix(cell, board.seeds, footnotes) for cell in cells]
-    costs = [words.cost(cell) for cell in cells]
-    metric = f"{_cut(column.metric)} %"
-    left = max(len(metric), *(len(f"{a} {b}".rstrip()) for a, b in zip(scores, suffixes, strict=True)))
-    right = max(map(len, [*costs, "cost"])) if any(costs) else 0
-    written = []
-    for r, (cell, score, suffix, cost) in enumerate(zip(cells, scores, suffixes, costs, strict=True)):
-        style = "bold green" if r in best else "red" if cell and cell.failed else ""
-        after = f"{f' {suffix}' if suffix else '':<{left - len(score)}}{' ' * GAP}{cost:>{right}} "
-        written.append(Text.assemble((score, style), after))
-    last = f"{metric:<{left}}{' ' * GAP}{'cost' if right else '':>{right}}"
-    return _Written(Text("\n".join(filter(None, [column.task, _cut(column.detail), last]))), written)
+    blank = " " * GAP if column.is_numeric else ""
+    widths = [max(len(part.text) for part in parts) for parts in zip(*column.cells, strict=True)]
+    cells = []
+    for parts in column.cells:
+        cell = Text(" ").join(
+            _aligned(part, width) for part, width in zip(parts, widths, strict=True) if width
+        )
+        cells.append(cell.append(blank))
+    head = column.short or column.head
+    group = "" if column.short or column.group == tables.PLAUSIBILITY else column.group
+    return _Written(Text("\n".join(_cut(line) for line in (group, head) if line)), cells)
 
 
-def _evaluated(board: Board, i: int, j: int) -> _Written:
-    """One evaluation, which stands to the right of its task."""
+def _aligned(part: Part, width: int) -> Text:
     from rich.text import Text
 
-    head, cells = board.columns[i].evaluations[j], [row.cells[i] for row in board.rows]
-    best = words.best_evaluated(board, i, j)
-    values = _aligned([words.evaluated(cell, j) for cell in cells])
-    written = []
-    for r, (cell, value) in enumerate(zip(cells, values, strict=True)):
-        suffix = words.evaluated_suffix(cell, j)
-        after = f"{f' {suffix}' if suffix else ''} "
-        written.append(Text.assemble((value, "bold green" if r in best else ""), after))
-    return _Written(Text(f"{_cut(head.label)}\n{_cut(head.value)}"), written)
+    text = f"{part.text:>{width}}" if part.is_number else f"{part.text:<{width}}"
+    return Text(text, "bold green" if part.is_bold else "")
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= NAME_WIDTH else text[: NAME_WIDTH - 1] + "…"
-
-
-def _plausibility(board: Board, *, short: bool) -> list[_Written]:
-    from rich.text import Text
-
-    return [
-        _Written(
-            Text(words.head_of(field).letter if short else words.head_of(field).word),
-            [Text(words.SHORT.get(mark := words.narrow_mark(row, field), mark)) for row in board.rows],
-        )
-        for field in words.narrow_fields(board)
-    ] + [
-        _Written(Text(head), [Text(cell) for row in board.rows for cell in words.verified_cell(board, row)])
-        for head in words.verified_head(board)
-    ]
-
-
-def _aligned(scores: Sequence[tuple[str, str]]) -> list[str]:
-    """Means with their decimal points below each other, and spreads likewise."""
-    left, right = (max(map(len, parts)) for parts in zip(*scores, strict=True))
-    return [
-        f"{mean:>{left}}" + (f" ± {sd:>{right}}" if sd else " " * (right + 3 if right else 0))
-        for mean, sd in scores
-    ]

@@ -48,14 +48,14 @@ def site(
     Args:
         records: of any rules and tasks.
         registry: the rules and tasks there are; of others only the results are shown.
-        tasks: names of the tasks to show, in this order; all, by name, if not given.
+        tasks: names of the tasks to show, in this order; all, by kind of network and name, if not given.
         rules: names of the rules to show; all if not given.
         tunings: the winners of which get rows of their own.
         claims: with their evidence; there is no page of claims without them.
         verifications: what ``rulezoo verify`` has found of rules.
         evaluations: what was found of the trained networks.
     """
-    grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings)
+    grid = arrange(records, tasks=tasks, rules=rules, tunings=tunings, task_specs=registry.task_specs())
     found = Findings(grid, registry, claims, verifications, evaluations)
     here = Path(__file__).parent / "templates"
     static = {name: (here / name).read_bytes() for name in _STATIC}

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rulezoo.leaderboard import board, stats, words
+from rulezoo.leaderboard import board, stats
 from rulezoo.leaderboard.grid import Grid
 from rulezoo.results.freshness import stale
+from rulezoo.site import legend
 
 if TYPE_CHECKING:
     from rulezoo.claims.report import Finding
@@ -53,7 +54,7 @@ class Findings:
     @cached_property
     def best(self) -> list[set[int]]:
         """For each column, the rows with its highest score."""
-        return [words.best(self.board, i) for i in range(len(self.board.columns))]
+        return [legend.best(self.board, i) for i in range(len(self.board.columns))]
 
     @cached_property
     def highest(self) -> list[float]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rulezoo import __version__
 from rulezoo.discovery.plugins import foreign
 from rulezoo.errors import UserError
-from rulezoo.leaderboard import references
+from rulezoo.leaderboard import plausibility, references
 from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
-from rulezoo.site import figures, pictures, words
+from rulezoo.site import figures, legend, pictures, words
 from rulezoo.site.commands import command
 from rulezoo.text import clean
 
@@ -115,6 +115,7 @@ def _environment() -> Environment:
         "probability": words.probability,
         "linked": words.linked,
         "value": as_text,
+        "variant": plausibility.variant,
     }
     return environment
 
@@ -130,7 +131,7 @@ def _page(
 
 def _index(found: Findings) -> dict[str, Any]:
     board = found.board
-    notes = board_words.footnotes(board)
+    notes = legend.footnotes(board)
     fields = _fields(found)
     shown = _present([figures.places(found), figures.cost(found)]) if board.rows else []
     specs = found.registry.rules
@@ -143,9 +144,9 @@ def _index(found: Findings) -> dict[str, Any]:
         "families": sorted({clean(found.family(rule)) for rule in found.rules}),
         "rulesets": sorted({one for row in board.rows for one in (row.ruleset, *row.kept)}),
         "rows": [_row(found, at, fields, notes, places[row.label]) for at, row in enumerate(board.rows)],
-        "legend": board_words.numbers(board, bold=True) if board.rows else [],
+        "legend": legend.numbers(board, bold=True) if board.rows else [],
         "notes": list(notes),
-        "verification": board_words.verification(board),
+        "verification": legend.verification(board),
         "few": 0 < board.seeds < 5,
         "summary": [
             {
@@ -180,9 +181,9 @@ def _row(
         "more": row.label.removeprefix(row.rule).strip(),
         "family": found.family(row.rule),
         "rulesets": row.rulesets,
-        "marks": {f.name: board_words.narrow_mark(row, f.name) for f in fields},
+        "marks": {f.name: plausibility.mark(row.plausibility, f.name) for f in fields},
         "checks": {f.name: _checks(row, f.name) for f in fields},
-        "verified": " ".join(board_words.verified_cell(found.board, row)),
+        "verified": legend.verified_cell(found.board, row),
         "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
         "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
         "cells": [
@@ -212,7 +213,7 @@ def _evaluated(found: Findings, at: int, i: int) -> list[Evaluated]:
                 mean,
                 sd,
                 board_words.evaluated_suffix(cell, j),
-                at in board_words.best_evaluated(board, i, j),
+                at in legend.best_evaluated(board, i, j),
                 last if one is None or one.mean is None else one.mean,
             )
         )
@@ -221,7 +222,7 @@ def _evaluated(found: Findings, at: int, i: int) -> list[Evaluated]:
 
 def _checks(row: Row, field: str) -> tuple[str, ...]:
     """Names of the checks that verified what a narrow table shows as the mark of a field."""
-    shown = "hidden_learning" if board_words.narrow_mark(row, field) == board_words.FIXED else field
+    shown = "hidden_learning" if plausibility.mark(row.plausibility, field) == plausibility.FIXED else field
     return row.verification.marks.get(shown, ()) if row.verification else ()
 
 
@@ -238,8 +239,9 @@ def _fields(found: Findings) -> list[Field]:
     for row in found.board.rows:
         for name, mark in row.plausibility.items():
             values.setdefault(name, set()).add(mark)
-    heads = {name: board_words.head_of(name) for name in board_words.narrow_fields(found.board)}
-    return [Field(n, h.word, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
+    shown = plausibility.columns(row.plausibility for row in found.board.rows)
+    heads = {name: plausibility.feature(name) for name in shown}
+    return [Field(n, h.name, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
 
 
 def _rule(found: Findings, rule: str) -> dict[str, Any]:
@@ -248,7 +250,7 @@ def _rule(found: Findings, rule: str) -> dict[str, Any]:
     angles = list(figures.angles_of_rule(found, rule))
     published = [(one, references.verdict(one, found.records)) for one in references.of_rule(rule)]
     marks = known.spec.plausibility.marks() if known and known.spec.plausibility else {}
-    heads = {name: board_words.head_of(name) for name in marks}
+    heads = {name: plausibility.feature(name) for name in marks}
     verified = found.verified(rule)
     checks = verified.marks if verified else {}
     return {
@@ -257,7 +259,13 @@ def _rule(found: Findings, rule: str) -> dict[str, Any]:
         "spec": known.spec if known else None,
         "origin": known.origin if known else "",
         "marks": [
-            {"name": n, "mark": m, "meaning": heads[n].meaning, "checks": checks.get(n, ())}
+            {
+                "name": heads[n].name,
+                "field": n,
+                "mark": m,
+                "meaning": heads[n].meaning,
+                "checks": checks.get(n, ()),
+            }
             for n, m in marks.items()
         ],
         "verified": verified,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rulezoo.leaderboard import plausibility
 from rulezoo.options import declared
 from rulezoo.results.freshness import code_of
 from rulezoo.results.provenance import checkout, packages
@@ -46,7 +47,7 @@ def lines(report: Report) -> Iterator[str]:
     found = marks(report)
     if found:
         yield "plausibility:"
-    names = {field: field.replace("_", " ") for field in found}
+    names = {field: plausibility.name(field) for field in found}
     widths = [
         max(map(len, words), default=0) for words in (names.values(), [m.declared for m in found.values()])
     ]

@@ -14,9 +14,9 @@ from rulezoo.cli import cli
 from rulezoo.comparison.plan import plan
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Found, discover
-from rulezoo.leaderboard.board import build
 from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.grid import arrange
+from rulezoo.leaderboard.overview import build
 from rulezoo.results.groups import cell_key
 from rulezoo.results.records import Plugin
 from rulezoo.results.store import Store
