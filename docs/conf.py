@@ -28,7 +28,7 @@ suppress_warnings: list[str] = []
 
 html_theme = "furo"
 html_theme_options = {"top_of_page_buttons": []}
-html_static_path = ["_web"]
+html_static_path = ["_web/static"]
 html_css_files = ["extra.css"]
 html_extra_path = [
     "_web/index.html"
