@@ -12,6 +12,7 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+from sphinx.writers.html5 import HTML5Translator
 
 project = "rulezoo"
 author = "the rulezoo contributors"
@@ -24,7 +25,6 @@ include_patterns = ["docs/**.md", "benchmarks/*.md", "leaderboard/*/*.md", "[A-Z
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # the anchors that code hosts give headings
-suppress_warnings: list[str] = []
 
 html_theme = "furo"
 html_theme_options = {"top_of_page_buttons": []}
@@ -61,9 +61,9 @@ class DarkFigures(SphinxTransform):
                 image.parent.insert(image.parent.index(image) + 1, twin)
 
 
-def _mathml(self: object, node: nodes.Element, *, block: bool) -> None:
+def _mathml(translator: HTML5Translator, node: nodes.Element, *, block: bool) -> None:
     formula = tex2mathml(node.astext(), as_block=block)
-    self.body.append(f'<div class="formula">{formula}</div>' if block else formula)  # type: ignore[attr-defined]
+    translator.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 
@@ -72,6 +72,6 @@ def setup(app: Sphinx) -> None:
     app.add_transform(DarkFigures)
     app.add_html_math_renderer(
         "mathml",
-        inline_renderers=(lambda self, node: _mathml(self, node, block=False), None),
-        block_renderers=(lambda self, node: _mathml(self, node, block=True), None),
+        inline_renderers=(lambda translator, node: _mathml(translator, node, block=False), None),
+        block_renderers=(lambda translator, node: _mathml(translator, node, block=True), None),
     )
