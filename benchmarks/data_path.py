@@ -150,7 +150,7 @@ def compared(chosen: argparse.Namespace, which: str) -> Iterator[str]:
         for name, contender in contenders.items():
             taken[name].append(seconds(contender, chosen.steps))
     channels, hidden = NETWORKS[which]
-    yield f"### {which}: convolutions of {', '.join(map(str, channels))} channels, a dense layer of {hidden}\n"
+    yield f"## {which}: convolutions of {', '.join(map(str, channels))} channels, a dense layer of {hidden}\n"
     yield "| | images/s, median | ratio to plain torch: median (least to largest of the rounds) | target |\n|---|---|---|---|"
     for name, times in taken.items():
         rate = chosen.batch * chosen.steps / statistics.median(times)

@@ -408,7 +408,7 @@ def text(args: argparse.Namespace, one: Trained, true: list[Tensors], tables: di
     parts = ["# Angles of feedback to backprop", setting]
     for title, rows in tables.items():
         parts += [
-            f"### {title}",
+            f"## {title}",
             "\n".join([f"| feedback | {' | '.join(SITES)} |", "|---|" + "---|" * 4, *map(str, rows)]),
         ]
     return "\n\n".join(parts) + "\n"

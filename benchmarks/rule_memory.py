@@ -94,7 +94,7 @@ def in_a_process(network: str, name: str, options: dict[str, str], size: int) ->
 
 
 def table(network: str, size: int, labels: Sequence[str]) -> str:
-    lines = [f"### {network}, batch {size}", "", "| rule | GB above backprop | target |", "|---|---|---|"]
+    lines = [f"## {network}, batch {size}", "", "| rule | GB above backprop | target |", "|---|---|---|"]
     base = in_a_process(network, *BACKPROP, size)
     if isinstance(base, str):
         raise TypeError(base)

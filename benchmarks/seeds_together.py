@@ -171,7 +171,7 @@ def main() -> None:
     sample = f"whole trainings of {task.budget.epochs} epochs" if chosen.whole else f"{chosen.steps} steps"
     how = f"median of {chosen.samples} samples of {sample}, in turn"
     options = "".join(f", {option}" for option in chosen.option)
-    text = f"### {chosen.task}{options}, batch {task.budget.batch}\n\n{head}; {how}.\n\n{table(chosen.task, rows)}\n"
+    text = f"## {chosen.task}{options}, batch {task.budget.batch}\n\n{head}; {how}.\n\n{table(chosen.task, rows)}\n"
     print(text)
     if chosen.markdown:
         chosen.markdown.write_text(f"# Seeds together\n\n{text}", encoding="utf-8")

@@ -236,7 +236,7 @@ def table(network: str, found: dict[str, float], seeds: int, what: str) -> str:
     timed = what == "time"
     together = f", {seeds} seeds together" if seeds > 1 else ""
     lines = [
-        f"### {network}, batch {BATCH}{together}{'' if timed else ': memory of a step'}",
+        f"## {network}, batch {BATCH}{together}{'' if timed else ': memory of a step'}",
         "",
         f"| variant | {'' if timed else 'MB | '}ratio to plain autograd | target |",
         f"|---|{'' if timed else '---|'}---|---|",
