@@ -25,10 +25,10 @@ from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.leaderboard import formats, overview, plausibility, verified
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.options import as_text, declared
+from rulezoo.report.figures import cost
+from rulezoo.report.findings import Findings
+from rulezoo.report.pictures import style
 from rulezoo.results.store import Store
-from rulezoo.site.figures import cost
-from rulezoo.site.findings import Findings
-from rulezoo.site.pictures import style
 from rulezoo.specs import RuleSpec
 from rulezoo.tuning import records as tunings
 

@@ -19,12 +19,12 @@ from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.machines import VERIFICATION
 from rulezoo.leaderboard.overview import build
 from rulezoo.leaderboard.verified import Verifications
+from rulezoo.report.build import report
 from rulezoo.results import verifications
 from rulezoo.results.freshness import code_of
 from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record, RecordError
 from rulezoo.results.store import Store, digest
 from rulezoo.results.verifications import Mark, Verification
-from rulezoo.site.build import site
 from rulezoo.specs import Plausibility, RuleSpec, Variant
 from rulezoo.testing import rule_checks, suite
 
@@ -523,7 +523,7 @@ def pages_of(*stored):
     own = [msgspec.structs.replace(one, rule_options=options) for one in stored]
     own = [one if one.rule_code != CODE else msgspec.structs.replace(one, rule_code=code) for one in own]
     known = Verifications(own, lambda rule: code)
-    files = site(records, zoo, verifications=known)
+    files = report(records, zoo, verifications=known)
     return {name: content.decode() for name, content in files.items() if name.endswith(".html")}
 
 
@@ -553,7 +553,7 @@ def test_pages_tick_the_marks_that_were_verified():
 
 
 def test_a_page_ticks_what_stands_in_place_of_the_signal():
-    from rulezoo.site.pages import _checks
+    from rulezoo.report.pages import _checks
 
     frozen = discover().specs()["frozen"].plausibility.marks()
     marks = {"hidden_learning": Mark(declared="no", state="verified", checks=["hidden_gradients"])}

@@ -23,7 +23,7 @@ COMMANDS = {
         "rulezoo.cli.evaluate:evaluate", "Evaluate trained networks whose weights were kept."
     ),
     "leaderboard": Command(
-        "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or make a site of it."
+        "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or write a report."
     ),
     "results": Command("rulezoo.cli.results:results", "Merge, compare and export folders of results."),
     "export": Command("rulezoo.cli.export:export", "Export a trained network for programs without rulezoo."),

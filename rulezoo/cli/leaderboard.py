@@ -28,8 +28,8 @@ from rulezoo.results.store import Store
 from rulezoo.tuning import records as tunings
 
 if TYPE_CHECKING:
+    from rulezoo.report.build import Files
     from rulezoo.results.records import Record
-    from rulezoo.site.build import Files
 
 
 @click.command()
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="table", show_default=True)
 @click.option("--long", is_flag=True, help="With --format csv: one line for each run.")
 @click.option("--html", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
-              help="Write a site into a folder instead: it opens from disk, without a network.")  # fmt: skip
+              help="Write a report into a folder instead: web pages that open from disk, without a network.")  # fmt: skip
 @click.option("--claims", metavar="DIR", type=UserPath(exists=True, file_okay=False, path_type=Path),
-              help="The folder of the claims' results, to have their page on the site.")  # fmt: skip
+              help="The folder of the claims' results, to include their pages in the report.")  # fmt: skip
 @click.option(
-    "--serve", is_flag=True, help="Show the site at an address of this machine, to this machine only."
+    "--serve", is_flag=True, help="Serve the report at an address of this machine, to this machine only."
 )
 @click.option("--publish", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
               help="Copy the records into a new folder, without logs, checkpoints and notes: nothing in it names a "
@@ -66,7 +66,7 @@ def leaderboard(
     publish: Path | None,
     long: bool,
 ) -> None:
-    """Show the table of stored results, or make a site of it."""
+    """Show the table of stored results, or write a report."""
     if long and form != "csv":
         raise UserError(f"--long goes with --format csv, got --format {form}")
     if publish:
@@ -87,10 +87,10 @@ def leaderboard(
         "evaluations": evaluated_networks(Store(out), zoo),
     }
     if html or serve:
-        from rulezoo.site.build import site
+        from rulezoo.report.build import report
 
         findings = known(zoo, claims) if claims else ()
-        files = site(records, zoo, **shown, tunings=conclusions.tunings, claims=findings)
+        files = report(records, zoo, **shown, tunings=conclusions.tunings, claims=findings)
         name_problems(findings, drawn=True)
         _publish(files, html, port if serve else None)
         return
@@ -124,9 +124,9 @@ def _copy(out: Path, to: Path) -> None:
 
 
 def _publish(files: Files, folder: Path | None, port: int | None) -> None:
-    """Write the site into a folder, or a temporary one, and serve it if there is a port."""
-    from rulezoo.site.build import write
-    from rulezoo.site.serve import serve
+    """Write the report into a folder, or a temporary one, and serve it if there is a port."""
+    from rulezoo.report.build import write
+    from rulezoo.report.serve import serve
 
     with (
         _ended_by_sigterm(),

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from rulezoo.report import serve
+from rulezoo.report.serve import HOST, server_of
 from rulezoo.results.store import Store
-from rulezoo.site import serve
-from rulezoo.site.serve import HOST, server_of
 
 
 @contextmanager

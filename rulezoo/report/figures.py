@@ -1,4 +1,4 @@
-"""The figures of the site: which numbers they show, and the words that stand for them."""
+"""The figures of the report: which numbers they show, and the words that stand for them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from rulezoo.leaderboard.grid import test_score
 from rulezoo.leaderboard.option_curves import option_curves
 from rulezoo.leaderboard.rows import DEFAULT, SET
-from rulezoo.site import pictures
-from rulezoo.site.series import Series, angles, curve, series
-from rulezoo.site.words import NOTHING, number
+from rulezoo.report import pictures
+from rulezoo.report.series import Series, angles, curve, series
+from rulezoo.report.words import NOTHING, number
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
     from rulezoo.leaderboard.board import Row
     from rulezoo.leaderboard.option_curves import OptionCurve
-    from rulezoo.site.findings import Findings
+    from rulezoo.report.findings import Findings
 
 _BUDGET = re.compile(r" perturbations=\S+")  # in a label, whatever other options stand beside it
 MOST = 6  # rules in one picture of curves: more could not be told apart

@@ -1,4 +1,4 @@
-"""Every picture of the site, drawn by seaborn and matplotlib as SVG. The same numbers give the same bytes.
+"""Every picture of the report, drawn by seaborn and matplotlib as SVG. The same numbers give the same bytes.
 
 Text and lines have the colours of variables that follow the reader's light or dark scheme; letters stay letters, in
 the fonts of the page. Figures are made without pyplot, which keeps them all, and without automatic layouts, which
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
-    from rulezoo.site.series import Series
+    from rulezoo.report.series import Series
 
 _INK, _LINE = "#123450", "#123451"  # stand for the colours of the page
 _STYLE = (

@@ -1,4 +1,4 @@
-"""The site at an address of this machine."""
+"""The report at an address of this machine."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def serve(folder: Path, port: int, started: Callable[[str], object]) -> None:
     """Serve a folder until Ctrl-C.
 
     Args:
-        folder: of the site.
+        folder: of the report.
         port: to listen on; 0 = any that is free.
         started: called with the address once it can be opened.
 

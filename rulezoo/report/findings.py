@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import board, stats
 from rulezoo.leaderboard.grid import Grid
+from rulezoo.report import legend
 from rulezoo.results.freshness import stale
-from rulezoo.site import legend
 
 if TYPE_CHECKING:
     from rulezoo.claims.report import Finding

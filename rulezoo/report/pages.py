@@ -15,8 +15,8 @@ from rulezoo.leaderboard import plausibility, references
 from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
-from rulezoo.site import figures, legend, pictures, words
-from rulezoo.site.commands import command
+from rulezoo.report import figures, legend, pictures, words
+from rulezoo.report.commands import command
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rulezoo.leaderboard import stats
     from rulezoo.leaderboard.board import Cell, Row
     from rulezoo.leaderboard.evaluated import Head
-    from rulezoo.site.figures import Figure
-    from rulezoo.site.findings import Findings
+    from rulezoo.report.figures import Figure
+    from rulezoo.report.findings import Findings
 
 Pages = dict[str, bytes]
 

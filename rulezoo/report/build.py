@@ -1,4 +1,4 @@
-"""The files of the site, made from records: the same records give the same bytes."""
+"""The files of the report, made from records: the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from rulezoo.errors import UserError
 from rulezoo.leaderboard.grid import arrange
+from rulezoo.report import pages
+from rulezoo.report.findings import Findings
 from rulezoo.results.files import dangling
-from rulezoo.site import pages
-from rulezoo.site.findings import Findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ _STATIC = ("style.css", "board.js")
 _EXPORT = re.compile(r"\bexport\s*\{([^{}]*)\};?")
 
 
-def site(
+def report(
     records: Iterable[Record],
     registry: Registry,
     *,
@@ -63,7 +63,7 @@ def site(
 
 
 def write(files: Files, folder: Path) -> None:
-    """Write the files into a folder, over those of an older site.
+    """Write the files into a folder, over those of an older report.
 
     Raises:
         UserError: if there is a page in the folder that is not ours, or it cannot be written.
@@ -92,7 +92,7 @@ def _tables() -> bytes:
     """DataTables as itables ships it, made a classic script: browsers load no module from ``file://``."""
     package = importlib.util.find_spec("itables")  # not imported: it would ask for IPython
     if package is None or not package.submodule_search_locations:
-        raise UserError("the site's tables need itables: run `pip install itables`")
+        raise UserError("the report's tables need itables: run `pip install itables`")
     script = Path(package.submodule_search_locations[0], "html", "dt_bundle.js").read_text(encoding="utf-8")
     exports = list(_EXPORT.finditer(script))
     if len(exports) != 1:

@@ -21,7 +21,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 
 @pytest.fixture(scope="module")
 def folder(site, tmp_path_factory):
-    from rulezoo.site.build import write
+    from rulezoo.report.build import write
 
     folder = tmp_path_factory.mktemp("site")
     write(site, folder)

@@ -1,4 +1,4 @@
-"""Hand-made records, and the site made of them."""
+"""Hand-made records, and the report made of them."""
 
 import re
 
@@ -104,7 +104,7 @@ def _probes(angle):
 def site(records):
     """The files of the site of `records`."""
     from rulezoo.discovery.registry import discover
-    from rulezoo.site.build import site as make
+    from rulezoo.report.build import report as make
 
     return make(records, discover())
 

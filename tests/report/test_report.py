@@ -17,14 +17,14 @@ from rulezoo.discovery.registry import Found, discover
 from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.leaderboard.overview import build
+from rulezoo.report import words
+from rulezoo.report.build import GENERATOR, write
+from rulezoo.report.build import report as make
+from rulezoo.report.commands import command
+from rulezoo.report.serve import HOST, server_of
 from rulezoo.results.groups import cell_key
 from rulezoo.results.records import Plugin
 from rulezoo.results.store import Store
-from rulezoo.site import words
-from rulezoo.site.build import GENERATOR, write
-from rulezoo.site.build import site as make
-from rulezoo.site.commands import command
-from rulezoo.site.serve import HOST, server_of
 from rulezoo.specs import Plausibility, RuleSpec
 
 EVIL = "</td><script>alert(1)</script>\x1b[31m\x07 \\input{/etc/passwd} $x$ 100% | **b** <!-- & \" '"
