@@ -59,7 +59,7 @@ SINGLE = (
     "text",
     "trained",
 )
-LAYERS += ("claims", "site", "testing", "scaffold", "api", "cli")
+LAYERS += ("claims", "report", "testing", "scaffold", "api", "cli")
 
 
 def imports(path):
