@@ -19,7 +19,7 @@ from rulezoo.errors import UserError
 from rulezoo.executors.machine import Workers
 from rulezoo.results.comparing import compare
 from rulezoo.results.provenance import cpu, packages
-from rulezoo.results.records import Answered, Hardware, Plugin, Record
+from rulezoo.results.records import Hardware, Plugin, Provenance, Record
 from rulezoo.results.store import Store
 from rulezoo.task import Budget
 
@@ -141,7 +141,7 @@ def replaced(store, seed=0, asked=None, answered=None, **changes):
 
 def as_stored(cell, **answered):
     """Records of the runs of a cell, as a store would give them back."""
-    about = Answered(
+    about = Provenance(
         packages={"torch": "2.15.0"}, rule_plugin=Plugin(distribution="mine.py"), task_plugin=Plugin(distribution="mine.py"),
         hardware=Hardware(cpu="A", cores=2, threads=1), commit=None, dirty=None, started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:01:00+00:00", seeds_together=len(cell.asked), mode="vmap",

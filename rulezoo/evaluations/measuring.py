@@ -26,7 +26,7 @@ from rulezoo.evaluations.request import Requested, requested
 from rulezoo.evaluations.store import put
 from rulezoo.results import provenance
 from rulezoo.results.freshness import code_of
-from rulezoo.results.records import Asked, Device, Record, RecordError
+from rulezoo.results.records import Device, Record, RecordError, RunSpec
 from rulezoo.results.store import Store, StoreError
 from rulezoo.task import DataMissing
 
@@ -53,7 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     store: str
-    run: Asked
+    run: RunSpec
     evaluation: str
     options: dict[str, str]
     data: str | None
@@ -241,7 +241,7 @@ def _network(root: str, run: bytes, device: Device) -> TrainedNetwork:
     from rulezoo.evaluations.network import network_of
 
     store = Store(Path(root))
-    record = store.get(msgspec.json.decode(run, type=Asked))
+    record = store.get(msgspec.json.decode(run, type=RunSpec))
     if record is None:
         raise RecordError("the record of the run was deleted")
     return network_of(store, record, _registry(), device)
