@@ -16,7 +16,7 @@ from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
-from rulezoo.executors.machine import Workers
+from rulezoo.executors.machine import ExecutorSetup
 from rulezoo.results.comparing import compare
 from rulezoo.results.provenance import cpu, packages
 from rulezoo.results.records import Hardware, Plugin, Provenance, Record
@@ -93,7 +93,7 @@ class Here:
 @pytest.fixture
 def rulezoo(monkeypatch, capsys):
     """Run the command line in this process, runs included; returns exit code, stdout, stderr."""
-    monkeypatch.setattr(command, "workers", lambda wanted, device: Workers(Here(), device, 1))
+    monkeypatch.setattr(command, "workers", lambda wanted, device: ExecutorSetup(Here(), device, 1))
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["rulezoo", *map(str, words)])
