@@ -13,7 +13,7 @@ import torch
 
 from rulezoo.discovery.registry import discover
 from rulezoo.results import groups
-from rulezoo.results.records import Asked
+from rulezoo.results.records import RunSpec
 from rulezoo.seeding import number
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
@@ -27,7 +27,7 @@ from rulezoo_plugins.baselines.backprop import Backprop
 SGD = Budget(epochs=3, batch=16, lr=0.01, optimizer="sgd", schedule="cosine")
 ADAM = replace(SGD, optimizer="adam")
 STEPS = 3 * 6  # of the 96 training examples
-ASKED = Asked(
+ASKED = RunSpec(
     protocol=1, rule="r", rule_version=1, rule_options={}, task="t", task_version=1, task_options={}, budget={},
     seed=0, device="cpu",
 )  # fmt: skip

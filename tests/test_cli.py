@@ -15,7 +15,7 @@ from rulezoo.cli.common import print_table
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard import plausibility
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
+from rulezoo.results.records import Hardware, Plugin, Provenance, Record, RunSpec
 from rulezoo.results.store import Store
 from rulezoo.text import clean, clean_lines
 
@@ -338,8 +338,8 @@ def stored(rule, seed, score):
         "task_version": 1,
         "task_options": {},
     }
-    asked = Asked(**values, task="digits-cnn", budget={"epochs": 1}, seed=seed, device="cpu")
-    answered = Answered(
+    asked = RunSpec(**values, task="digits-cnn", budget={"epochs": 1}, seed=seed, device="cpu")
+    answered = Provenance(
         packages={},
         rule_plugin=Plugin(distribution="rulezoo"),
         task_plugin=Plugin(distribution="rulezoo"),

@@ -11,7 +11,7 @@ from rulezoo.cli import progress as module
 from rulezoo.cli.progress import progress, summary
 from rulezoo.comparison.jobs import Job
 from rulezoo.comparison.request import Request
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Record
+from rulezoo.results.records import Cost, Hardware, Plugin, Provenance, Record, RunSpec
 
 ESC = "\x1b"
 
@@ -21,12 +21,12 @@ def job(rule="my-rule", seeds=(0, 1, 2), **more):
 
 
 def record(seed, status="ok", reason=None, test=0.5, ratio=None):
-    asked = Asked(
+    asked = RunSpec(
         protocol=1, rule="my-rule", rule_version=1, rule_options={}, task="my-task", task_version=1,
         task_options={}, budget={}, seed=seed, device="cpu",
     )  # fmt: skip
     plugin = Plugin(distribution="tests")
-    by = Answered(
+    by = Provenance(
         packages={}, rule_plugin=plugin, task_plugin=plugin, hardware=Hardware(cpu="A", cores=1, threads=1),
         commit=None, dirty=None, started="", finished="", seeds_together=1, mode="single",
     )  # fmt: skip

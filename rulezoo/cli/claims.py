@@ -11,7 +11,7 @@ import click
 
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
-from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.output import echo
 from rulezoo.text import brief
 
@@ -101,7 +101,7 @@ def run(
     download: bool,
     dry_run: bool,
     out: Path,
-    wanted: Wanted,
+    execution: ExecutorOptions,
 ) -> None:
     """Run the study of a claim, and report its verdict.
 
@@ -122,7 +122,7 @@ def run(
         claim = _claim(zoo, name)
         profile = profile or claim.profiles[0]
         study = claim.study(profile)
-        by = workers(wanted, "cpu" if profile != "full" and device == "auto" else device)
+        by = executor_setup(execution, "cpu" if profile != "full" and device == "auto" else device)
         say(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
         request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
         store = running.store_of(out, claim, profile)
@@ -131,7 +131,7 @@ def run(
 
             others = [Store(folder) for folder in sorted(out.glob("*/*/")) if folder != store.root]
             show_forecast_of_claim(
-                running.planned(claim, profile, zoo, request), request, store, others, wanted
+                running.planned(claim, profile, zoo, request), request, store, others, execution
             )
             return
         run_cells = comparing.runner(request, by.executor, listeners(zoo))

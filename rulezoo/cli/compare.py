@@ -28,7 +28,7 @@ from rulezoo.cli.common import (
 )
 from rulezoo.cli.evaluation_progress import name_failed_of
 from rulezoo.cli.evaluation_progress import progress as evaluation_progress
-from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.forecast import show_forecast
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
@@ -38,7 +38,7 @@ from rulezoo.comparison.plan import check_compiler
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
-from rulezoo.executors.machine import Workers
+from rulezoo.executors.machine import ExecutorSetup
 from rulezoo.leaderboard import formats, overview
 from rulezoo.leaderboard import tuned as report
 from rulezoo.results.freshness import FAILED, mixed_data, stale
@@ -58,7 +58,7 @@ from rulezoo.tuning.records import Tuned
 @click.option("--dry-run", is_flag=True,
               help="Show the number of runs, and the time, memory and disk they are expected to take; run nothing.")  # fmt: skip
 @click.pass_context
-def compare(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None:  # noqa: ANN401  a request's fields
+def compare(ctx: click.Context, /, out: Path, execution: ExecutorOptions, **given: Any) -> None:  # noqa: ANN401  a request's fields
     """Train rules on tasks and compare them.
 
     Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
@@ -69,10 +69,10 @@ def compare(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> N
     )
     with going_on_later():
         asked = request_of(ctx, given, config)
-        request, found, by = prepared(asked, wanted)
+        request, found, by = prepared(asked, execution)
         if dry_run:
             _refuse_to_write(save_config)
-            show_forecast(request, found, Store(out), wanted)
+            show_forecast(request, found, Store(out), execution)
             return
         check_size(request, found, yes=yes)
         if save_config:
@@ -92,15 +92,15 @@ def _refuse_to_write(path: Path | None) -> None:
         raise UserError("--dry-run writes nothing, and --save-config writes a file; give one of them")
 
 
-def prepared(request: Request, wanted: Wanted) -> tuple[Request, Registry, Workers]:
+def prepared(request: Request, execution: ExecutorOptions) -> tuple[Request, Registry, ExecutorSetup]:
     """The request for the device and threads of the executor that is wanted, the registry, and the executor.
 
     Raises:
         UserError: if a plugin's code does not return, or an option does not go with the executor.
     """
     load(request)
-    found, by = registry(), workers(wanted, request.device)
-    if request.compiled and wanted.executor == "local":  # elsewhere, only those machines know
+    found, by = registry(), executor_setup(execution, request.device)
+    if request.compiled and execution.executor == "local":  # elsewhere, only those machines know
         check_compiler(by.device)
     return replace(request, device=by.device, threads=request.threads or by.threads), found, by
 

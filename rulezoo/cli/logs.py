@@ -19,7 +19,7 @@ from rulezoo.text import clean, clean_lines
 from rulezoo.tuning.records import trials_of
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Asked, Record
+    from rulezoo.results.records import Record, RunSpec
 
 _MANY = 20  # runs that are listed when several are meant
 _SHORTEST = 4  # digits of a key that may stand for it
@@ -60,7 +60,7 @@ class _Found:
         self.asked |= {asked.key: asked for note in self.underway.values() for asked in note.asked}
 
 
-def _the_one(words: Sequence[str], known: Iterable[Asked], out: Path) -> Asked:
+def _the_one(words: Sequence[str], known: Iterable[RunSpec], out: Path) -> RunSpec:
     meant = [asked for asked in known if all(_is(word, asked) for word in words if word != "seed")]
     if not meant:
         raise UserError(f"no run in {out} is called {' '.join(words)!r}; `rulezoo status` lists what failed")
@@ -71,7 +71,7 @@ def _the_one(words: Sequence[str], known: Iterable[Asked], out: Path) -> Asked:
     return meant[0]
 
 
-def _is(word: str, asked: Asked) -> bool:
+def _is(word: str, asked: RunSpec) -> bool:
     return word in (asked.rule, asked.task, str(asked.seed)) or (
         len(word) >= _SHORTEST and asked.key.startswith(word)
     )

@@ -15,7 +15,7 @@ import click
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import count, going_on_later, names, registry, results_of, say
 from rulezoo.cli.compare import listeners
-from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.leaderboard import read
 from rulezoo.cli.output import echo
 from rulezoo.cli.request import seeds_of
@@ -54,7 +54,7 @@ def reproduce(
     data: Path | None,
     download: bool,
     out: Path | None,
-    wanted: Wanted,
+    execution: ExecutorOptions,
 ) -> None:
     """Train stored runs again, and compare the results.
 
@@ -70,7 +70,7 @@ def reproduce(
     with going_on_later(), _folder(out) as folder:
         found = registry()
         cells, problems = _plan(records, every, found, data, download)
-        _run([cell for made in cells.values() for cell in made], Store(folder), wanted, found)
+        _run([cell for made in cells.values() for cell in made], Store(folder), execution, found)
         made = [
             outcome(group, Store(folder), cells.get(key, ()), problems.get(key))
             for key, group in _by_cell(records).items()
@@ -187,11 +187,11 @@ def _plan(
     return cells, problems
 
 
-def _run(cells: Sequence[Cell], store: Store, wanted: Wanted, found: Registry) -> None:
+def _run(cells: Sequence[Cell], store: Store, execution: ExecutorOptions, found: Registry) -> None:
     """Train cells, device by device."""
     for device in dict.fromkeys(cell.request.device for cell in cells):
         here = [cell for cell in cells if cell.request.device == device]
-        by = workers(wanted, device)
+        by = executor_setup(execution, device)
         runner(here[0].request, by.executor, listeners(found))(here, store)
 
 

@@ -11,7 +11,7 @@ import click
 
 from rulezoo.cli.common import going_on_later, out_option, print_table
 from rulezoo.cli.compare import listeners, prepared, say_failed_trials
-from rulezoo.cli.executor import Wanted, executor_options
+from rulezoo.cli.executor import ExecutorOptions, executor_options
 from rulezoo.cli.output import echo
 from rulezoo.cli.request import check_size, kept_options, request_of, save, study_options, what_options
 from rulezoo.leaderboard import tuned as report
@@ -31,7 +31,7 @@ EVALUATION = ("seeds", "trials", "probes", "keep_weights", "keep_memory")  # opt
 @out_option
 @study_options
 @click.pass_context
-def tune(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None:  # noqa: ANN401  a request's fields
+def tune(ctx: click.Context, /, out: Path, execution: ExecutorOptions, **given: Any) -> None:  # noqa: ANN401  a request's fields
     """Search the options of rules, with as many trials for each.
 
     Every rule gets N trials on every task: the author's default first, then what optuna proposes from the options for
@@ -42,7 +42,7 @@ def tune(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None
     config, save_config, yes = (given.pop(name) for name in ("config", "save_config", "yes"))
     with going_on_later():
         asked = request_of(ctx, given, config)
-        request, found, by = prepared(asked, wanted)
+        request, found, by = prepared(asked, execution)
         check_size(request, found, yes=yes)
         if save_config:
             save(save_config, ctx, asked, found)

@@ -23,7 +23,7 @@ from rulezoo.discovery.fingerprint import core
 from rulezoo.discovery.plugins import FILES
 from rulezoo.results import groups, journal
 from rulezoo.results.leases import forget, leases
-from rulezoo.results.records import Asked, Record, Status
+from rulezoo.results.records import Record, RunSpec, Status
 from rulezoo.results.store import Store
 from rulezoo.training.checkpoints import CheckpointFiles, Checkpoints, clear
 from rulezoo.training.outcome import Outcome
@@ -120,7 +120,7 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
     return [record for asked in cell.asked if (record := store.get(asked))]
 
 
-def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
+def _train(job: Job, cell: Cell, store: Store, todo: Sequence[RunSpec], tell: Tell) -> None:
     from rulezoo.training import allocator
 
     allocator.prepare()
@@ -138,7 +138,7 @@ def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell
 def outcomes(
     cell: Cell,
     request: Request,
-    todo: Sequence[Asked],
+    todo: Sequence[RunSpec],
     told: Tell,
     checkpoints: Checkpoints | None = None,
     trial: Trial | None = None,
@@ -239,7 +239,7 @@ def halve(job: Job) -> bool:
     return checkpoints.divided(seeds) is not None
 
 
-def tidy(store: Store, asked: Sequence[Asked], request: Request) -> None:
+def tidy(store: Store, asked: Sequence[RunSpec], request: Request) -> None:
     """Delete what is of no use to runs that are done: their checkpoints, and the files that were locked for them.
 
     A run that was broken off keeps its checkpoint: with more time or memory it may be asked to go on.
@@ -251,7 +251,7 @@ def tidy(store: Store, asked: Sequence[Asked], request: Request) -> None:
     folder = store.root / CHECKPOINTS
     for cell in {groups.cell_key(one): one for one in asked}.values() if folder.is_dir() else ():
 
-        def settled(seed: int, cell: Asked = cell) -> bool:
+        def settled(seed: int, cell: RunSpec = cell) -> bool:
             record = store.get(msgspec.structs.replace(cell, seed=seed))
             return is_done(record, request) and record is not None and record.status not in _BROKEN_OFF
 

@@ -21,7 +21,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What was asked: the identity of an evaluation of one network.
 
     Attributes:
-        run: `rulezoo.results.records.Asked.key` of the run that trained the network.
+        run: `rulezoo.results.records.RunSpec.key` of the run that trained the network.
         rule: name of the rule.
         task: name of the task.
         seed: of the run.

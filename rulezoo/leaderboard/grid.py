@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rulezoo.leaderboard.names import Identity
     from rulezoo.leaderboard.rows import Group
     from rulezoo.leaderboard.scores import Scores, Status
-    from rulezoo.results.records import Asked, Record
+    from rulezoo.results.records import Record, RunSpec
     from rulezoo.specs import TaskSpec
     from rulezoo.tuning.records import Tuned
 
@@ -168,7 +168,7 @@ def status(record: Record) -> Status:
 
 
 def _column_order(
-    asked: Asked, tasks: Sequence[str] | None, specs: Mapping[str, TaskSpec]
+    asked: RunSpec, tasks: Sequence[str] | None, specs: Mapping[str, TaskSpec]
 ) -> tuple[int, str, float, str]:
     position = tasks.index(asked.task) if tasks is not None else _kind(specs.get(asked.task))
     epochs = asked.budget.get("epochs")

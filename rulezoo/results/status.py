@@ -11,7 +11,7 @@ from rulezoo.results.freshness import FAILED, stale
 if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.results.journal import Training
-    from rulezoo.results.records import Asked, Record
+    from rulezoo.results.records import Record, RunSpec
     from rulezoo.results.store import Store
 
 
@@ -65,7 +65,7 @@ def overview(store: Store, registry: Registry) -> Overview:
     )
 
 
-def _records(store: Store, asked: list[Asked]) -> dict[str, Record]:
+def _records(store: Store, asked: list[RunSpec]) -> dict[str, Record]:
     """Key → record, of the runs that have one and were not interrupted."""
     found = [record for one in asked if (record := store.get(one, curves=False))]
     return {record.asked.key: record for record in found if record.status != "interrupted"}

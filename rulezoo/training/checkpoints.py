@@ -21,7 +21,7 @@ from rulezoo.results.files import write_whole
 from rulezoo.training.errors import in_words
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Asked
+    from rulezoo.results.records import RunSpec
 
 Saved = dict[str, Any]
 """A state: nested dictionaries and lists of tensors, numbers and strings."""
@@ -92,7 +92,7 @@ class CheckpointFiles(Checkpoints):
     def __init__(
         self,
         folder: Path,
-        asked: Asked,
+        asked: RunSpec,
         made_by: Mapping[str, str],
         every: float,
         device: str,
@@ -273,7 +273,7 @@ def _first(found: Iterable[str | None]) -> str | None:
     return next((one for one in found if one is not None), None)
 
 
-def clear(folder: Path, asked: Asked, done: Callable[[int], bool]) -> None:
+def clear(folder: Path, asked: RunSpec, done: Callable[[int], bool]) -> None:
     """Delete what was kept of groups whose every seed is ``done``.
 
     Args:

@@ -20,7 +20,7 @@ from rulezoo.options import Value
 from rulezoo.results import reading
 from rulezoo.results.merging import Contents, Item
 from rulezoo.results.provenance import without_paths
-from rulezoo.results.records import Asked, Count, Number, RecordError, Status
+from rulezoo.results.records import Count, Number, RecordError, RunSpec, Status
 from rulezoo.results.store import Damage, Store, write_whole
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
@@ -66,7 +66,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     schema: int = SCHEMA
-    asked: Asked
+    asked: RunSpec
     given: dict[str, Value]
     n: Count
     trials: Annotated[list[Tried], Meta(min_length=1)]
@@ -186,7 +186,7 @@ def publish(store: Store, to: Store) -> int:
     return copied
 
 
-def _without_paths(asked: Asked) -> Asked:
+def _without_paths(asked: RunSpec) -> RunSpec:
     """The same with no folder of this machine among its options, such as that of a folder of images."""
 
     def shown(options: dict[str, Value]) -> dict[str, Value]:
