@@ -182,7 +182,7 @@ def resolved(registry: Registry, request: Request) -> Request:
 
 def _named(names: tuple[str, ...], known: Mapping[str, Found[Any]]) -> tuple[str, ...]:
     if names == ALL:
-        return tuple(known)
+        return tuple(name for name, found in known.items() if not found.spec.is_family)
     return names or tuple(name for name, found in known.items() if DEFAULT in found.spec.tags)
 
 

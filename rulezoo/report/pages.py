@@ -17,6 +17,7 @@ from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
 from rulezoo.report import figures, legend, pictures, words
 from rulezoo.report.commands import command
+from rulezoo.specs import file_name
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def render(found: Findings) -> Pages:
             _page(pages, environment, "rule.html", f"rules/{rule}.html", context)
         for task in found.tasks:
             context = {**shared, "root": "../", **_task(found, task)}
-            _page(pages, environment, "task.html", f"tasks/{task}.html", context)
+            _page(pages, environment, "task.html", f"tasks/{file_name(task)}.html", context)
     if found.claims:
         _claims(pages, environment, found, shared)
     return pages
@@ -107,6 +108,7 @@ def _environment() -> Environment:
         trim_blocks=True,
     )
     environment.filters |= {
+        "file_name": file_name,
         "percent": words.percent,
         "percent2": lambda score: words.number(100 * score),
         "number": words.number,

@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from rulezoo.errors import UserError
 from rulezoo.options import Value
-from rulezoo.specs import NAME
+from rulezoo.specs import NAME, TASK_NAME
 
 SCHEMA = 2  #: raise it when a stored record can no longer be read as one of these classes
 
@@ -90,8 +90,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for kind, name in (("rule", self.rule), ("task", self.task)):  # they become names of folders
-            if not NAME.fullmatch(name):
+        for kind, name, form in (("rule", self.rule, NAME), ("task", self.task, TASK_NAME)):
+            if not form.fullmatch(name):  # it becomes the name of a folder
                 raise RecordError(
                     f"{kind} {name!r} must be lower-case words joined by hyphens, like 'my-{kind}'"
                 )

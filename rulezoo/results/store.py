@@ -28,6 +28,7 @@ from rulezoo.results.migrations import UnknownSchema, migrate
 from rulezoo.results.provenance import anonymous
 from rulezoo.results.reading import Unreadable
 from rulezoo.results.records import LARGEST, SCHEMA, Record, RecordError, RunSpec
+from rulezoo.specs import file_name
 from rulezoo.text import SENTENCE, TRACEBACK, bounded
 
 T = TypeVar("T")
@@ -232,7 +233,7 @@ class Store:
 
 def _place(asked: RunSpec) -> str:
     """The path of a record within its store."""
-    return f"runs/{asked.task}/{asked.rule}/seed{asked.seed}-{asked.key}.json"
+    return f"runs/{file_name(asked.task)}/{asked.rule}/seed{asked.seed}-{asked.key}.json"
 
 
 def _kept_path(path: Path, kind: str) -> Path:

@@ -22,6 +22,7 @@ from rulezoo.results.merging import Contents, Item
 from rulezoo.results.provenance import without_paths
 from rulezoo.results.records import Count, Number, RecordError, RunSpec, Status
 from rulezoo.results.store import Damage, Store, write_whole
+from rulezoo.specs import file_name
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
 _OF_THEIR_OPTIONS = frozenset(
@@ -124,7 +125,7 @@ def put(store: Store, name: str, tuned: Tuned) -> None:
     Raises:
         StoreError: if it cannot be written.
     """
-    folder = _folder(store) / tuned.asked.task / tuned.asked.rule
+    folder = _folder(store) / file_name(tuned.asked.task) / tuned.asked.rule
     content = msgspec.json.format(msgspec.json.encode(tuned, order="sorted"), indent=1) + b"\n"
     write_whole(store.root, folder / f"{tuned.ruleset}-{name}.json", content)
 
