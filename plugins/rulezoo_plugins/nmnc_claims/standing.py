@@ -12,6 +12,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     forecast,
     half_cifar_scale,
     lr_grid,
+    noise_options,
     untrained,
 )
 
@@ -93,7 +94,7 @@ def _ranks(task: str, options: claims.OptionTexts, epochs: int) -> tuple[claims.
             task,
             THREE,
             budget,
-            {**words, "perturbations": str(budget)},
+            {**noise_options(rule, budget), **words},
             options,
             epochs,
             probes=1,
