@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard.published import Published
 from rulezoo.leaderboard.references import PUBLISHED, matching, verdict
 from rulezoo.results.records import Record
@@ -34,11 +35,17 @@ def table(folder: Path) -> str:
 
 
 def _asks_for(study: dict[str, Any], one: Published) -> bool:
-    """Whether a study trains the rule on the number's task for as long as the number says."""
-    from rulezoo.discovery.registry import discover
+    """Whether a study trains the rule with the number's options on its task, for as long as the number says."""
+    if one.rule not in study["rules"] or one.task not in study["tasks"]:
+        return False
+    epochs = study.get("epochs", discover().make_task(one.task, {}).budget.epochs)
+    asked = study.get("options", {}).get(one.rule, {})
+    same = all(value in _values(asked.get(name)) for name, value in one.options.items())
+    return same and one.budget.get("epochs") == epochs
 
-    epochs = study.get("epochs", discover().make_task(one.task, {}).budget.epochs) if one.task else None
-    return one.rule in study["rules"] and one.task in study["tasks"] and one.budget.get("epochs") == epochs
+
+def _values(option: object) -> list[object]:
+    return option if isinstance(option, list) else [option]
 
 
 def _line(one: Published, records: Sequence[Record], study: Path) -> str:
