@@ -1,6 +1,7 @@
 import collections
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +139,7 @@ def test_numbers_that_differ_in_options_are_told_apart(runs):
     )
     assert verdict(activity, records).state == "reproduced"
     assert verdict(both, records) == ("not run", "we have 0 of the 5 runs of 1 epoch it takes", None)
+    asked["rule_options"]["scale"] = 2.0
     other = runs("ndfa", [0.9581] * 5, task=activity.task, asked=asked, changed=["condition", "scale"])
     assert verdict(activity, other).state == "not run"
 
@@ -152,3 +154,10 @@ def test_a_number_says_how_many_runs_it_takes_and_how_far_they_may_be(ours):
     narrow = dataclasses.replace(SAME, runs=2, spread=0.001)
     assert verdict(narrow, ours(*[SAME.score + 0.009] * 2)).state == "reproduced"
     assert verdict(narrow, ours(SAME.score)).state == "not run"
+
+
+def test_a_study_repeats_each_number_of_a_small_network_once():
+    page = Path(__file__).parents[2] / "leaderboard" / "published" / "README.md"
+    lines = [line.split(" | ") for line in page.read_text("utf-8").splitlines() if "](studies/" in line]
+    found = collections.Counter((line[1], line[2].strip("`")) for line in lines)
+    assert found == {(one.network, one.rule): 1 for one in SMALL}
