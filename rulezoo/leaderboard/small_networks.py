@@ -68,7 +68,7 @@ _CONDITIONED = {  # task → data, network, learning rate, dampings, and each co
         1e-3,
         {"activity_damping": 0.03, "error_damping": 30.0},
         {
-            None: (61.98, 0.17, 5),
+            None: (61.98, 0.17, 24),
             "activity": (80.29, 0.10, 5),
             "error": (63.74, 0.41, 5),
             "both": (80.79, 0.09, 5),
