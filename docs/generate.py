@@ -17,6 +17,7 @@ from pathlib import Path
 import api
 import click
 import drawings
+import repeated
 
 from rulezoo.claims.installed import findings as claims_of
 from rulezoo.claims.report import render as render_claims
@@ -35,6 +36,7 @@ from rulezoo.tuning import records as tunings
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = ROOT / "leaderboard" / "claims"
 BOARDS = ("lenet", "tiny-imagenet")  # folders of leaderboard/ whose README holds the table of their runs
+PUBLISHED = ROOT / "leaderboard" / "published"  # runs in the settings of published numbers
 TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the README's table, with a picture beside them
 
 
@@ -50,6 +52,9 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "README.md": _filled(readme, parts),
         **{path: _board(registry, path) for path in (ROOT / "leaderboard" / n / "README.md" for n in BOARDS)},
+        PUBLISHED / "README.md": _filled(
+            (PUBLISHED / "README.md").read_text(encoding="utf-8"), {"numbers": repeated.table(PUBLISHED)}
+        ),
         TUNED / "score-against-cost.svg": _picture(registry, TUNED),
         ROOT / "docs" / "rules.md": "\n".join(_rules(registry, built_in)) + "\n",
         ROOT / "docs" / "tasks.md": "\n".join(_tasks(registry)) + "\n",

@@ -7,8 +7,10 @@ from ours, so most of them have no run of ours that could reproduce them: `verdi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from rulezoo.leaderboard.published import Published, Source
+from rulezoo.leaderboard.small_networks import SMALL
 
 if TYPE_CHECKING:
     from rulezoo.options import Value
@@ -17,51 +19,6 @@ if TYPE_CHECKING:
 State = Literal["reproduced", "not reproduced", "not run"]
 
 WITHIN = 0.01  #: of the published score, as a fraction of 1, the mean of our seeds counts as reproduced
-SEEDS = 3  #: fewer of ours say nothing yet
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where numbers come from.
-
-    Attributes:
-        citation: authors, year, title.
-        link: to what was read.
-        seeds: how many runs are behind each number; 0 = not told.
-        setting: how the networks were trained.
-    """
-
-    citation: str
-    link: str
-    seeds: int
-    setting: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published number.
-
-    Attributes:
-        rule: our name of the rule.
-        data: the data set.
-        network: the network and optimiser.
-        score: test accuracy, as a fraction of 1.
-        source: where it stands.
-        task: name of our task on the same data.
-        same: whether that task has the same network and training, so that a run of ours can reproduce it.
-        budget: fields of the budget that such a run must have; e.g. ``{"epochs": 250}``.
-        task_options: options of the task that it must have.
-    """
-
-    rule: str
-    data: str
-    network: str
-    score: float
-    source: Source
-    task: str = ""
-    same: bool = False
-    budget: Mapping[str, Value] = field(default_factory=dict, hash=False)
-    task_options: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
 
 class Verdict(NamedTuple):
@@ -175,6 +132,7 @@ PUBLISHED = (
             ("CIFAR-10", "3072-1000-10, sigmoid", "cifar10-sigmoid-mlp", cifar),
         )
     ),
+    *SMALL,
 )
 """Every number."""
 
@@ -188,27 +146,35 @@ def _has(found: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
     return all(name in found and found[name] == value for name, value in wanted.items())
 
 
-def verdict(published: Published, records: Iterable[Record]) -> Verdict:
-    """Hold our runs of the rule, with its author's default options and the published budget, against a published number."""
+def matching(published: Published, records: Iterable[Record]) -> list[float]:
+    """The test scores of our runs of the rule that have the published options and budget."""
     from rulezoo.leaderboard.grid import test_score
 
-    runs = [
+    return [
         score
         for r in records
         if (r.asked.rule, r.asked.task) == (published.rule, published.task)
-        and set(r.changed) <= published.budget.keys()
+        and set(r.changed) <= published.budget.keys() | published.options.keys()
+        and _has(r.asked.rule_options, published.options)
         and _has(r.asked.budget, published.budget)
         and _has(r.asked.task_options, published.task_options)
         if (score := test_score(r)) is not None
     ]
+
+
+def verdict(published: Published, records: Iterable[Record]) -> Verdict:
+    """Hold our runs of the rule, with the published options and budget, against a published number."""
+    runs = matching(published, records)
     ours = sum(runs) / len(runs) if runs else None
     if not published.task:
         return Verdict("not run", "we have no task on these data", ours)
     if not published.same:
         return Verdict("not run", f"our {published.task} is another network, trained for another time", ours)
-    if ours is None or len(runs) < SEEDS:
-        length = f" of {published.budget['epochs']:g} epochs" if "epochs" in published.budget else ""
-        return Verdict("not run", f"we have {len(runs)} of the {SEEDS} runs{length} it takes", ours)
-    far = abs(ours - published.score)
-    words = f"{100 * far:.1f} points away, mean of {len(runs)} seeds; at most {100 * WITHIN:g} were asked for"
-    return Verdict("reproduced" if far <= WITHIN else "not reproduced", words, ours)
+    if ours is None or len(runs) < published.runs:
+        epochs = published.budget.get("epochs")
+        length = f" of {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ""
+        return Verdict("not run", f"we have {len(runs)} of the {published.runs} runs{length} it takes", ours)
+    far, allowed = abs(ours - published.score), max(WITHIN, published.spread)
+    mean = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
+    words = f"{100 * far:.1f} points away, {mean}; at most {100 * allowed:g} were asked for"
+    return Verdict("reproduced" if far <= allowed else "not reproduced", words, ours)

@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.references import Published, Verdict
+    from rulezoo.leaderboard.published import Published
+    from rulezoo.leaderboard.references import Verdict
     from rulezoo.leaderboard.stats import Comparison, Estimate
 
 NOTHING = "–"

@@ -14,6 +14,10 @@ _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/learning-features-20
 _HE = "He, Zhang, Ren & Sun 2016, https://arxiv.org/abs/1512.03385"
 _AKROUT = "Akrout, Wilson, Humphreys, Lillicrap & Tweed 2019, https://arxiv.org/abs/1904.05391"
 _BIOTORCH = "Sanfiz & Akrout 2021 (BioTorch), https://arxiv.org/abs/2108.13446"
+_SAFAAI = "Safaai, Reddy & Sabatini 2026, https://github.com/KempnerInstitute/conditioned-dfa"
+_FRENKEL = "Frenkel, Lefebvre & Bol 2021, https://doi.org/10.3389/fnins.2021.629892"
+_PEPITA = "Dellaferrera & Kreiman 2022, https://arxiv.org/abs/2201.11665"
+_JPC = "examples of jpc, https://github.com/thebuckleylab/jpc"
 _TINY = "Le & Yang 2015, Tiny ImageNet, http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 _FLIP_FLOP = "Sussillo & Barak 2013, https://doi.org/10.1162/NECO_a_00409"
 
@@ -113,6 +117,55 @@ def rulezoo_tasks() -> list[TaskSpec]:
             summary="CIFAR-10, one hidden layer of 1,000 sigmoid units, in the setting of the weight mirror's public code.",
             tags=("mlp", "vision"),
             reference=f"{_AKROUT}; {_CIFAR}",
+        ),
+        TaskSpec(
+            name="mnist-relu-mlp",
+            target="rulezoo_tasks.conditioned_feedback:MNISTReLUMLP",
+            summary="MNIST, two hidden layers of rectified units, 1,000 updates, in the setting of conditioned DFA's public code.",
+            tags=("mlp", "vision"),
+            reference=f"{_SAFAAI}; {_MNIST}",
+        ),
+        TaskSpec(
+            name="fashion-tanh-mlp",
+            target="rulezoo_tasks.conditioned_feedback:FashionTanhMLP",
+            summary="Fashion-MNIST, three hidden layers of tanh units, 1,000 updates, in the setting of conditioned DFA's public code.",
+            tags=("mlp", "vision"),
+            reference=f"{_SAFAAI}; {_FASHION}",
+        ),
+        TaskSpec(
+            name="mnist-tanh-mlp",
+            target="rulezoo_tasks.random_targets:MNISTTanhMLP",
+            summary="MNIST, one hidden layer of 500 tanh units, in the setting of DRTP's public code.",
+            tags=("mlp", "vision"),
+            reference=f"{_FRENKEL}; {_MNIST}",
+        ),
+        TaskSpec(
+            name="cifar10-tanh-mlp",
+            target="rulezoo_tasks.random_targets:CIFAR10TanhMLP",
+            summary="CIFAR-10, one hidden layer of 500 tanh units, in the setting of DRTP's public code.",
+            tags=("mlp", "vision"),
+            reference=f"{_FRENKEL}; {_CIFAR}",
+        ),
+        TaskSpec(
+            name="mnist-squared-mlp",
+            target="rulezoo_tasks.predicted_layers:MNISTSquaredMLP",
+            summary="MNIST, two hidden layers of tanh units, squared error, 500 updates, in the setting of a notebook on predictive coding.",
+            tags=("mlp", "vision"),
+            reference=f"{_JPC}; {_MNIST}",
+        ),
+        TaskSpec(
+            name="mnist-deep-mlp",
+            target="rulezoo_tasks.predicted_layers:MNISTDeepMLP",
+            summary="MNIST, nine hidden layers, squared error, 300 updates, in the setting of a notebook on error-based predictive coding.",
+            tags=("mlp", "vision"),
+            reference=f"{_JPC}; {_MNIST}",
+        ),
+        TaskSpec(
+            name="cifar10-relu-mlp",
+            target="rulezoo_tasks.modulated_input:CIFAR10ReLUMLP",
+            summary="CIFAR-10, one hidden layer of 1,024 rectified units with dropout, in the setting of PEPITA's public code.",
+            tags=("mlp", "vision"),
+            reference=f"{_PEPITA}; {_CIFAR}",
         ),
         TaskSpec(
             name="fashion-cnn",

@@ -1,10 +1,13 @@
+import collections
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
 from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard.references import PUBLISHED, of_rule, verdict
+from rulezoo.leaderboard.small_networks import SMALL
 
 LENET = next(one for one in PUBLISHED if (one.rule, one.network) == ("feedback-alignment", "LeNet, SGD"))
 SAME = dataclasses.replace(LENET, same=True)
@@ -81,7 +84,7 @@ def test_the_task_that_can_reproduce_a_number_is_trained_as_it_was():
 @pytest.mark.parametrize("name", ["mnist-sigmoid-mlp", "cifar10-sigmoid-mlp"])
 def test_the_sigmoid_networks_are_trained_as_in_the_weight_mirrors_public_code(name):
     task = discover().make_task(name, {})
-    found = {one.rule: one for one in PUBLISHED if one.task == name}
+    found = {one.rule: one for one in PUBLISHED if one.task == name and one.budget["epochs"] == 400}
     assert found.keys() == {"backprop", "feedback-alignment", "weight-mirror", "kolen-pollack"}
     for one in found.values():
         assert one.same
@@ -90,3 +93,71 @@ def test_the_sigmoid_networks_are_trained_as_in_the_weight_mirrors_public_code(n
     assert {rule: one.budget["lr"] for rule, one in found.items() if one.budget["lr"] != task.budget.lr} == {
         "weight-mirror": 0.05, "kolen-pollack": 0.3,
     }  # fmt: skip
+
+
+SMALL_TASKS = sorted({one.task for one in SMALL})
+
+
+def test_small_networks_have_numbers_of_each_of_these_tasks():
+    counts = collections.Counter(one.task for one in SMALL)
+    assert counts == {
+        "mnist-relu-mlp": 4, "fashion-tanh-mlp": 4, "mnist-tanh-mlp": 2, "cifar10-tanh-mlp": 2, "mnist-squared-mlp": 1,
+        "mnist-deep-mlp": 1, "cifar10-relu-mlp": 1, "mnist-sigmoid-mlp": 4,
+    }  # fmt: skip
+    assert all(one in PUBLISHED and one.same for one in SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL_TASKS)
+def test_the_tasks_of_small_networks_are_trained_as_published(name):
+    """Length and learning rate may differ between the numbers of one task; everything else is the task's."""
+    task = discover().make_task(name, {})
+    budget = {k: v for k, v in task.budget.resolved().items() if k not in {"lr", "epochs"}}
+    for one in (p for p in SMALL if p.task == name):
+        assert {k: v for k, v in one.budget.items() if k not in {"lr", "epochs"}}.items() <= budget.items()
+        assert one.task_options == task.resolved()
+        assert one.budget["epochs"] <= task.budget.epochs
+
+
+@pytest.mark.parametrize("one", SMALL, ids=lambda one: f"{one.rule}-{one.network}")
+def test_rules_have_the_options_of_the_published_runs(one):
+    rule = discover().make_rule(one.rule, dict(one.options))
+    assert dict(one.options).items() <= rule.resolved().items()
+
+
+def test_numbers_that_differ_in_options_are_told_apart(runs):
+    """Two numbers of one rule on one task: runs count for the one whose options they have."""
+    activity, both = (
+        next(p for p in SMALL if p.task == "mnist-relu-mlp" and p.options.get("condition") == c)
+        for c in ("activity", "both")
+    )
+    asked = {
+        "rule_options": dict(activity.options), "budget": dict(activity.budget),
+        "task_options": dict(activity.task_options),
+    }  # fmt: skip
+    records = runs(
+        "ndfa", [0.9581] * 5, task=activity.task, asked=asked, changed=["condition", "activity_damping"]
+    )
+    assert verdict(activity, records).state == "reproduced"
+    assert verdict(both, records) == ("not run", "we have 0 of the 5 runs of 1 epoch it takes", None)
+    asked["rule_options"]["scale"] = 2.0
+    other = runs("ndfa", [0.9581] * 5, task=activity.task, asked=asked, changed=["condition", "scale"])
+    assert verdict(activity, other).state == "not run"
+
+
+def test_a_number_says_how_many_runs_it_takes_and_how_far_they_may_be(ours):
+    one = dataclasses.replace(SAME, runs=1, spread=0.03)
+    found = verdict(one, ours(SAME.score + 0.029))
+    assert found.state == "reproduced"
+    assert found.why == "2.9 points away, one seed; at most 3 were asked for"
+    assert verdict(one, ours(SAME.score + 0.031)).state == "not reproduced"
+    assert verdict(one, ours()).state == "not run"
+    narrow = dataclasses.replace(SAME, runs=2, spread=0.001)
+    assert verdict(narrow, ours(*[SAME.score + 0.009] * 2)).state == "reproduced"
+    assert verdict(narrow, ours(SAME.score)).state == "not run"
+
+
+def test_a_study_repeats_each_number_of_a_small_network_once():
+    page = Path(__file__).parents[2] / "leaderboard" / "published" / "README.md"
+    lines = [line.split(" | ") for line in page.read_text("utf-8").splitlines() if "](studies/" in line]
+    found = collections.Counter((line[1], line[2].strip("`")) for line in lines)
+    assert found == {(one.network, one.rule): 1 for one in SMALL}

@@ -21,6 +21,13 @@ INPUTS = {
     "mnist-mlp": (1, 28, 28),
     "mnist-sigmoid-mlp": (1, 28, 28),
     "cifar10-sigmoid-mlp": (3, 32, 32),
+    "mnist-relu-mlp": (1, 28, 28),
+    "fashion-tanh-mlp": (1, 28, 28),
+    "mnist-tanh-mlp": (1, 28, 28),
+    "cifar10-tanh-mlp": (3, 32, 32),
+    "mnist-squared-mlp": (1, 28, 28),
+    "mnist-deep-mlp": (1, 28, 28),
+    "cifar10-relu-mlp": (3, 32, 32),
     "fashion-cnn": (1, 28, 28),
     "fashion-rnn": (28, 28),
     "cifar10-cnn": (3, 32, 32),
@@ -55,6 +62,7 @@ READOUTS = {
     "tiny-imagenet-resnet18": "fc",
     "imagenet-resnet18": "fc",
 }
+WITHOUT_BIASES = {"cifar10-relu-mlp"}
 
 
 @pytest.fixture(params=sorted(INPUTS))
@@ -107,7 +115,9 @@ def test_network_maps_inputs_to_outputs(name, task):
 def test_nothing_lies_behind_the_last_site_but_the_read_out(name, task):
     net = Net(task.network(), torch.zeros(2, *INPUTS[name]))
     module = READOUTS.get(name, "w_out" if name.endswith(("rnn", "snn")) else "readout")
-    assert net.readout == {f"{module}.weight", f"{module}.bias"}
+    assert net.readout == {f"{module}.weight", f"{module}.bias"} - (
+        {f"{module}.bias"} if name in WITHOUT_BIASES else set()
+    )
 
 
 def test_network_is_drawn_from_the_global_generator_alone(task):
