@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from itertools import combinations
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from rulezoo.errors import UserError, did_you_mean
-from rulezoo.options import Value, is_written
+from rulezoo.errors import UnknownName, UserError, did_you_mean
+from rulezoo.options import OptionError, Value, is_written
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 OF_FAMILY = ":"  #: stands between the name of a family of tasks and the name of one task in it
@@ -242,10 +242,19 @@ class Spec:
         """The spec of what has that name in this family; ``None`` if this is no family, or the name is none of it."""
         return None
 
+    def words(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """The options as the command line gives them, with those that the name itself gives a value.
+
+        Raises:
+            UnknownName: if this is a family, of which nothing can be made.
+            OptionError: if an option contradicts the name.
+        """
+        return given
+
     @property
-    def fixed(self) -> Mapping[str, str]:
-        """The options that the name itself gives a value, in words."""
-        return {}
+    def advice(self) -> str:
+        """What a user can do where a module that it needs is not installed; empty if nothing is known."""
+        return ""
 
     def load(self) -> Any:  # noqa: ANN401  the registry checks what it is
         """Import the module and return what the target names in it.
@@ -387,11 +396,27 @@ class TaskSpec(Spec):
             return None
         return dataclasses.replace(self, name=name)
 
-    @property
-    def fixed(self) -> Mapping[str, str]:
-        """See `Spec.fixed`."""
+    def words(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """See `Spec.words`."""
+        if not self.selects:
+            return given
+        if self.is_family:
+            raise UnknownName(
+                f"{self.name!r} is a family of tasks, one for each {self.selects}: name one of them, like "
+                f"'{self.name}{OF_FAMILY}{self.example}'"
+            )
         value = self.name.partition(OF_FAMILY)[2]
-        return {self.selects: value} if value else {}
+        if given.get(self.selects, value) != value:
+            raise OptionError(
+                f"{self.name}.{self.selects} is {value!r} by the name of the task, got {given[self.selects]!r}; leave the "
+                "option out, or name another task"
+            )
+        return {**given, self.selects: value}
+
+    @property
+    def advice(self) -> str:
+        """See `Spec.advice`."""
+        return _advice(self.requires)
 
 
 @dataclass(frozen=True)
@@ -417,6 +442,15 @@ class EvaluationSpec(Spec):
         super().__post_init__()
         for one in ("data", "requires"):
             self._expect(one, "a text", isinstance(getattr(self, one), str))
+
+    @property
+    def advice(self) -> str:
+        """See `Spec.advice`."""
+        return _advice(self.requires)
+
+
+def _advice(requires: str) -> str:
+    return f"it needs {requires}: pip install '{requires}'" if requires else ""
 
 
 @dataclass(frozen=True)

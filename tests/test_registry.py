@@ -534,8 +534,8 @@ def test_a_task_of_a_family_is_found_and_made_by_its_full_name(mazes):
     task = mazes.make_task("mazes:T.x_1-v0", {"width": "5"})
     assert task.resolved() == {"maze": "T.x_1-v0", "width": 5}
     assert mazes.make_task("mazes:Big", {"maze": "Big"}).maze == "Big"
-    assert mazes.tasks["mazes:Big"].spec.fixed == {"maze": "Big"}
-    assert mazes.tasks["alone"].spec.fixed == {}
+    assert mazes.tasks["mazes:Big"].spec.words({"width": "2"}) == {"width": "2", "maze": "Big"}
+    assert mazes.tasks["alone"].spec.words({}) == {}
 
 
 def test_a_family_is_listed_once_and_its_tasks_are_not(mazes):

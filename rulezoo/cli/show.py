@@ -48,13 +48,20 @@ def _show_task(zoo: Registry, name: str) -> None:
     found = zoo.task(name)
     spec: TaskSpec = found.spec
     download = "none: it comes with rulezoo" if spec.embedded else "needed, unless it is in --data"
-    _print_facts("task", found, {"data": spec.reference or "not named", "download": download})
+    requires = {"requires": spec.requires} if spec.requires else {}
+    _print_facts("task", found, {"data": spec.reference or "not named", "download": download} | requires)
+    if spec.is_family:
+        full = f"{name}:{spec.selects.upper()}"
+        echo()
+        print_table([("family", f"name one of its tasks as {full}, such as {name}:{spec.example}")])
+        _print_options(declared(zoo.task_class(name)))
+        return
     task = zoo.make_task(name, {})
     with foreign(f"task {name!r} of {found.origin} cannot be shown"):
         facts = _task_facts(task)
     echo()
     print_table(facts)
-    _print_options(declared(type(task)))
+    _print_options({option: one for option, one in declared(type(task)).items() if option != spec.selects})
 
 
 def _show_evaluation(zoo: Registry, name: str) -> None:

@@ -14,8 +14,8 @@ from rulezoo.discovery import plugins
 from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, RULE, TASK, Kind
 from rulezoo.discovery.plugins import Answer, Source, foreign
 from rulezoo.errors import AmbiguousName, UnknownName, unknown
-from rulezoo.options import OptionError, configure
-from rulezoo.specs import OF_FAMILY, ClaimSpec, EvaluationSpec, RuleSpec, Spec, TaskSpec, family_of
+from rulezoo.options import configure
+from rulezoo.specs import ClaimSpec, EvaluationSpec, RuleSpec, Spec, TaskSpec, family_of
 from rulezoo.text import brief
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Registry:
         """
         found = self.find(kind, name)
         what = f"{kind.name} {name!r} of {found.origin}"
-        with foreign(f"{what} cannot be loaded", hint=_install(found.spec)):
+        with foreign(f"{what} cannot be loaded", hint=found.spec.advice):
             loaded = found.spec.load()
         kind.check(loaded, what, found.spec.target)
         return loaded
@@ -208,15 +208,15 @@ class Registry:
             texts: options as the command line gives them, ``{"sigma": "0.02"}``; the rest keep their defaults.
 
         Raises:
-            UnknownName: if there is nothing of that name.
+            UnknownName: if there is nothing of that name, or it is that of a family.
             PluginError: if its code fails.
-            OptionError: if an option does not exist or its value is not allowed.
+            OptionError: if an option does not exist, its value is not allowed, or it contradicts the name.
         """
         cls = self.load(kind, name)
         found = self.find(kind, name)
-        words = _with_fixed(found.spec, name, texts)
+        words = found.spec.words(texts)
         what = f"{kind.name} {name!r} of {found.origin}"
-        with foreign(f"{what} cannot be made", hint=_install(found.spec)):
+        with foreign(f"{what} cannot be made", hint=found.spec.advice):
             return configure(cls, name, words)
 
     def rule_class(self, name: str) -> type[LearningRule]:
@@ -242,33 +242,6 @@ class Registry:
     def claim(self, name: str) -> Any:  # noqa: ANN401  claims stand above this module
         """The claim of that name, a `rulezoo.claims.Claim`, imported; raises like `load`."""
         return self.load(CLAIM, name)
-
-
-def _with_fixed(spec: Spec, name: str, texts: Mapping[str, str]) -> Mapping[str, str]:
-    """The options, with those that the name gives a value.
-
-    Raises:
-        UnknownName: if the name is that of a family.
-        OptionError: if an option contradicts the name.
-    """
-    if isinstance(spec, TaskSpec) and spec.is_family:
-        raise UnknownName(
-            f"{name!r} is a family of tasks, one for each {spec.selects}: name one of them, like "
-            f"'{spec.name}{OF_FAMILY}{spec.example}'"
-        )
-    for option, value in spec.fixed.items():
-        if texts.get(option, value) != value:
-            raise OptionError(
-                f"{name}.{option} is {value!r} by the name of the task, got {texts[option]!r}; leave the option out, or name "
-                f"another task"
-            )
-    return {**texts, **spec.fixed}
-
-
-def _install(spec: Spec) -> str:
-    """What a user can do where a module that a spec needs is not installed."""
-    requires = spec.requires if isinstance(spec, EvaluationSpec | TaskSpec) else ""
-    return f"it needs {requires}: pip install '{requires}'" if requires else ""
 
 
 def discover(files: Sequence[Path] = (), before: Callable[[Source], None] = lambda source: None) -> Registry:

@@ -142,10 +142,7 @@ class GRU(_Recurrent):
 
     def update(self, drive: Tensor, state: Tensor) -> Tensor:
         """One step of the equations."""
-        to_gates, to_candidate = torch.split(drive, [2 * self.width, self.width], -1)
-        from_gates, from_candidate = torch.split(
-            self.w_rec(self.recurrent(state)), [2 * self.width, self.width], -1
-        )
-        reset, kept = torch.sigmoid(self.gates(to_gates + from_gates)).chunk(2, -1)
-        candidate = torch.tanh(self.pre(to_candidate + reset * from_candidate))
+        own, gates = self.w_rec(self.recurrent(state)), 2 * self.width
+        reset, kept = torch.sigmoid(self.gates(drive[:, :gates] + own[:, :gates])).chunk(2, -1)
+        candidate = torch.tanh(self.pre(drive[:, gates:] + reset * own[:, gates:]))
         return (1 - kept) * candidate + kept * state

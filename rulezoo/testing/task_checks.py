@@ -20,6 +20,7 @@ from rulezoo.comparison import contract
 from rulezoo.comparison.examination import Examination, examine
 from rulezoo.inputs import Inputs, prepared
 from rulezoo.net import Net, Tensors
+from rulezoo.options import configure
 from rulezoo.rule import Batch
 from rulezoo.source import Source
 from rulezoo.specs import TaskSpec
@@ -109,7 +110,13 @@ def check_task_spec(case: TaskCase) -> None:
     expect(issubclass(loaded, Task), f"{case.spec.target} is not a subclass of rulezoo.Task")
     expect(bool(case.spec.summary.strip()), f"the spec of {case.spec.name} has no summary")
     expect(bool((vars(loaded).get("__doc__") or "").strip()), f"{case.spec.target} has no docstring")
-    loaded()
+    made(case.spec)
+
+
+def made(spec: TaskSpec) -> Task:
+    """The task with its default options, but for those that its name gives a value."""
+    task: Task = configure(spec.load(), spec.name, spec.words({}))
+    return task
 
 
 def check_budget(case: TaskCase) -> str:
@@ -273,9 +280,12 @@ def check_score(case: TaskCase) -> str:
 
 
 def _right_answers(output: Tensor, y: Tensor) -> Tensor | None:
-    """Outputs that say the target: one-hot for labels, the target itself for numbers of the output's shape."""
+    """Outputs that say the target: one-hot for labels, the target itself for numbers of the output's shape.
+
+    A label below 0 marks an answer that does not count, and any answer is right there.
+    """
     if not y.is_floating_point() and output.shape[:-1] == y.shape:
-        return torch.nn.functional.one_hot(y, output.shape[-1]).to(output.dtype)
+        return torch.nn.functional.one_hot(y.clamp_min(0), output.shape[-1]).to(output.dtype)
     return y.to(output.dtype) if output.shape == y.shape else None
 
 

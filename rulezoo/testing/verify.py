@@ -196,9 +196,9 @@ def verify(
     spec, made = subject.found.spec, None
     if options and subject.kind == CLAIM.name:
         raise UserError(f"claim {subject.name!r} has no options; leave -o out")
-    if options:
-        with foreign(f"{subject.kind} {subject.name!r} cannot be made"):
-            made = configure(spec.load(), subject.name, options)
+    if words := spec.words(options):
+        with foreign(f"{subject.kind} {subject.name!r} cannot be made", hint=spec.advice):
+            made = configure(spec.load(), subject.name, words)
     results = _results(subject, made, options, root, seed, on, report, download=download)
     names = tuple(task.name for task in on) if subject.kind != TASK.name else ()
     return Report(subject, tuple(results), _resolved(subject, made), seed, names)
