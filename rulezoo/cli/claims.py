@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
+from rulezoo.cli.common import going_on_later, log, name_failed, print_table, registry
 from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.output import echo
 from rulezoo.text import brief
@@ -48,7 +48,7 @@ def listing(out: Path) -> None:
     rows = [(f.claim.name, str(f.profile), str(f.study.runs), f.study.duration, f.state) for f in found]
     rows += [(one.name, "", "", "", f"cannot be loaded: {brief(one.reason)}") for one in broken]
     if not rows:
-        say("no plugin offers a claim")
+        log("no plugin offers a claim")
         return
     print_table(rows, ("claim", "profile", "runs", "duration", "state"))
     echo()
@@ -123,7 +123,7 @@ def run(
         profile = profile or claim.profiles[0]
         study = claim.study(profile)
         by = executor_setup(execution, "cpu" if profile != "full" and device == "auto" else device)
-        say(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
+        log(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
         request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
         store = running.store_of(out, claim, profile)
         if dry_run:
@@ -165,7 +165,7 @@ def known(zoo: Registry, out: Path) -> list[Finding]:
 
     found, broken = findings(zoo, out)
     for one in broken:
-        say(brief(f"left out: {one.reason}"))
+        log(brief(f"left out: {one.reason}"))
     return found
 
 
@@ -173,7 +173,7 @@ def name_problems(findings: Iterable[Finding], *, drawn: bool = False) -> None:
     """One line on stderr for each claim whose own code failed; ``drawn``: with its figure."""
     for finding in findings:
         if problem := finding.problem(drawn=drawn):
-            say(brief(f"{finding.profile} profile: {problem}"))
+            log(brief(f"{finding.profile} profile: {problem}"))
 
 
 def _print_finding(finding: Finding) -> None:

@@ -19,10 +19,10 @@ from rulezoo.cli.common import (
     count,
     evaluated_networks,
     going_on_later,
+    log,
     name_failed,
     out_option,
     registry,
-    say,
     tell_of_blocks,
     verified_rules,
 )
@@ -81,7 +81,7 @@ def compare(ctx: click.Context, /, out: Path, execution: ExecutorOptions, **give
     _show(made, found, out)
     failed = name_failed(made.records)
     for hint in _hints(made.records, found, request):
-        say(hint)
+        log(hint)
     failed |= name_failed_evaluations(Store(out), made, retried=bool(request.retry))
     if say_failed_trials(made.tuned) or failed:
         sys.exit(1)
@@ -109,7 +109,7 @@ def listeners(found: Registry) -> Listeners:
     """What reports a comparison on stderr."""
     return Listeners(
         progress=partial(progress, sys.stderr),
-        log=say,
+        log=log,
         examining=checking,
         deep_blocks=partial(tell_of_blocks, found),
         evaluating=partial(evaluation_progress, sys.stderr),
@@ -119,7 +119,7 @@ def listeners(found: Registry) -> Listeners:
 def name_failed_evaluations(store: Store, made: Comparison, *, retried: bool) -> bool:
     """One line on stderr for each evaluation that failed or could not be made; whether there were any."""
     for reason in made.not_evaluated.reasons:
-        say(f"not evaluated: {reason}")
+        log(f"not evaluated: {reason}")
     failed = name_failed_of(store, made.records, made.evaluations, retried=retried)
     return failed or bool(made.not_evaluated.reasons)
 
@@ -145,7 +145,7 @@ def say_failed_trials(tuned: Sequence[Tuned]) -> bool:
     """One line on stderr for each tuning in which trials failed; whether there were any."""
     sentences = [sentence for one in tuned if (sentence := report.failures(one))]
     for sentence in sentences:
-        say(sentence)
+        log(sentence)
     return bool(sentences)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, going_on_later, names, out_option, registry, say
+from rulezoo.cli.common import count, going_on_later, log, names, out_option, registry
 from rulezoo.cli.leaderboard import check_stored, read
 from rulezoo.cli.output import echo
 from rulezoo.cli.request import options_of, seeds_of
@@ -151,7 +151,7 @@ def carry_out(
             limit=timeout,
         )
     for sentence in not_made.unusable:
-        say(f"not evaluated: {sentence}")
+        log(f"not evaluated: {sentence}")
     failed = name_failed_of(store, kept, asked, retried=bool(retry))
     if not_made.missing:
         raise DataMissing("; ".join(not_made.missing))
@@ -180,5 +180,5 @@ def _with_weights(store: Store, records: Sequence[Record]) -> list[Record]:
         advice = weights.advice(without)
         if not kept:
             raise WeightsError(f"no trained weights of these runs were kept: {advice}")
-        say(f"{count(len(without), 'run')} left out, whose weights were not kept: {advice}")
+        log(f"{count(len(without), 'run')} left out, whose weights were not kept: {advice}")
     return kept

@@ -16,7 +16,7 @@ import click
 
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.claims import known, name_problems
-from rulezoo.cli.common import count, evaluated_networks, names, out_option, registry, say, verified_rules
+from rulezoo.cli.common import count, evaluated_networks, log, names, out_option, registry, verified_rules
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.errors import UserError, unknown
 from rulezoo.evaluations import store as evaluations
@@ -77,7 +77,7 @@ def leaderboard(
     check_stored("rule", rules, {record.asked.rule for record in records})
     conclusions = tunings.read(Store(out))
     for damage in conclusions.damaged:
-        say(f"left out: {damage.path} {damage.reason}")
+        log(f"left out: {damage.path} {damage.reason}")
     zoo = registry()
     verified = verified_rules(Store(out), zoo)
     shown: dict[str, Any] = {
@@ -168,7 +168,7 @@ def read(out: Path, *, curves: bool = True) -> Sequence[Record]:
         )
     reading = Store(out).read(curves=curves)
     for damage in reading.damaged:
-        say(f"left out: {damage.path} {damage.reason}")
+        log(f"left out: {damage.path} {damage.reason}")
     return reading.records
 
 

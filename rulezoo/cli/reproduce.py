@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, going_on_later, names, registry, results_of, say
+from rulezoo.cli.common import count, going_on_later, log, names, registry, results_of
 from rulezoo.cli.compare import listeners
 from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.leaderboard import read
@@ -147,7 +147,7 @@ def _chosen(
     for record in meant:
         if record.status in BROKEN_OFF:
             run = f"{record.asked.task} {record.asked.rule} seed {record.asked.seed}"
-            say(f"left out: {run} ended with status {record.status}, without a result")
+            log(f"left out: {run} ended with status {record.status}, without a result")
     if not chosen:
         raise UserError("nothing to reproduce: no stored run with a result is meant")
     return chosen

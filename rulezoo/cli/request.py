@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from rulezoo import __version__
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import names, say
+from rulezoo.cli.common import log, names
 from rulezoo.comparison import seeds, study_files
 from rulezoo.comparison.plan import is_grid, resolved
 from rulezoo.comparison.request import CHECKPOINT, DEVICES, Request, RequestError
@@ -200,7 +200,7 @@ def _stated(config: Path) -> Mapping[str, Any]:
     here = versions()
     for name, version in study.versions.items():
         if name in here and here[name] != version:
-            say(f"{config} was written with {name} {version}, and this is {name} {here[name]}")
+            log(f"{config} was written with {name} {version}, and this is {name} {here[name]}")
     return study.fields
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, print_table, say
+from rulezoo.cli.common import count, log, print_table
 from rulezoo.cli.leaderboard import read
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
@@ -50,13 +50,13 @@ def merge(folders: Sequence[Path], to: Path, prefer: merging.Prefer | None) -> N
     sources, target = [Store(folder) for folder in folders], Store(to)
     plan = merging.prepare(sources, target, [tunings.contents, evaluations.contents], prefer or "newest")
     for folder, damage in plan.damaged:
-        say(f"left out: {folder / damage.path} {damage.reason}")
+        log(f"left out: {folder / damage.path} {damage.reason}")
     if plan.conflicts and prefer is None:
         for one in plan.conflicts:
-            say(f"{one.item.name}: different results in {', '.join(map(str, one.folders))}")
+            log(f"{one.item.name}: different results in {', '.join(map(str, one.folders))}")
         raise UserError(_refusal(plan.conflicts))
     for sentence in merging.sentences(plan.conflicts):
-        say(sentence)
+        log(sentence)
     plan.carry_out()
     held = ", ".join(count(number, kind) for kind, number in plan.held.items())
     echo(f"{to}: {held or 'nothing'}; {len(plan.write)} written by this merge")

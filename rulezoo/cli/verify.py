@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import names, say
+from rulezoo.cli.common import log, names
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
 
@@ -124,11 +124,11 @@ def _store(report: Report, out: Path) -> None:
     from rulezoo.testing.verification import verification
 
     if report.subject.kind != "rule":
-        say(
+        log(
             f"the outcome for {report.subject.kind} {report.subject.name} is not stored: the leaderboard shows those of rules"
         )
         return
-    say(f"stored: {verifications.put(Store(out), verification(report))}")
+    log(f"stored: {verifications.put(Store(out), verification(report))}")
 
 
 def _sorted(
@@ -189,12 +189,12 @@ def _progress() -> Iterator[Progress]:
         with Console(stderr=True).status("checking…") as status:
             yield lambda done, total, check: status.update(Text(f"check {done + 1} of {total}: {check}"))
         return
-    spoke = time.monotonic()
+    last = time.monotonic()
 
-    def tell(done: int, total: int, check: str) -> None:
-        nonlocal spoke
-        if time.monotonic() - spoke > _QUIET:
-            say(f"check {done + 1} of {total}: {check}")
-            spoke = time.monotonic()
+    def report(done: int, total: int, check: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _QUIET:
+            log(f"check {done + 1} of {total}: {check}")
+            last = time.monotonic()
 
-    yield tell
+    yield report

@@ -68,14 +68,14 @@ def check_noise(case: Case) -> str:
         return _Lost(scores.lost, max(usual, 0.0) + MARGIN * above + LUCK * scores.error)
 
     found = _least(lost)
-    told = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
+    effect = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
     expect(
         found.excess <= 0,
-        f"after {STEPS} steps, with noise of {NOISE:g} standard deviations on the test inputs, {told}, expected at most "
+        f"after {STEPS} steps, with noise of {NOISE:g} standard deviations on the test inputs, {effect}, expected at most "
         f"{found.allowed:.3g} (backprop's, {MARGIN:.0%} of the score above chance and {LUCK:g} standard errors): the rule "
         "seems to know the test inputs",
     )
-    return told
+    return effect
 
 
 def check_from_training(case: Case) -> str:
@@ -111,13 +111,13 @@ def check_other_data(case: Case) -> str:
     above, usual = _learnt(on, case.rule, WELL), _lost_by_sign(on, Reference())
     allowed = max(usual, 0.0) + DISGUISED * above
     found = _least(lambda seed: _Lost(_lost_by_sign(on, case.rule, seed), allowed))
-    told = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
+    effect = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
     expect(
         found.excess <= 0,
-        f"with the opposite sign of every input, in training and in the test, {told}, expected at most {allowed:.3g} "
+        f"with the opposite sign of every input, in training and in the test, {effect}, expected at most {allowed:.3g} "
         f"(backprop's and {DISGUISED:.0%} of the score above chance): the rule seems to know the data",
     )
-    return told
+    return effect
 
 
 class _Lost(NamedTuple):

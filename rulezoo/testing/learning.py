@@ -70,14 +70,14 @@ class _Attempt(NamedTuple):
 
 def _attempt(case: Case, lr: float) -> _Attempt:
     first, last = _tested(case, *case.begin()), _learnt(case, lr)
-    told = (
+    sentence = (
         f"in {BUDGET} steps of Adam with learning rate {lr:g} on {title(case.tiny)} the loss on new examples went from "
         f"{first.loss:.3g} to {last.loss:.3g}, with {last.errors:.0%} errors"
     )
     measured = f"loss {first.loss:.3g} → {last.loss:.3g}"
     learns = _better(last, first, 1.0)
     if not learns or case.unsupervised:
-        return _Attempt(measured, None if learns else told)
+        return _Attempt(measured, None if learns else sentence)
     factor = BEYOND if _is_first(case) else NO_HARM
     alone = _alone(case.tiny, lr)
     measured = f"{measured}; read-out alone {alone.loss:.3g}"
@@ -89,7 +89,7 @@ def _attempt(case: Case, lr: float) -> _Attempt:
         return _Attempt(measured, None)
     return _Attempt(
         measured,
-        f"{told}, expected below {factor:g} times the {alone.loss:.3g} ({alone.errors:.0%} errors) to which training the "
+        f"{sentence}, expected below {factor:g} times the {alone.loss:.3g} ({alone.errors:.0%} errors) to which training the "
         f"read-out alone brings it, or the {held.loss:.3g} ({held.errors:.0%} errors) of the rule with hidden layers held",
     )
 

@@ -164,7 +164,7 @@ def check_disjoint(case: TaskCase) -> str:
         name: [_fingerprint(row) for rows in _rows(part.x) for row in rows]
         for name, part in case.data._asdict().items()
     }
-    told = []
+    counts = []
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         known = set(seen[one])
         shared = sum(row in known for row in seen[other])
@@ -172,8 +172,8 @@ def check_disjoint(case: TaskCase) -> str:
             shared <= SHARED * len(seen[other]),
             f"{shared} of {len(seen[other])} examples of {other} are in {one}, too; split before you repeat examples",
         )
-        told.append(shared)
-    return f"{sum(told)} shared"
+        counts.append(shared)
+    return f"{sum(counts)} shared"
 
 
 def _rows(x: Tensor | Source) -> Iterator[Tensor]:
