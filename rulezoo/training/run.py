@@ -22,7 +22,7 @@ from rulezoo import credit
 from rulezoo.inputs import Inputs
 from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
-from rulezoo.measures.probes import Prober, points
+from rulezoo.measures.probes import Prober, probe_steps
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
@@ -139,7 +139,7 @@ class Run:
         self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
         self.clock = Clock(request.device)
         self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if request.probes else None
-        self.probed_at = points(request.probes, self.steps)
+        self.probed_at = probe_steps(request.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
         like = self._state_dict()
         like["trainer"]["optimizer"]["state"] = self.trainer.optimizer_state_like()
