@@ -12,6 +12,7 @@ import click
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import going_on_later, log, name_failed, print_table, registry
 from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
+from rulezoo.cli.help import HelpfulCommand, HelpfulGroup
 from rulezoo.cli.output import echo
 from rulezoo.text import brief
 
@@ -33,12 +34,22 @@ out_option = click.option(
 )
 
 
-@click.group()
+@click.group(
+    cls=HelpfulGroup,
+    examples=(
+        ("The claims and what is known of each", "rulezoo claims list"),
+        ("A small study of one claim", "rulezoo claims run alignment --profile quick"),
+    ),
+)
 def claims() -> None:
-    """Put claims to the test: studies with a verdict rule."""
+    """Test claims: studies with a verdict rule."""
 
 
-@claims.command("list")
+@claims.command(
+    "list",
+    cls=HelpfulCommand,
+    examples=(("The claims and what is known of each", "rulezoo claims list"),),
+)
 @out_option
 def listing(out: Path) -> None:
     """List the claims, and what is known of each."""
@@ -56,7 +67,10 @@ def listing(out: Path) -> None:
     name_problems(found)
 
 
-@claims.command()
+@claims.command(
+    cls=HelpfulCommand,
+    examples=(("One claim", "rulezoo claims show alignment"),),
+)
 @click.argument("name")
 @out_option
 def show(name: str, out: Path) -> None:
@@ -78,7 +92,13 @@ def show(name: str, out: Path) -> None:
     name_problems(found)
 
 
-@claims.command()
+@claims.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("The reduced study", "rulezoo claims run alignment --profile quick"),
+        ("What the full study takes", "rulezoo claims run alignment --profile full --dry-run"),
+    ),
+)
 @click.argument("name")
 @click.option("--profile", type=click.Choice(["quick", "standard", "full"]),
               help="quick: reduced, minutes on 2 CPU cores; standard: hours on 2 CPU cores; full: for one GPU.  "
@@ -89,9 +109,9 @@ def show(name: str, out: Path) -> None:
 @executor_options
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
-@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
+@click.option("--download", is_flag=True, help="Download missing data sets into --data.")
 @click.option("--dry-run", is_flag=True,
-              help="Show the number of runs and their computing time, as far as stored runs of any claim tell; run nothing.")  # fmt: skip
+              help="Show the number of runs, and their expected computing time from stored runs of any claim; run nothing.")  # fmt: skip
 @out_option
 def run(
     name: str,
@@ -147,7 +167,10 @@ def run(
         sys.exit(1)
 
 
-@claims.command()
+@claims.command(
+    cls=HelpfulCommand,
+    examples=(("The page of all claims", "rulezoo claims report"),),
+)
 @out_option
 def report(out: Path) -> None:
     """Write the page of all claims, with figures."""

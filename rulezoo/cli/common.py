@@ -33,7 +33,7 @@ out_option = click.option(
     show_default=True,
     envvar="RULEZOO_RESULTS",
     show_envvar=True,
-    help="The folder of results.",
+    help="Folder of results.",
 )
 
 
@@ -86,9 +86,8 @@ def log(sentence: str) -> None:
 
 
 def checking() -> None:
-    """One line on a terminal, before tasks are checked."""
-    if sys.stderr.isatty():
-        log("checking tasks…")
+    """One line before tasks are checked."""
+    log("checking tasks…")
 
 
 def verified_rules(store: Store, zoo: Registry) -> Verifications:
@@ -122,7 +121,7 @@ def name_failed(records: Iterable[Record]) -> bool:
 
 @contextmanager
 def going_on_later() -> Iterator[None]:
-    """A block that Ctrl-C ends, or SIGTERM, with a sentence and the status that shells give."""
+    """A block that Ctrl-C or SIGTERM ends with a sentence and the exit status of an interrupt."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -131,7 +130,7 @@ def going_on_later() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        log("interrupted; what is finished is stored, and the same command goes on from there")
+        log("interrupted; finished runs are stored, and the same command resumes the rest")
         sys.exit(128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ import click
 
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import count, going_on_later, log, names, out_option, registry
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.leaderboard import check_stored, read
 from rulezoo.cli.output import echo
 from rulezoo.cli.request import options_of, seeds_of
@@ -33,21 +34,30 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     return words
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("Calibration of all networks whose weights were kept", "rulezoo evaluate --with calibration"),
+        (
+            "Robustness of the networks of two rules",
+            "rulezoo evaluate --with robustness --rules nmnc,backprop",
+        ),
+    ),
+)
 @click.option("--with", "evaluations", metavar="A,B", multiple=True, callback=names, required=True,
               help="Evaluations to carry out, or 'all'; `rulezoo list evaluations` lists them.")  # fmt: skip
 @click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=options_of,
-              help="An option of an evaluation, like robustness.eps=0.1; `rulezoo show NAME` lists them.")  # fmt: skip
+              help="Option of an evaluation, such as robustness.eps=0.1; `rulezoo show NAME` lists them.")  # fmt: skip
 @click.option("--rules", metavar="A,B", multiple=True, callback=names, help="Only runs of these rules.")
 @click.option("--tasks", metavar="A,B", multiple=True, callback=names, help="Only runs on these tasks.")
 @click.option("--seeds", callback=seeds_of, metavar="N|A-B|A,B", help="Only runs with these seeds: 5 = seeds 0 to 4, "
               "5-9 = seeds 5 to 9, 0,3,7 = these.")  # fmt: skip
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True,
-              help="Where to compute; auto is the GPU when there is one.")  # fmt: skip
+              help="Device to compute on; auto is the GPU if there is one.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=1), default=LIMIT, show_default=True, metavar="SECONDS",
-              help="Maximum time per evaluation of one network.")  # fmt: skip
+              help="Maximum wall time per evaluation of one network, in seconds.")  # fmt: skip
 @click.option("--retry", metavar="WHICH", multiple=True, callback=_retry,
-              help="Evaluate again what is stored: failed, stale (the code of the evaluation has changed), or all.")  # fmt: skip
+              help="Stored evaluations to carry out again: failed, stale (the code of the evaluation has changed), or all.")  # fmt: skip
 @click.option("--data", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @out_option

@@ -28,6 +28,7 @@ from rulezoo.task import Split
 from rulezoo.testing.case import Case, generator
 from rulezoo.testing.expect import NotApplicable, expect
 from rulezoo.testing.on_task import TaskNet
+from rulezoo.text import percent
 from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
 
@@ -72,7 +73,7 @@ def check_noise(case: Case) -> str:
     expect(
         found.excess <= 0,
         f"after {STEPS} steps, with noise of {NOISE:g} standard deviations on the test inputs, {effect}, expected at most "
-        f"{found.allowed:.3g} (backprop's, {MARGIN:.0%} of the score above chance and {LUCK:g} standard errors): the rule "
+        f"{found.allowed:.3g} (backprop's, {percent(MARGIN, 0)} of the score above chance and {LUCK:g} standard errors): the rule "
         "seems to know the test inputs",
     )
     return effect
@@ -115,7 +116,7 @@ def check_other_data(case: Case) -> str:
     expect(
         found.excess <= 0,
         f"with the opposite sign of every input, in training and in the test, {effect}, expected at most {allowed:.3g} "
-        f"(backprop's and {DISGUISED:.0%} of the score above chance): the rule seems to know the data",
+        f"(backprop's and {percent(DISGUISED, 0)} of the score above chance): the rule seems to know the data",
     )
     return effect
 
@@ -158,7 +159,7 @@ def _learnt(on: TaskNet, rule: LearningRule, share: float = LEARNT) -> float:
     if not above > share * max(usual, 0.0):  # nor where it is not a number
         raise NotApplicable(
             f"after {STEPS} steps the score is {on.task.chance + above:.3g} (backprop's {on.task.chance + usual:.3g}), "
-            f"expected more than {share:.0%} of the way from chance ({on.task.chance:.3g}) to backprop's: too little to be judged"
+            f"expected more than {percent(share, 0)} of the way from chance ({on.task.chance:.3g}) to backprop's: too little to be judged"
         )
     return above
 

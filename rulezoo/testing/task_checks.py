@@ -33,6 +33,7 @@ from rulezoo.testing.expect import (
     expect_same,
     listed,
 )
+from rulezoo.text import percent
 from rulezoo.training.trainer import build
 
 COMPANY = 1e-4  # of a tensor's norm, in float32: a batch of another size is added up in another order
@@ -202,10 +203,10 @@ def check_no_leak(case: TaskCase) -> str:
     most, where = explained.max(0)
     expect(
         float(most) < GIVEN_AWAY,
-        f"input {int(where)} (of the flattened input) says what the label is: the label explains {float(most):.1%} "
+        f"input {int(where)} (of the flattened input) says what the label is: the label explains {percent(float(most))} "
         "of its variance; take it out of x",
     )
-    return f"the label explains {float(most):.0%} of an input's variance at most"
+    return f"the label explains {percent(float(most), 0)} of an input's variance at most"
 
 
 def check_network(case: TaskCase) -> str:

@@ -24,6 +24,7 @@ from rulezoo.testing.drawn import is_drawn
 from rulezoo.testing.expect import NotApplicable, expect, listed
 from rulezoo.testing.gradients import true_gradient
 from rulezoo.testing.watch import Watch
+from rulezoo.text import percent
 
 # Of a tensor's norm: the activity moves by rounding, since weights change where it is zero. By type.
 UNHEARD = {torch.float64: 1e-9, torch.float32: 1e-2}
@@ -54,7 +55,7 @@ def check_weight_transport(case: Case) -> str:
             "changed without changing activity"
         )
     note = f"; not verified: {listed(weights - verified)}" if weights - verified else ""
-    return f"0 where backprop's gradient changes by {would:.0%}{note}"
+    return f"0 where backprop's gradient changes by {percent(would, 0)}{note}"
 
 
 def _weights(case: Case) -> list[str]:

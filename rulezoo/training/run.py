@@ -28,6 +28,7 @@ from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.text import percent
 from rulezoo.trained import check_restorable, needs_memory, state_tensors
 from rulezoo.training import optimizers
 from rulezoo.training.batches import Batches, Feed, Take
@@ -207,7 +208,7 @@ class Run:
             if place not in self.failed and curve[-1].validation < self.trial.bar:
                 self.pruned[place] = (
                     f"given up after epoch {epoch} of {self.budget.epochs}: {self.task.metric} on validation data was "
-                    f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
+                    f"{percent(curve[-1].validation)}, the lower quartile of the trials before it {percent(self.trial.bar)}"
                 )
 
     def _train(self, feed: Feed, progress: Progress) -> None:
