@@ -479,11 +479,14 @@ def test_no_rule_or_task_is_called_all(run, file):
     assert "name 'all' is reserved" in err
 
 
-def test_the_check_of_tasks_is_announced_on_a_terminal_only(monkeypatch, capsys):
+def test_what_takes_seconds_is_announced_before_it_begins(monkeypatch, capsys):
+    from rulezoo.cli import compare
     from rulezoo.cli.common import checking
+    from rulezoo.comparison.request import Request
 
-    checking()
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    seen = []
+    monkeypatch.setattr(compare, "load", lambda request: seen.append(capsys.readouterr().err))
+    compare.prepared(Request(device="cpu"), compare.ExecutorOptions())
+    assert seen == ["rulezoo: loading rules and tasks…\n"]
     checking()
     assert capsys.readouterr().err == "rulezoo: checking tasks…\n"

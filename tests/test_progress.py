@@ -65,10 +65,13 @@ def test_elsewhere_than_on_a_terminal_a_finished_job_is_a_line(plain):
     listener.started(job())
     for step in range(100):
         listener.progressed(job(), step, 100)
-    assert stream.getvalue() == ""
+    assert stream.getvalue() == "my-task  my-rule  seeds 0-2  starting\n"
+    stream.truncate(stream.seek(0))
+    listener.started(job("another-rule"))
+    assert stream.getvalue() == "", "a line for each of a thousand jobs that start at once helps nobody"
     records = [record(0, test=0.25, ratio=2.0), record(1, test=0.75, ratio=3.0), record(2, ratio=40.0)]
     listener.finished(job(), records)
-    assert stream.getvalue() == "my-task  my-rule  seeds 0-2  test hits 50.0%  cost 3.00× backprop\n"
+    assert stream.getvalue() == "my-task  my-rule  seeds 0-2  test hits 50.0 %  cost ×3.00\n"
 
 
 def test_a_long_silence_is_broken(plain, monkeypatch):
@@ -96,7 +99,7 @@ def test_seeds_are_named_briefly(seeds, said):
 def test_a_line_says_what_failed_and_how_often():
     bad = [record(1, "diverged", "too fast"), record(2, "diverged", "too fast")]
     line = summary(job(), [record(0), *bad])
-    assert line == "my-task  my-rule  seeds 0-2  test hits 50.0%  diverged: too fast (2 of 3)"
+    assert line == "my-task  my-rule  seeds 0-2  test hits 50.0 %  diverged: too fast (2 of 3)"
     assert summary(job(), [record(s, "skipped", "no sites") for s in range(3)]) == (
         "my-task  my-rule  seeds 0-2  skipped: no sites"
     )
@@ -164,7 +167,7 @@ def test_on_a_terminal_it_is_live(terminal):
     assert re.search(r"my-task  my-rule  seeds 0-2 .*30/60.*steps", begun)
     assert re.search(r"my-task  other a=\[red\]  seeds 5 ", begun)
     assert re.search(r"all runs .*2/6.*runs", begun)
-    assert "my-task  my-rule  seeds 0-2  test hits 50.0%" in later
+    assert "my-task  my-rule  seeds 0-2  test hits 50.0 %" in later
     last = later[later.rindex("all runs") :]
     assert re.match(r"all runs .*5/6.*runs", last)
     assert "other" in last

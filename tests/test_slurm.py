@@ -26,7 +26,7 @@ from rulezoo.comparison.request import Request as ComparisonRequest
 from rulezoo.errors import UserError
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.local import Local
-from rulezoo.executors.slurm import _told
+from rulezoo.executors.slurm import _reported_failure
 from rulezoo.executors.slurm_request import Request
 from rulezoo.results.store import Store, StoreError
 
@@ -574,7 +574,7 @@ def left(folder, content):
 )  # fmt: skip
 def test_what_a_job_leaves_as_its_result_is_read_as_data(tmp_path, monkeypatch, content, said):
     monkeypatch.chdir(tmp_path)
-    came = _told(left(tmp_path, content))
+    came = _reported_failure(left(tmp_path, content))
     assert came is None if said is None else (came[0] == "error" and said in came[1])
     assert not (tmp_path / "bomb").exists()
 
@@ -582,7 +582,7 @@ def test_what_a_job_leaves_as_its_result_is_read_as_data(tmp_path, monkeypatch, 
 def test_a_job_that_says_that_results_cannot_be_stored_is_believed_where_that_is_so(tmp_path):
     (tmp_path / "store").write_text("in the way")
     with pytest.raises(StoreError, match="a file stands where a folder is needed"):
-        _told(left(tmp_path, pickle.dumps(("success", "no store"))))
+        _reported_failure(left(tmp_path, pickle.dumps(("success", "no store"))))
 
 
 def test_an_exit_of_a_rule_is_its_failure_and_one_of_submitit_is_not(tmp_path, monkeypatch):

@@ -47,45 +47,45 @@ _OPTIONS = (
         type=click.Choice(EXECUTORS),
         default="local",
         show_default=True,
-        help="Who trains: this machine, a SLURM cluster, or a Ray cluster.",
+        help="Where runs are executed: on this machine, a SLURM cluster or a Ray cluster.",
     ),
     click.option(
         "--jobs",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Trainings at the same time.  [default: on this machine one for each processor core, and on a GPU "
-        "--per-gpu; elsewhere as many as there is room for]",
+        help="Maximum number of jobs at the same time; a job is one run, or several seeds trained together.  [default: "
+        "one per processor core, or --per-gpu per GPU; on a cluster, what it has room for]",
     ),
     click.option(
         "--gpus",
         metavar="N|I,J,…",
-        help="Share out so many GPUs of this machine, or these.  [default: the first]",
+        help="Number of GPUs of this machine to use, or their indices.  [default: the first]",
     ),
     click.option(
         "--per-gpu",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Trainings at the same time on each GPU.  [default: 1]",
+        help="Maximum number of jobs at the same time on each GPU.  [default: 1]",
     ),
     click.option(
         "--time-limit",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="End a training that takes longer, and record it as timed out.",
+        help="Maximum wall time per job, in seconds; a longer one is ended and recorded as timed out.",
     ),
     click.option(
         "--memory-limit",
         type=click.FloatRange(min=0, min_open=True),
         metavar="GB",
-        help="End a training that takes more, and record it as out of memory; seeds that are trained together are "
-        "then tried in halves.  [default: an equal share of what is free on this machine, or on Ray's node]",
+        help="Maximum memory per job, in GB; a larger one is ended and recorded as out of memory, and seeds trained "
+        "together are tried again in two halves.  [default: an equal share of the free memory]",
     ),
     click.option(
         "--slurm",
         metavar="KEY=VALUE",
         multiple=True,
         callback=_pairs,
-        help="Ask SLURM for it: partition, account, qos, constraint, time (minutes), resumes, cpus, memory "
+        help="Request to SLURM: partition, account, qos, constraint, time (minutes), resumes, cpus, memory "
         "(GB), gpus; may be repeated.",
     ),
     click.option(
@@ -93,7 +93,7 @@ _OPTIONS = (
         metavar="HOST:PORT",
         envvar="RAY_ADDRESS",
         show_envvar=True,
-        help="The Ray cluster, or 'auto'.  [default: one on this machine, for as long as it takes]",
+        help="Address of the Ray cluster, or 'auto'.  [default: a cluster on this machine, ended with the command]",
     ),
 )
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, going_on_later, names, registry, results_of, say
+from rulezoo.cli.common import count, going_on_later, log, names, registry, results_of
 from rulezoo.cli.compare import listeners
 from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.leaderboard import read
 from rulezoo.cli.output import echo
 from rulezoo.cli.request import seeds_of
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
 _SHORTEST = 4  # digits of a key that may stand for it
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        (
+            "One rule of a published folder of results",
+            "rulezoo reproduce leaderboard/tuned --rules nmnc --tasks digits-cnn",
+        ),
+    ),
+)
 @click.argument("stored", metavar="DIR|RUN")
 @click.option("--rules", metavar="A,B", multiple=True, callback=names, help="Only these rules.")
 @click.option("--tasks", metavar="A,B", multiple=True, callback=names, help="Only these tasks.")
@@ -42,9 +51,9 @@ _SHORTEST = 4  # digits of a key that may stand for it
 @executor_options
 @click.option("--data", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
-@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
+@click.option("--download", is_flag=True, help="Download missing data sets into --data.")
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
-              help="Keep the new runs in this folder; what it holds already is not run again.  [default: a temporary "
+              help="Folder in which to keep the new runs; what it holds already is not run again.  [default: a temporary "
               "folder]")  # fmt: skip
 def reproduce(
     stored: str,
@@ -147,7 +156,7 @@ def _chosen(
     for record in meant:
         if record.status in BROKEN_OFF:
             run = f"{record.asked.task} {record.asked.rule} seed {record.asked.seed}"
-            say(f"left out: {run} ended with status {record.status}, without a result")
+            log(f"left out: {run} ended with status {record.status}, without a result")
     if not chosen:
         raise UserError("nothing to reproduce: no stored run with a result is meant")
     return chosen

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rulezoo.cli.common import print_table, registry
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, in_words
 from rulezoo.discovery.plugins import foreign
@@ -17,7 +18,10 @@ from rulezoo.specs import EvaluationSpec, RuleSpec, TaskSpec
 from rulezoo.task import Task
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(("A rule, its paper and its options", "rulezoo show nmnc"),),
+)
 @click.argument("name")
 def show(name: str) -> None:
     """Show a rule, task, evaluation or claim, and its options."""

@@ -175,11 +175,11 @@ def _do(job: Job, send: Send) -> None:
     """Carry out a job in its process. Its last message reports a failure, if there was one."""
     os.dup2(2, 1)  # what a rule prints is a remark: the parent's stdout is for results
 
-    def tell(done: int, total: int) -> None:
+    def report_progress(done: int, total: int) -> None:
         send(messages.encode(messages.Progress(done, total) if total else messages.Begun()))
 
     try:
-        if failure := attempt(job, tell):
+        if failure := attempt(job, report_progress):
             send(messages.encode(messages.Failed(*failure)))
     except StoreError as error:
         send(messages.encode(messages.StoreBroken(str(error))))

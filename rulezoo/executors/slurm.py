@@ -75,16 +75,16 @@ class Slurm:
         with _named(Store(jobs[0].store)) as name, _cancelled(name, underway):
             for begin in range(0, len(jobs), _ARRAY):
                 underway += self._submit(jobs[begin : begin + _ARRAY], name)
-            heard = time.monotonic()
+            last_contact = time.monotonic()
             while underway:
                 time.sleep(self.poll)
                 try:
                     states = queue.states(name)
                 except Unreachable:
-                    if time.monotonic() - heard > queue.PATIENCE:
+                    if time.monotonic() - last_contact > queue.PATIENCE:
                         raise
                 else:
-                    heard = time.monotonic()
+                    last_contact = time.monotonic()
                     for one in _poll(underway, states, listener):
                         (again,) = self._submit([one.job], name)
                         underway.append(replace(again, started=one.started, keys=one.keys))
@@ -134,7 +134,7 @@ def _poll(
         # a while to be seen here.
         if over and (one.seems_over or one.handle.paths.result_pickle.exists()):
             underway.remove(one)
-            failure = _told(one) or queue.exit_reason(state, one.handle.paths.stderr)
+            failure = _reported_failure(one) or queue.exit_reason(state, one.handle.paths.stderr)
             if failure[0] == "oom_host" and halve(one.job):
                 to_divide.append(one)
             else:
@@ -163,7 +163,7 @@ def _reap(one: _Submitted, failure: Failure, listener: Listener) -> None:
     listener.finished(one.job, failures(one.job, status, f"{cause}; its log: {_FOLDER}/{log}", one.started))
 
 
-def _told(one: _Submitted) -> Failure | None:
+def _reported_failure(one: _Submitted) -> Failure | None:
     """What the job's process said at its end, if it did and that was not well."""
     path: Path = one.handle.paths.result_pickle
     if not path.exists():

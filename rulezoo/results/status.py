@@ -1,4 +1,4 @@
-"""How far a comparison is, read from its store alone: by another shell, on another machine."""
+"""The progress of a comparison, read from its store alone: from another shell or another machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Overview:
     """The comparisons under way, or else the last one.
 
     Attributes:
-        began: UTC, ISO 8601, of the earliest; ``None`` where none is known, and all that is stored is told of.
+        began: UTC, ISO 8601, of the earliest; ``None`` where none is known; then all stored runs count.
         alive: whether one is under way.
         planned: runs in all.
         finished: those that have a record and did not fail.
@@ -38,6 +38,11 @@ class Overview:
     running: list[Training]
     waiting: int
     stale: list[tuple[Record, str]]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is stored, planned or under way."""
+        return not (self.planned or self.running)
 
 
 def overview(store: Store, registry: Registry) -> Overview:

@@ -34,6 +34,7 @@ from rulezoo.testing.expect import (
     expect_same,
     listed,
 )
+from rulezoo.text import percent
 from rulezoo.training.trainer import build
 
 COMPANY = 1e-4  # of a tensor's norm, in float32: a batch of another size is added up in another order
@@ -171,7 +172,7 @@ def check_disjoint(case: TaskCase) -> str:
         name: [_fingerprint(row) for rows in _rows(part.x) for row in rows]
         for name, part in case.data._asdict().items()
     }
-    told = []
+    counts = []
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         known = set(seen[one])
         shared = sum(row in known for row in seen[other])
@@ -179,8 +180,8 @@ def check_disjoint(case: TaskCase) -> str:
             shared <= SHARED * len(seen[other]),
             f"{shared} of {len(seen[other])} examples of {other} are in {one}, too; split before you repeat examples",
         )
-        told.append(shared)
-    return f"{sum(told)} shared"
+        counts.append(shared)
+    return f"{sum(counts)} shared"
 
 
 def _rows(x: Tensor | Source) -> Iterator[Tensor]:
@@ -209,10 +210,10 @@ def check_no_leak(case: TaskCase) -> str:
     most, where = explained.max(0)
     expect(
         float(most) < GIVEN_AWAY,
-        f"input {int(where)} (of the flattened input) says what the label is: the label explains {float(most):.1%} "
+        f"input {int(where)} (of the flattened input) says what the label is: the label explains {percent(float(most))} "
         "of its variance; take it out of x",
     )
-    return f"the label explains {float(most):.0%} of an input's variance at most"
+    return f"the label explains {percent(float(most), 0)} of an input's variance at most"
 
 
 def check_network(case: TaskCase) -> str:

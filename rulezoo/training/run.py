@@ -22,12 +22,13 @@ from rulezoo import credit
 from rulezoo.inputs import Inputs
 from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
-from rulezoo.measures.probes import Prober, points
+from rulezoo.measures.probes import Prober, probe_steps
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.text import percent
 from rulezoo.trained import check_restorable, needs_memory, state_tensors
 from rulezoo.training import optimizers
 from rulezoo.training.batches import Batches, Feed, Take
@@ -139,7 +140,7 @@ class Run:
         self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
         self.clock = Clock(request.device)
         self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if request.probes else None
-        self.probed_at = points(request.probes, self.steps)
+        self.probed_at = probe_steps(request.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
         like = self._state_dict()
         like["trainer"]["optimizer"]["state"] = self.trainer.optimizer_state_like()
@@ -207,7 +208,7 @@ class Run:
             if place not in self.failed and curve[-1].validation < self.trial.bar:
                 self.pruned[place] = (
                     f"given up after epoch {epoch} of {self.budget.epochs}: {self.task.metric} on validation data was "
-                    f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
+                    f"{percent(curve[-1].validation)}, the lower quartile of the trials before it {percent(self.trial.bar)}"
                 )
 
     def _train(self, feed: Feed, progress: Progress) -> None:

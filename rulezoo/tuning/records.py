@@ -182,8 +182,8 @@ def publish(store: Store, to: Store) -> int:
             trials = [
                 msgspec.structs.replace(t, runs=[keys.get(key, key) for key in t.runs]) for t in tuned.trials
             ]
-            told = msgspec.structs.replace(tuned, asked=_without_paths(tuned.asked), trials=trials)
-            put(to, path.stem.removeprefix(f"{tuned.ruleset}-"), told)
+            published = msgspec.structs.replace(tuned, asked=_without_paths(tuned.asked), trials=trials)
+            put(to, path.stem.removeprefix(f"{tuned.ruleset}-"), published)
     return copied
 
 

@@ -1,10 +1,10 @@
-"""What a step of many seeds does otherwise than a step of one, where vmap alone is slow on a CPU.
+"""Faster convolution and pooling for a step of several seeds on a CPU, where plain vmap is slow.
 
-vmap makes one convolution of many groups out of the convolutions of S networks, the seeds standing beside the
+vmap makes one convolution of many groups out of the convolutions of S networks, with the seeds next to the
 channels: ``(batch, S * channels, height, width)``. With the channels last in memory that is faster, up to four times
 for the few channels of an input; and so is max-pooling, ten times. So the batch is laid out that way
-(`channels_last`), every layer keeps the layout that it is given, and pooling leaves the seeds beside the channels
-(`Pooling`), where vmap would copy them beside the examples. Measured in ``benchmarks/seeds_together.md``, where it also
+(`channels_last`), every layer keeps the layout that it is given, and pooling leaves the seeds next to the channels
+(`Pooling`), where vmap would copy them next to the examples. Measured in ``benchmarks/seeds_together.md``, where it also
 says what was tried and did not pay. A network on its own is left as it is.
 """
 
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-MANY = 4  #: seeds from which on this pays; functorch takes a millisecond of a step for an autograd function
+MIN_SEEDS = 4  #: number of seeds from which this is faster; functorch takes a millisecond of a step for an autograd function
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rulezoo.task import Budget
 from rulezoo.testing import TinyTask
+from rulezoo.training.batched_kernels import MIN_SEEDS, Pooling, channels_last
 from rulezoo.training.batches import Batches
-from rulezoo.training.together import MANY, Pooling, channels_last
 from rulezoo.training.trainer import Trainer, build
 from rulezoo_plugins.baselines.backprop import Backprop
 
@@ -71,13 +71,13 @@ def test_second_derivatives_pass_through_pooling():
 @pytest.mark.parametrize("size", [1, (1, 1)])
 def test_averaging_over_whole_maps_needs_no_batching_rule_of_torch(size):
     """Warnings are errors: without `Pooling`, torch warns of a slow loop over seeds."""
-    x = channels_last(torch.randn(MANY, 2, 3, 4, 4))
+    x = channels_last(torch.randn(MIN_SEEDS, 2, 3, 4, 4))
     with Pooling():
         averaged = torch.func.vmap(lambda one: F.adaptive_avg_pool2d(one, size))(x)
     torch.testing.assert_close(averaged, x.mean((-2, -1), keepdim=True))
     with Pooling():
-        parts = torch.func.vmap(lambda one: F.adaptive_avg_pool2d(one, 2))(torch.randn(MANY, 2, 3, 4, 4))
-    assert parts.shape == (MANY, 2, 3, 2, 2)
+        parts = torch.func.vmap(lambda one: F.adaptive_avg_pool2d(one, 2))(torch.randn(MIN_SEEDS, 2, 3, 4, 4))
+    assert parts.shape == (MIN_SEEDS, 2, 3, 2, 2)
 
 
 def test_where_the_largest_was_is_told_as_ever():
@@ -112,7 +112,7 @@ class _Pools(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("seeds", [1, MANY - 1, MANY, MANY + 1])
+@pytest.mark.parametrize("seeds", [1, MIN_SEEDS - 1, MIN_SEEDS, MIN_SEEDS + 1])
 def test_a_step_of_many_seeds_pools_them_beside_the_channels(seeds):
     task, budget = TinyTask("cnn"), Budget(epochs=1, batch=8, lr=0.01)
     train = task.data().train
@@ -122,8 +122,8 @@ def test_a_step_of_many_seeds_pools_them_beside_the_channels(seeds):
     with _Pools() as pools:
         trainer.step(batch)
     ((shape, last),) = pools.seen
-    assert last is (seeds >= MANY)
-    assert shape[0] == (8 if seeds >= MANY else 8 * seeds)
+    assert last is (seeds >= MIN_SEEDS)
+    assert shape[0] == (8 if seeds >= MIN_SEEDS else 8 * seeds)
 
 
 _FAULTS = """
