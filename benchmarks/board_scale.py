@@ -25,13 +25,13 @@ from typing import NamedTuple
 import numpy as np
 
 from rulezoo.results.provenance import cpu
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record
+from rulezoo.results.records import Cost, Hardware, Plugin, Point, Probe, Provenance, Record, RunSpec
 from rulezoo.results.store import Store, _encode
 
 RULES, TASKS, SEEDS, POINTS = 40, 5, 5, 20
 RECORDS = (1_000, 10_000, 100_000)
 REPORT = 20_000  # records of the largest report
-ANSWERED = Answered(
+ANSWERED = Provenance(
     packages={"rulezoo": "0.1.0"},
     rule_plugin=Plugin(distribution="rulezoo"),
     task_plugin=Plugin(distribution="rulezoo"),
@@ -66,7 +66,7 @@ def record(rule: str, task: str, seed: int, variant: int, rng: random.Random) ->
     sites = {f"layer{i}.post": {"angle": 90 * rng.random(), "alpha": rng.random()} for i in range(4)}
     probes = [Probe(step=s, epoch=s, sites=sites, weights={"*": {"angle": 50.0}}) for s in (0, 10, 20)]
     return Record(
-        asked=Asked(
+        asked=RunSpec(
             protocol=1, rule=rule, rule_version=1, rule_options={"lr": None, "sigma": 0.1 + variant}, task=task,
             task_version=1, task_options={"width": 1.0}, budget={"epochs": POINTS, "lr": 0.01}, seed=seed, device="cpu",
         ),

@@ -204,7 +204,7 @@ def ratios(
 ) -> dict[str, float | str]:
     """Every rule's step over backprop's, sampled in turn with it; a sentence where there is none."""
     found: dict[str, float | str] = {}
-    pace = trainer(registry, "backprop", task, data, seeds)
+    reference = trainer(registry, "backprop", task, data, seeds)
     net, _ = build(task, [0], data.x[:2], data.x.device)
     for rule in rules:
         if not deadline.allows(f"{rule} with {seeds} seeds"):
@@ -218,7 +218,7 @@ def ratios(
         try:
             step = trainer(registry, rule, task, data, seeds)
             pairs = [
-                (seconds(step, steps, data.x.device), seconds(pace, steps, data.x.device))
+                (seconds(step, steps, data.x.device), seconds(reference, steps, data.x.device))
                 for _ in range(samples + 1)
             ]
         except torch.OutOfMemoryError:

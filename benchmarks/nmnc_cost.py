@@ -61,8 +61,9 @@ SETTINGS: dict[str, Setting] = {
     "weight mirror": Setting("weight-mirror", {}),
     "NMNC layerwise": Setting("nmnc-layerwise", {}),
     "NMNC layerwise, rank 128": Setting("nmnc-layerwise", {"rank": 128}),
-    "VNC antithetic": Setting("noise-correlation", {"antithetic": True}),
-    "VNC": Setting("noise-correlation", {"antithetic": False}),
+    "VNC antithetic": Setting("noise-correlation", {"antithetic": True, "every": 1}),
+    "VNC": Setting("noise-correlation", {"antithetic": False, "every": 1}),
+    "VNC, every 2": Setting("noise-correlation", {"antithetic": False, "every": 2}),
     "VNC, every 4": Setting("noise-correlation", {"antithetic": False, "every": 4}),
     "antithetic": nmnc(antithetic=True),
     "one-sided": nmnc(),
@@ -74,6 +75,18 @@ SETTINGS: dict[str, Setting] = {
     "rank 256": nmnc(rank=256),
     "antithetic, rank 128": nmnc(antithetic=True, rank=128),
     "every 2, rank 128": nmnc(every=2, rank=128),
+    "every 2, rank 64": nmnc(every=2, rank=64),
+    "every 2, rank 64, rate 0.05": nmnc(every=2, rank=64, rate=0.05),
+    "every 2, rank 128, rate 0.05": nmnc(every=2, rank=128, rate=0.05),
+    "rank 128, rate 0.05": nmnc(rank=128, rate=0.05),
+    "every 2, 90 % of the variance": nmnc(every=2, rank=0.9),
+    "every 2, 95 % of the variance": nmnc(every=2, rank=0.95),
+    "every 2, 99 % of the variance": nmnc(every=2, rank=0.99),
+    "95 % of the variance": nmnc(rank=0.95),
+    "every 2, a quarter of the units, at most 128": nmnc(every=2, rank=None),
+    "a quarter of the units, at most 128": nmnc(rank=None),
+    "automatic rank": nmnc(rank="auto"),
+    "every 2, automatic rank": nmnc(every=2, rank="auto"),
     "every 4, rank 64": nmnc(every=4, rank=64),
     "every 4, rank 128": nmnc(every=4, rank=128),
     "every 4, rank 256": nmnc(every=4, rank=256),
@@ -84,7 +97,7 @@ SETTINGS: dict[str, Setting] = {
     "8 perturbations": nmnc(perturbations=8),
     "8 perturbations, rank 128": nmnc(perturbations=8, rank=128),
 }
-BASELINES = ("backprop", "frozen", "weight mirror", "NMNC layerwise", "VNC antithetic")
+BASELINES = ("backprop", "frozen", "weight mirror", "NMNC layerwise", "VNC antithetic", "automatic rank")
 CHOOSE = (
     Study("digits-cnn", {}, None, (1000, 1001, 1002)),
     Study("digits-rnn", {}, None, (1000, 1001, 1002)),
@@ -96,7 +109,13 @@ TEST = (
     Study("fashion-cnn", {"examples": 5000}, 5, (0, 1, 2)),
     Study("cifar10-cnn", {"width": 0.5, "examples": 5000}, 4, (0, 1)),
 )
-COMPARED = {"former default": nmnc(antithetic=True), "default": Setting("nmnc", {})}
+COMPARED = {
+    "former default": nmnc(antithetic=True),
+    "default": Setting("nmnc", {}),
+    "VNC, default": Setting("noise-correlation", {}),
+    "NMNC by regression": Setting("nmnc-regression", {}),
+    "NMNC layerwise by regression": Setting("nmnc-layerwise-regression", {}),
+}
 Run = dict[str, Any]
 
 
@@ -257,7 +276,7 @@ def draw(found: Mapping[str, Mapping[str, list[Run]]]) -> None:
     frame = pd.DataFrame(
         {
             "task": task,
-            "rule": f"NMNC, rank {runs[0]['options']['rank']}"
+            "rule": f"NMNC, rank {runs[0]['options']['rank'] or 'by size'}"
             if runs[0]["rule"] == "nmnc"
             else runs[0]["rule"],
             "update every": runs[0]["options"].get("every", 1),

@@ -4,7 +4,7 @@ Both sides train with the runner's own `Trainer`, optimiser included, and are sa
 together, …) in one process, so that a change of the machine's speed meets both alike. Times are the processor time of
 one thread, page faults included, or the wall clock's where there are more threads. 1 means that nothing is gained; the
 target for 16 seeds of digits-cnn is a half. With ``--whole`` a sample is no ten steps, but the task's whole training
-by the runner: evaluation, the pace-maker's steps and the making of the networks as well.
+by the runner: evaluation, the reference's steps and the making of the networks as well.
 
     python benchmarks/seeds_together.py [--samples 7] [--seeds 1,4,16] [--markdown FILE]
     python benchmarks/seeds_together.py --whole --threads 2 --seeds 16

@@ -168,11 +168,15 @@ def _tasks(registry: Registry) -> Iterator[str]:
         if found.distribution != "rulezoo":
             continue
         cls = registry.task_class(name)
-        task = cls()
-        budget = task.budget
-        yield f"## {name}\n\n{found.spec.summary}\n\nData: {found.spec.reference}\n"
+        spec, budget = found.spec, cls.budget
+        chance = f"chance by the {spec.selects}" if spec.is_family else f"chance {cls().chance:.3g}"
+        yield f"## {name}\n\n{spec.summary}\n\nData: {spec.reference}\n"
+        if spec.is_family:
+            yield f"A family of tasks: name one as `{name}:{spec.selects.upper()}`, such as `{name}:{spec.example}`.\n"
+        if spec.requires:
+            yield f"Needs `pip install '{spec.requires}'`.\n"
         yield (
-            f"{task.metric}, chance {task.chance:.3g}; {budget.epochs} epochs of batches of {budget.batch}, "
+            f"{cls.metric}, {chance}; {budget.epochs} epochs of batches of {budget.batch}, "
             f"{budget.optimizer}, learning rate {budget.lr:g}, {budget.schedule}\n"
         )
         yield from _options(cls)

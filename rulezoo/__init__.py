@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from rulezoo.task import Task as Task
     from rulezoo.trained import TrainedNetwork as TrainedNetwork
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Batch": "rule",

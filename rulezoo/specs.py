@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import combinations
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from rulezoo.errors import UserError, did_you_mean
-from rulezoo.options import Value, is_written
+from rulezoo.errors import UnknownName, UserError, did_you_mean
+from rulezoo.options import OptionError, Value, is_written
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+OF_FAMILY = ":"  #: stands between the name of a family of tasks and the name of one task in it
+TASK_NAME = re.compile(rf"{NAME.pattern}({OF_FAMILY}[A-Za-z0-9][A-Za-z0-9._-]*)?")
 EVERY = "all"  #: on the command line, all of a kind; not allowed as a name
 _TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 Signal = Literal["none", "scalar", "vector", "neuron-specific"]
@@ -23,6 +25,19 @@ _RENAMED = {"local": "neuron-specific"}  # signals by an older name
 
 class SpecError(UserError, ValueError):
     """A spec that breaks the contract; the message says which field and what was expected."""
+
+
+def family_of(name: str) -> str:
+    """The name of the family of which a task with this name is one; the name itself if it is of none."""
+    return name.partition(OF_FAMILY)[0]
+
+
+def file_name(name: str) -> str:
+    """The name of a rule or task as that of a file or folder: ``neurogym+GoNogo-v0`` for ``neurogym:GoNogo-v0``.
+
+    Windows allows no colon in the name of a file, and a link that begins with one names a protocol.
+    """
+    return name.replace(OF_FAMILY, "+")
 
 
 @dataclass(frozen=True)
@@ -191,9 +206,10 @@ class Spec:
 
     _target: ClassVar[str] = "'package.module:Class'"
     _noun: ClassVar[str] = "class"
+    _name: ClassVar[re.Pattern[str]] = NAME
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not self._name.fullmatch(self.name):
             raise SpecError(f"name {self.name!r} must be lower-case words joined by hyphens, like 'my-rule'")
         if self.name == EVERY:
             raise SpecError(
@@ -216,6 +232,29 @@ class Spec:
     def module(self) -> str:
         """The module that the target is asked of."""
         return self.target.partition(":")[0]
+
+    @property
+    def is_family(self) -> bool:
+        """Whether this stands for several of its kind, and is none itself."""
+        return False
+
+    def member(self, name: str) -> Self | None:
+        """The spec of what has that name in this family; ``None`` if this is no family, or the name is none of it."""
+        return None
+
+    def words(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """The options as the command line gives them, with those that the name itself gives a value.
+
+        Raises:
+            UnknownName: if this is a family, of which nothing can be made.
+            OptionError: if an option contradicts the name.
+        """
+        return given
+
+    @property
+    def advice(self) -> str:
+        """What a user can do where a module that it needs is not installed; empty if nothing is known."""
+        return ""
 
     def load(self) -> Any:  # noqa: ANN401  the registry checks what it is
         """Import the module and return what the target names in it.
@@ -316,10 +355,68 @@ class TaskSpec(Spec):
         tags: free words to filter by, e.g. ``("cnn", "vision")``.
         reference: where the data come from, with a link.
         embedded: whether the data come with rulezoo or are generated, so that nothing is downloaded.
+        requires: what pip has to install for it, e.g. ``"rulezoo[neurogym]"``; empty = nothing.
+        selects: for a family of tasks, the option that tells them apart. Its value follows the name: with
+            ``selects="env"``, ``neurogym:GoNogo-v0`` is the task with the option ``env=GoNogo-v0``, and ``neurogym`` alone
+            is no task. Empty = one task.
+        example: for a family, the value of that option in examples and error messages.
         former_names: names under which it was known; they still work where a task is asked for.
     """
 
     embedded: bool = False
+    requires: str = ""
+    selects: str = field(default="", kw_only=True)
+    example: str = field(default="", kw_only=True)
+
+    _name: ClassVar[re.Pattern[str]] = TASK_NAME
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for one in ("requires", "selects", "example"):
+            self._expect(one, "a text", isinstance(getattr(self, one), str))
+        if not self.selects and OF_FAMILY in self.name:
+            raise SpecError(
+                f"name {self.name!r} names one task of a family: give the family's own name, and the option that tells its "
+                "tasks apart as selects"
+            )
+        if bool(self.selects) != bool(self.example):
+            raise SpecError(
+                f"{self.name}: a family of tasks needs both selects and example, got selects={self.selects!r} and "
+                f"example={self.example!r}"
+            )
+
+    @property
+    def is_family(self) -> bool:
+        """See `Spec.is_family`."""
+        return bool(self.selects) and OF_FAMILY not in self.name
+
+    def member(self, name: str) -> Self | None:
+        """See `Spec.member`."""
+        if not (self.is_family and family_of(name) == self.name != name and TASK_NAME.fullmatch(name)):
+            return None
+        return dataclasses.replace(self, name=name)
+
+    def words(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """See `Spec.words`."""
+        if not self.selects:
+            return given
+        if self.is_family:
+            raise UnknownName(
+                f"{self.name!r} is a family of tasks, one for each {self.selects}: name one of them, like "
+                f"'{self.name}{OF_FAMILY}{self.example}'"
+            )
+        value = self.name.partition(OF_FAMILY)[2]
+        if given.get(self.selects, value) != value:
+            raise OptionError(
+                f"{self.name}.{self.selects} is {value!r} by the name of the task, got {given[self.selects]!r}; leave the "
+                "option out, or name another task"
+            )
+        return {**given, self.selects: value}
+
+    @property
+    def advice(self) -> str:
+        """See `Spec.advice`."""
+        return _advice(self.requires)
 
 
 @dataclass(frozen=True)
@@ -345,6 +442,15 @@ class EvaluationSpec(Spec):
         super().__post_init__()
         for one in ("data", "requires"):
             self._expect(one, "a text", isinstance(getattr(self, one), str))
+
+    @property
+    def advice(self) -> str:
+        """See `Spec.advice`."""
+        return _advice(self.requires)
+
+
+def _advice(requires: str) -> str:
+    return f"it needs {requires}: pip install '{requires}'" if requires else ""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,19 @@
-"""Words of plugins, made safe to print."""
+"""Text to print: words of plugins made safe, and numbers as they are written everywhere."""
 
 from __future__ import annotations
 
 SENTENCE = 4000  #: characters of a sentence that is kept of foreign code
-TRACEBACK = 40_000  #: the same of a traceback
+TRACEBACK = 40_000  #: characters of a traceback that are kept
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """``97.4 %`` for 0.974."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def times(factor: float) -> str:
+    """``×2.25``: a multiple of something else, as the cost of a rule is of backprop's."""
+    return f"×{factor:.2f}"
 
 
 def clean(text: object) -> str:

@@ -14,12 +14,12 @@ from rulezoo.leaderboard.board import of
 from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.leaderboard.overview import build
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Record
+from rulezoo.results.records import Cost, Hardware, Plugin, Point, Provenance, Record, RunSpec
 from rulezoo.specs import Plausibility, RuleSpec, Variant
 
 LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)
 SERVER = Hardware(cpu="Server", cores=64, threads=1)
-ANSWERED = Answered(
+ANSWERED = Provenance(
     packages={},
     rule_plugin=Plugin(distribution="rulezoo"),
     task_plugin=Plugin(distribution="rulezoo"),
@@ -57,7 +57,7 @@ def run(rule, task="digits-cnn", seed=0, test=None, *, cost=None, hardware=LAPTO
     }
     values = {"status": "ok", "chance": 0.1, "metric": "accuracy"}
     return Record(
-        asked=Asked(**(question | (asked or {}))),
+        asked=RunSpec(**(question | (asked or {}))),
         answered=msgspec.structs.replace(ANSWERED, hardware=hardware),
         scores={} if test is None else {"validation": 1.0, "test": test},
         cost=None if cost is None else Cost(step_ms=cost, backprop_step_ms=1, ratio=cost),

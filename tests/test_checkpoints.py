@@ -13,7 +13,7 @@ import torch
 
 from rulezoo.discovery.registry import discover
 from rulezoo.results import groups
-from rulezoo.results.records import Asked
+from rulezoo.results.records import RunSpec
 from rulezoo.seeding import number
 from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
@@ -27,7 +27,7 @@ from rulezoo_plugins.baselines.backprop import Backprop
 SGD = Budget(epochs=3, batch=16, lr=0.01, optimizer="sgd", schedule="cosine")
 ADAM = replace(SGD, optimizer="adam")
 STEPS = 3 * 6  # of the 96 training examples
-ASKED = Asked(
+ASKED = RunSpec(
     protocol=1, rule="r", rule_version=1, rule_options={}, task="t", task_version=1, task_options={}, budget={},
     seed=0, device="cpu",
 )  # fmt: skip
@@ -61,10 +61,14 @@ def numbers(outcomes):
     return [(o.status, o.reason, o.scores, o.curve, o.probes, o.seeds_together) for o in outcomes]
 
 
-def train(rule, seeds, checkpoints=None, budget=ADAM, task=None, probes=0, told=None, trial=None):
+def train(rule, seeds, checkpoints=None, budget=ADAM, task=None, probes=0, progress=None, trial=None):
     task = task or TinyTask()
     rule = rule if not isinstance(rule, str) else discover().make_rule(rule, {})
-    tell = (lambda done, total: None) if told is None else (lambda done, total: told.append((done, total)))
+    tell = (
+        (lambda done, total: None)
+        if progress is None
+        else (lambda done, total: progress.append((done, total)))
+    )
     cpu, data = torch.device("cpu"), task.data()
     outcomes = dict(
         runner.run(
@@ -100,9 +104,9 @@ def test_a_training_that_was_killed_ends_with_the_same_numbers(tmp_path, rule, t
     for lives in (1, 6, 10):  # after the first step, before the end of an epoch, and in the middle of one
         folder = tmp_path / str(lives)
         broken_off(folder, lives, rule, seeds, task=task, budget=budget, probes=2)
-        told = []
-        assert numbers(train(rule, seeds, files(folder), budget, task, 2, told)) == whole
-        assert told[0] == (lives, STEPS)
+        progress = []
+        assert numbers(train(rule, seeds, files(folder), budget, task, 2, progress)) == whole
+        assert progress[0] == (lives, STEPS)
 
 
 class Plastic(Backprop):
@@ -162,9 +166,9 @@ def test_any_optimiser_and_schedule_of_torch_survives_a_kill(tmp_path, budget, s
     for lives in (6, 10):  # before the end of an epoch, and in the middle of one
         folder = tmp_path / str(lives)
         broken_off(folder, lives, "backprop", seeds, budget=budget)
-        told = []
-        assert numbers(train("backprop", seeds, files(folder), budget, told=told)) == whole
-        assert told[0] == (lives, STEPS)
+        progress = []
+        assert numbers(train("backprop", seeds, files(folder), budget, progress=progress)) == whole
+        assert progress[0] == (lives, STEPS)
 
 
 class Double(TinyTask):
@@ -189,9 +193,9 @@ def test_it_may_be_killed_again_and_again(tmp_path):
     whole = numbers(train("nmnc", (0, 1)))
     for _ in range(6):
         broken_off(tmp_path, 3, "nmnc", (0, 1))
-    told = []
-    assert numbers(train("nmnc", (0, 1), files(tmp_path), told=told)) == whole
-    assert told[0] == (18, STEPS)
+    progress = []
+    assert numbers(train("nmnc", (0, 1), files(tmp_path), progress=progress)) == whole
+    assert progress[0] == (18, STEPS)
 
 
 def test_a_trial_that_was_killed_is_given_up_where_it_would_have_been(tmp_path):
@@ -211,7 +215,7 @@ def test_what_a_group_ended_with_is_kept_until_its_records_are_stored(tmp_path):
     kept = files(tmp_path)
     whole = numbers(train("frozen", (0, 1), kept))
     again = []
-    assert numbers(train("frozen", (0, 1), files(tmp_path), told=again)) == whole
+    assert numbers(train("frozen", (0, 1), files(tmp_path), progress=again)) == whole
     assert again == [(STEPS, STEPS)]
     assert kept.whole([1]) == (0, 1)
     assert kept.whole([1, 2]) == (1, 2)
@@ -225,9 +229,9 @@ def test_what_a_group_ended_with_is_kept_until_its_records_are_stored(tmp_path):
 def test_each_outcome_is_its_seed_s_whatever_their_order(tmp_path):
     first, second, third = numbers(train("frozen", (1, 5, 3), files(tmp_path)))
     assert first != second != third != first, "they can be told apart"
-    told = []
-    assert numbers(train("frozen", (5, 3), files(tmp_path), told=told)) == [second, third]
-    assert told == [(STEPS, STEPS)], "from the state of the group"
+    progress = []
+    assert numbers(train("frozen", (5, 3), files(tmp_path), progress=progress)) == [second, third]
+    assert progress == [(STEPS, STEPS)], "from the state of the group"
     for seed, numbers_of_it in ((1, first), (5, second), (3, third)):
         (alone,) = train("frozen", (seed,))
         assert alone.curve[0].train_loss == pytest.approx(numbers_of_it[3][0].train_loss, rel=1e-4)
@@ -260,12 +264,12 @@ def spoil(folder, change):
 def test_a_checkpoint_that_does_not_fit_is_left_unread_and_says_why(tmp_path, change, made_by, why):
     broken_off(tmp_path, 4, "frozen", (0, 1))
     spoil(tmp_path, change)
-    said, told = [], []
+    said, progress = [], []
     kept = files(tmp_path, said=said, **made_by)
-    assert numbers(train("frozen", (0, 1), kept, told=told)) == numbers(train("frozen", (0, 1)))
+    assert numbers(train("frozen", (0, 1), kept, progress=progress)) == numbers(train("frozen", (0, 1)))
     name = groups.name(ASKED, (0, 1))
     assert said == [f"checkpoint {name}.pt is not used: {why}; the training begins anew"]
-    assert told[0] == (1, STEPS)
+    assert progress[0] == (1, STEPS)
 
 
 def forged(folder, change):
@@ -360,14 +364,14 @@ def test_a_checkpoint_whose_digest_is_right_and_whose_content_is_not_does_no_har
     folder = tmp_path / "kept"
     broken_off(folder, 4, "backprop", (0, 1))
     forged(folder, change)
-    said, told = [], []
-    outcomes = train("backprop", (0, 1), files(folder, said=said), told=told)
+    said, progress = [], []
+    outcomes = train("backprop", (0, 1), files(folder, said=said), progress=progress)
     assert numbers(outcomes) == numbers(train("backprop", (0, 1)))
     (sentence,) = said
     assert sentence.startswith(f"checkpoint {groups.name(ASKED, (0, 1))}.pt is not used: {why}")
     assert sentence.endswith("; the training begins anew")
     assert "weights_only" not in sentence
-    assert (1, STEPS) in told
+    assert (1, STEPS) in progress
     assert not (tmp_path / "bomb").exists()
 
 
@@ -379,12 +383,12 @@ def test_a_training_that_fails_with_and_without_its_checkpoint_has_failed(tmp_pa
             return {}
 
     broken_off(tmp_path, 4, Raises(), (0,))
-    said, told = [], []
-    (outcome,) = train(Raises(), (0,), files(tmp_path, said=said), told=told)
+    said, progress = [], []
+    (outcome,) = train(Raises(), (0,), files(tmp_path, said=said), progress=progress)
     assert (outcome.status, outcome.reason) == ("error", "KeyError: 8")
     assert len(said) == 1
-    assert [steps for steps, _ in told][:2] == [4, 5]
-    assert (1, STEPS) in told
+    assert [steps for steps, _ in progress][:2] == [4, 5]
+    assert (1, STEPS) in progress
 
 
 def test_a_checkpoint_of_other_seeds_or_of_another_cell_is_none(tmp_path):
@@ -490,10 +494,10 @@ class Greedy(Backprop):
 )
 def test_a_group_that_the_memory_does_not_hold_is_halved_until_it_does(tmp_path, error, status):
     rule = type("GreedyFor", (Greedy,), {"error": error})
-    told = []
-    outcomes = train(rule(), range(5), files(tmp_path), told=told)
+    progress = []
+    outcomes = train(rule(), range(5), files(tmp_path), progress=progress)
     assert [(o.status, o.seeds_together) for o in outcomes] == [("ok", k) for k in (2, 2, 1, 2, 2)]
-    assert told[-1] == (5 * STEPS, 5 * STEPS)
+    assert progress[-1] == (5 * STEPS, 5 * STEPS)
     for outcome, seed in zip(outcomes, range(5), strict=True):
         (alone,) = train("backprop", (seed,))
         assert outcome.scores == pytest.approx(alone.scores, abs=0.05)
@@ -510,9 +514,9 @@ def test_the_rest_of_a_half_comes_from_the_training_of_the_half(tmp_path):
     rule = type("GreedyFor", (Greedy,), {"error": MemoryError(), "most": 3})
     whole = numbers(train(rule(), range(6), files(tmp_path)))
     assert [one[-1] for one in whole] == [3] * 6
-    told = []  # killed between the first record of a half and its second
-    assert numbers(train(rule(), (1, 2, 4, 5), files(tmp_path), told=told)) == whole[1:3] + whole[4:]
-    assert told == [(2 * STEPS, 4 * STEPS), (4 * STEPS, 4 * STEPS)]
+    progress = []  # killed between the first record of a half and its second
+    assert numbers(train(rule(), (1, 2, 4, 5), files(tmp_path), progress=progress)) == whole[1:3] + whole[4:]
+    assert progress == [(2 * STEPS, 4 * STEPS), (4 * STEPS, 4 * STEPS)]
 
 
 def test_data_that_do_not_fit_on_the_device_are_a_lack_of_its_memory(monkeypatch):

@@ -15,7 +15,7 @@ from rulezoo.cli.common import print_table
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard import plausibility
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
+from rulezoo.results.records import Hardware, Plugin, Provenance, Record, RunSpec
 from rulezoo.results.store import Store
 from rulezoo.text import clean, clean_lines
 
@@ -338,8 +338,8 @@ def stored(rule, seed, score):
         "task_version": 1,
         "task_options": {},
     }
-    asked = Asked(**values, task="digits-cnn", budget={"epochs": 1}, seed=seed, device="cpu")
-    answered = Answered(
+    asked = RunSpec(**values, task="digits-cnn", budget={"epochs": 1}, seed=seed, device="cpu")
+    answered = Provenance(
         packages={},
         rule_plugin=Plugin(distribution="rulezoo"),
         task_plugin=Plugin(distribution="rulezoo"),
@@ -479,11 +479,14 @@ def test_no_rule_or_task_is_called_all(run, file):
     assert "name 'all' is reserved" in err
 
 
-def test_the_check_of_tasks_is_announced_on_a_terminal_only(monkeypatch, capsys):
+def test_what_takes_seconds_is_announced_before_it_begins(monkeypatch, capsys):
+    from rulezoo.cli import compare
     from rulezoo.cli.common import checking
+    from rulezoo.comparison.request import Request
 
-    checking()
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    seen = []
+    monkeypatch.setattr(compare, "load", lambda request: seen.append(capsys.readouterr().err))
+    compare.prepared(Request(device="cpu"), compare.ExecutorOptions())
+    assert seen == ["rulezoo: loading rules and tasks…\n"]
     checking()
     assert capsys.readouterr().err == "rulezoo: checking tasks…\n"

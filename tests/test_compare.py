@@ -18,7 +18,7 @@ from rulezoo.comparison.plan import plan
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
-from rulezoo.results.provenance import answered
+from rulezoo.results.provenance import collect
 from rulezoo.results.records import Plugin, Record
 from rulezoo.results.store import Store, StoreError
 from rulezoo.task import DataMissing
@@ -203,7 +203,7 @@ def test_when_all_is_stored_neither_data_nor_a_writable_folder_are_needed(store,
 def record_of(cell):
     now = datetime.now(UTC)
     plugin = Plugin(distribution="tests")
-    by = answered(
+    by = collect(
         device="cpu",
         rule_plugin=plugin,
         task_plugin=plugin,

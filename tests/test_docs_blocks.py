@@ -52,6 +52,12 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
+def needed(block: Block) -> str:
+    """The extra, and the module of the same name, that a block needs: ``<!-- needs NAME -->`` stands above it."""
+    word, _, name = block.mark.partition(" ")
+    return name if word == "needs" else ""
+
+
 def run_python(block: Block, page: Path, namespace: dict[str, Any]) -> None:
     """A block that begins with a file's name is written to that file; any other is typed into the session."""
     if named := _FILE.match(block.text):
@@ -124,8 +130,22 @@ def reader(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page, reader, monkeypatch):
+    run_blocks([block for block in blocks(page) if not needed(block)], page, monkeypatch)
+
+
+EXTRAS = sorted({(page, needed(block)) for page in PAGES for block in blocks(page) if needed(block)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "module"), EXTRAS, ids=[f"{page.name}-{module}" for page, module in EXTRAS])
+def test_every_block_that_needs_an_extra_runs_where_it_is_installed(page, module, reader, monkeypatch):
+    pytest.importorskip(module, reason=f"needs {module}: pip install 'rulezoo[{module}]'")
+    run_blocks([block for block in blocks(page) if needed(block) == module], page, monkeypatch)
+
+
+def run_blocks(chosen: list[Block], page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     namespace = {"__name__": "__session__"}
-    for block in blocks(page):
+    for block in chosen:
         monkeypatch.setenv("RULEZOO_PLUGINS", "")  # --plugin is of one command
         if block.language == "python":
             run_python(block, page, namespace)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rulezoo.cli.executor import Wanted, workers
+from rulezoo.cli.executor import ExecutorOptions, executor_setup
 from rulezoo.comparison.jobs import Job
 from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError
@@ -113,33 +113,41 @@ def test_the_process_of_a_job_sees_its_gpu_only(tmp_path, monkeypatch):
 
 def test_as_many_jobs_as_the_gpus_are_to_hold(gpus):
     gpus(4)
-    asked = workers(Wanted(gpus="2", per_gpu=3), "auto")
+    asked = executor_setup(ExecutorOptions(gpus="2", per_gpu=3), "auto")
     assert asked.device == "cuda"
     assert asked.executor == Local(6, None, ("0", "1"))
-    assert workers(Wanted(), "auto").executor == Local(1)
-    assert workers(Wanted(per_gpu=3), "cuda").executor == Local(3)
-    assert workers(Wanted(jobs=5, gpus="2"), "auto").executor.jobs == 5
+    assert executor_setup(ExecutorOptions(), "auto").executor == Local(1)
+    assert executor_setup(ExecutorOptions(per_gpu=3), "cuda").executor == Local(3)
+    assert executor_setup(ExecutorOptions(jobs=5, gpus="2"), "auto").executor.jobs == 5
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert workers(Wanted(), "cpu").executor == Local(cores)
-    assert workers(Wanted(memory_limit=1.5), "cpu").executor.memory_limit == 1_500_000_000
+    assert executor_setup(ExecutorOptions(), "cpu").executor == Local(cores)
+    assert executor_setup(ExecutorOptions(memory_limit=1.5), "cpu").executor.memory_limit == 1_500_000_000
 
 
 @pytest.mark.parametrize(
     ("wanted", "device", "sentence"),
     [
-        (Wanted(executor="slurm", gpus="1"), "auto", "--gpus goes with --executor local, not slurm"),
-        (Wanted(slurm=(("time", "5"),)), "auto", "--slurm goes with --executor slurm, not local"),
+        (ExecutorOptions(executor="slurm", gpus="1"), "auto", "--gpus goes with --executor local, not slurm"),
+        (ExecutorOptions(slurm=(("time", "5"),)), "auto", "--slurm goes with --executor slurm, not local"),
         (
-            Wanted(executor="slurm", per_gpu=2),
+            ExecutorOptions(executor="slurm", per_gpu=2),
             "auto",
             "--per-gpu goes with --executor local or ray, not slurm",
         ),
-        (Wanted(gpus="1"), "cpu", "--gpus and --per-gpu are for --device cuda, not cpu"),
-        (Wanted(executor="slurm"), "cuda", "--device cuda: ask the cluster for a GPU, with --slurm gpus=1"),
-        (Wanted(executor="ray"), "cuda", "--device cuda: ask the cluster for a GPU, with --per-gpu 1"),
-        (Wanted(executor="ray"), "mps", "--device mps goes with --executor local"),
+        (ExecutorOptions(gpus="1"), "cpu", "--gpus and --per-gpu are for --device cuda, not cpu"),
         (
-            Wanted(executor="slurm", time_limit=90, slurm=(("time", "5"),)),
+            ExecutorOptions(executor="slurm"),
+            "cuda",
+            "--device cuda: ask the cluster for a GPU, with --slurm gpus=1",
+        ),
+        (
+            ExecutorOptions(executor="ray"),
+            "cuda",
+            "--device cuda: ask the cluster for a GPU, with --per-gpu 1",
+        ),
+        (ExecutorOptions(executor="ray"), "mps", "--device mps goes with --executor local"),
+        (
+            ExecutorOptions(executor="slurm", time_limit=90, slurm=(("time", "5"),)),
             "auto",
             "--time-limit and --slurm time=… say the same",
         ),
@@ -148,22 +156,22 @@ def test_as_many_jobs_as_the_gpus_are_to_hold(gpus):
 def test_what_does_not_go_together_is_said(wanted, device, sentence, monkeypatch):
     monkeypatch.setattr("rulezoo.cli.executor.find_spec", lambda name: True)
     with pytest.raises(UserError) as raised:
-        workers(wanted, device)
+        executor_setup(wanted, device)
     assert str(raised.value).startswith(sentence)
 
 
 def test_the_clusters_compute_where_they_were_asked_for_a_gpu(monkeypatch):
     monkeypatch.setattr("rulezoo.cli.executor.find_spec", lambda name: True)
-    asked = workers(Wanted(executor="slurm", slurm=(("gpus", "1"), ("cpus", "4"))), "auto")
+    asked = executor_setup(ExecutorOptions(executor="slurm", slurm=(("gpus", "1"), ("cpus", "4"))), "auto")
     assert (asked.device, asked.threads) == ("cuda", 4)
-    assert workers(Wanted(executor="slurm"), "auto").device == "cpu"
-    assert workers(Wanted(executor="ray", per_gpu=4), "auto").executor.per_gpu == 4
-    assert workers(Wanted(executor="ray"), "auto").executor.per_gpu is None
+    assert executor_setup(ExecutorOptions(executor="slurm"), "auto").device == "cpu"
+    assert executor_setup(ExecutorOptions(executor="ray", per_gpu=4), "auto").executor.per_gpu == 4
+    assert executor_setup(ExecutorOptions(executor="ray"), "auto").executor.per_gpu is None
 
 
 def test_a_time_limit_in_seconds_becomes_whole_minutes_of_one_turn(monkeypatch):
     monkeypatch.setattr("rulezoo.cli.executor.find_spec", lambda name: True)
-    request = workers(Wanted(executor="slurm", time_limit=90.5), "cpu").executor.request
+    request = executor_setup(ExecutorOptions(executor="slurm", time_limit=90.5), "cpu").executor.request
     assert (request.time, request.resumes) == (2, 0)
 
 
@@ -174,7 +182,7 @@ def test_what_is_not_installed_is_said_with_how_to_install_it(executor, module, 
         "rulezoo.cli.executor.find_spec", lambda name: None if name == module else found(name)
     )
     with pytest.raises(UserError, match=rf"needs {module}: pip install 'rulezoo\[{executor}\]'"):
-        workers(Wanted(executor=executor), "cpu")
+        executor_setup(ExecutorOptions(executor=executor), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -198,4 +206,4 @@ def test_a_training_has_its_share_of_the_cores_and_no_more_threads_than_the_envi
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("rulezoo.executors.machine.cores", lambda: 8)
-    assert workers(Wanted(jobs=jobs), "cpu").threads == threads
+    assert executor_setup(ExecutorOptions(jobs=jobs), "cpu").threads == threads

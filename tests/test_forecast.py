@@ -18,7 +18,7 @@ from rulezoo.comparison.request import Request
 from rulezoo.datasets.cache import CacheError, estimating
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
-from rulezoo.results.records import Answered, Cost, Hardware, Plugin, Point, Record
+from rulezoo.results.records import Cost, Hardware, Plugin, Point, Provenance, Record
 from rulezoo.results.store import Store
 from rulezoo.tuning import records, study
 from rulezoo.tuning.forecast import forecast, forecast_cells
@@ -104,7 +104,7 @@ def put(
     for cell in plan(discover(), asked):
         epochs = cell.budget.epochs
         for one in cell.asked:
-            answered = Answered(
+            answered = Provenance(
                 packages={}, rule_plugin=Plugin(distribution="a"), task_plugin=Plugin(distribution="a"),
                 hardware=hardware, commit=None, dirty=None, started="2026-01-01T00:00:00+00:00",
                 finished="2026-01-01T00:01:00+00:00", seeds_together=together, mode="vmap", compiled=compiled,

@@ -12,16 +12,16 @@ from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard.formats import render
 from rulezoo.leaderboard.overview import build
 from rulezoo.results.freshness import FAILED, mixed_data, stale, wanted_again
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
+from rulezoo.results.records import Hardware, Plugin, Provenance, Record, RunSpec
 
 
 def record(rule="backprop", task="digits-cnn", status="ok", rule_code=None, task_code=None, seed=0):
-    asked = Asked(
+    asked = RunSpec(
         protocol=1, rule=rule, rule_version=1, rule_options={}, task=task, task_version=1,
         task_options={}, budget={}, seed=seed, device="cpu",
     )  # fmt: skip
     plugin = Plugin(distribution="tests")
-    by = Answered(
+    by = Provenance(
         packages={}, rule_plugin=plugin, task_plugin=plugin, hardware=Hardware(cpu="A", cores=1, threads=1),
         commit=None, dirty=None, started="", finished="", seeds_together=1, mode="single",
         rule_code=rule_code, task_code=task_code,

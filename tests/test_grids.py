@@ -17,7 +17,7 @@ from rulezoo.leaderboard import board, formats, overview
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.leaderboard.option_curves import option_curves
 from rulezoo.options import Option, OptionError
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record
+from rulezoo.results.records import Hardware, Plugin, Provenance, Record, RunSpec
 from rulezoo.tuning.comparing import number_of_runs
 
 PLUGIN = """
@@ -187,7 +187,7 @@ def test_each_value_is_a_row_and_the_curve_follows(tmp_path):
 
 # Curves over an option
 
-ANSWERED = Answered(
+ANSWERED = Provenance(
     packages={},
     rule_plugin=Plugin(distribution="tests"),
     task_plugin=Plugin(distribution="tests"),
@@ -205,7 +205,7 @@ def runs(scores, *, width=1.0, epochs=1, **options):
     """Runs of ``many`` with these options, one for each score; the last field tells of the task and the budget."""
     for seed, test in enumerate(scores):
         yield Record(
-            asked=Asked(
+            asked=RunSpec(
                 protocol=1, rule="many", rule_version=1, rule_options={"rank": 8, "kind": "a", **options},
                 task="tiny", task_version=1, task_options={"width": width}, budget={"epochs": epochs},
                 seed=seed, device="cpu",

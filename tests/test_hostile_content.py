@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from rulezoo.cli import cli
 from rulezoo.results import journal
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record
+from rulezoo.results.records import Cost, Hardware, Plugin, Point, Probe, Provenance, Record, RunSpec
 from rulezoo.results.store import Store
 from rulezoo.tuning import records as tunings
 
-ANSWERED = Answered(
+ANSWERED = Provenance(
     packages={"rulezoo": "0.1.0"},
     rule_plugin=Plugin(distribution="rulezoo"),
     task_plugin=Plugin(distribution="rulezoo"),
@@ -54,7 +54,7 @@ def asked(rule="nmnc", seed=0, **changes):
         "seed": seed,
         "device": "cpu",
     }
-    return Asked(**(fields | changes))
+    return RunSpec(**(fields | changes))
 
 
 def record(rule="nmnc", seed=0, changed=("sigma",), **changes):

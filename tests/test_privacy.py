@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from rulezoo.cli import cli
 from rulezoo.results import groups, journal, logs
 from rulezoo.results.provenance import anonymous
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Probe, Record
+from rulezoo.results.records import Hardware, Plugin, Probe, Provenance, Record, RunSpec
 from rulezoo.results.store import Store
 from rulezoo.tuning import records as tunings
 
-ASKED = Asked(
+ASKED = RunSpec(
     protocol=1,
     rule="nmnc",
     rule_version=1,
@@ -26,7 +26,7 @@ ASKED = Asked(
     seed=0,
     device="cpu",
 )
-ANSWERED = Answered(
+ANSWERED = Provenance(
     packages={},
     rule_plugin=Plugin(distribution="rulezoo"),
     task_plugin=Plugin(distribution="rulezoo"),

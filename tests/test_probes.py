@@ -16,7 +16,7 @@ from rulezoo.comparison.jobs import Job, work
 from rulezoo.comparison.plan import plan
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import discover
-from rulezoo.measures.probes import ALL, QUANTITIES, Prober, points
+from rulezoo.measures.probes import ALL, QUANTITIES, Prober, probe_steps
 from rulezoo.results.records import Probe
 from rulezoo.results.store import Store
 from rulezoo.task import Budget, Data, Split
@@ -78,7 +78,7 @@ def scaled(factor):
     ],
 )
 def test_probes_are_at_the_start_evenly_in_between_and_at_the_end(number, steps, expected):
-    assert points(number, steps) == expected
+    assert probe_steps(number, steps) == expected
 
 
 # The direction of a rule ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from rulezoo.cli import progress as module
 from rulezoo.cli.progress import progress, summary
 from rulezoo.comparison.jobs import Job
 from rulezoo.comparison.request import Request
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Record
+from rulezoo.results.records import Cost, Hardware, Plugin, Provenance, Record, RunSpec
 
 ESC = "\x1b"
 
@@ -21,12 +21,12 @@ def job(rule="my-rule", seeds=(0, 1, 2), **more):
 
 
 def record(seed, status="ok", reason=None, test=0.5, ratio=None):
-    asked = Asked(
+    asked = RunSpec(
         protocol=1, rule="my-rule", rule_version=1, rule_options={}, task="my-task", task_version=1,
         task_options={}, budget={}, seed=seed, device="cpu",
     )  # fmt: skip
     plugin = Plugin(distribution="tests")
-    by = Answered(
+    by = Provenance(
         packages={}, rule_plugin=plugin, task_plugin=plugin, hardware=Hardware(cpu="A", cores=1, threads=1),
         commit=None, dirty=None, started="", finished="", seeds_together=1, mode="single",
     )  # fmt: skip
@@ -65,10 +65,13 @@ def test_elsewhere_than_on_a_terminal_a_finished_job_is_a_line(plain):
     listener.started(job())
     for step in range(100):
         listener.progressed(job(), step, 100)
-    assert stream.getvalue() == ""
+    assert stream.getvalue() == "my-task  my-rule  seeds 0-2  starting\n"
+    stream.truncate(stream.seek(0))
+    listener.started(job("another-rule"))
+    assert stream.getvalue() == "", "a line for each of a thousand jobs that start at once helps nobody"
     records = [record(0, test=0.25, ratio=2.0), record(1, test=0.75, ratio=3.0), record(2, ratio=40.0)]
     listener.finished(job(), records)
-    assert stream.getvalue() == "my-task  my-rule  seeds 0-2  test hits 50.0%  cost 3.00× backprop\n"
+    assert stream.getvalue() == "my-task  my-rule  seeds 0-2  test hits 50.0 %  cost ×3.00\n"
 
 
 def test_a_long_silence_is_broken(plain, monkeypatch):
@@ -96,7 +99,7 @@ def test_seeds_are_named_briefly(seeds, said):
 def test_a_line_says_what_failed_and_how_often():
     bad = [record(1, "diverged", "too fast"), record(2, "diverged", "too fast")]
     line = summary(job(), [record(0), *bad])
-    assert line == "my-task  my-rule  seeds 0-2  test hits 50.0%  diverged: too fast (2 of 3)"
+    assert line == "my-task  my-rule  seeds 0-2  test hits 50.0 %  diverged: too fast (2 of 3)"
     assert summary(job(), [record(s, "skipped", "no sites") for s in range(3)]) == (
         "my-task  my-rule  seeds 0-2  skipped: no sites"
     )
@@ -164,7 +167,7 @@ def test_on_a_terminal_it_is_live(terminal):
     assert re.search(r"my-task  my-rule  seeds 0-2 .*30/60.*steps", begun)
     assert re.search(r"my-task  other a=\[red\]  seeds 5 ", begun)
     assert re.search(r"all runs .*2/6.*runs", begun)
-    assert "my-task  my-rule  seeds 0-2  test hits 50.0%" in later
+    assert "my-task  my-rule  seeds 0-2  test hits 50.0 %" in later
     last = later[later.rindex("all runs") :]
     assert re.match(r"all runs .*5/6.*runs", last)
     assert "other" in last

@@ -56,7 +56,7 @@ def answered(**changes):
         "seeds_together": 3,
         "mode": "vmap",
     }
-    return provenance.answered(**(values | changes))
+    return provenance.collect(**(values | changes))
 
 
 def test_what_answered_is_described():

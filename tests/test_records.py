@@ -5,7 +5,17 @@ import sys
 import msgspec
 import pytest
 
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record, RecordError
+from rulezoo.results.records import (
+    Cost,
+    Hardware,
+    Plugin,
+    Point,
+    Probe,
+    Provenance,
+    Record,
+    RecordError,
+    RunSpec,
+)
 
 
 def asked(**changes):
@@ -27,11 +37,11 @@ def asked(**changes):
         "seed": 0,
         "device": "cpu",
     }
-    return Asked(**(values | changes))
+    return RunSpec(**(values | changes))
 
 
 def record(**changes):
-    answered = Answered(
+    answered = Provenance(
         packages={"torch": "2.15.0"},
         rule_plugin=Plugin(distribution="rulezoo", version="0.1.0"),
         task_plugin=Plugin(distribution="my_task.py"),

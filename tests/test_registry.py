@@ -503,3 +503,96 @@ def test_listing_what_there_is_imports_no_torch(install):
     )
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "['claim', 'evaluation', 'rule', 'task'] set()"
+
+
+FAMILY = """
+    from dataclasses import dataclass
+    from rulezoo import Task, TaskSpec, hookimpl, hp
+
+    @dataclass(frozen=True)
+    class Tasks(Task):
+        maze: str = hp("Small-v0", "which maze")
+        width: int = hp(3, "hidden units", low=1)
+
+    @hookimpl
+    def rulezoo_tasks():
+        return [
+            TaskSpec("mazes", f"{__name__}:Tasks", "Mazes.", selects="maze", example="Small-v0"),
+            TaskSpec("alone", f"{__name__}:Tasks", "One.", requires="needed"),
+        ]
+"""
+
+
+@pytest.fixture
+def mazes(file):
+    return discover([file(FAMILY, "mazes.py")])
+
+
+def test_a_task_of_a_family_is_found_and_made_by_its_full_name(mazes):
+    found = mazes.task("mazes:T.x_1-v0")
+    assert (found.spec.name, found.distribution) == ("mazes:T.x_1-v0", "mazes.py")
+    task = mazes.make_task("mazes:T.x_1-v0", {"width": "5"})
+    assert task.resolved() == {"maze": "T.x_1-v0", "width": 5}
+    assert mazes.make_task("mazes:Big", {"maze": "Big"}).maze == "Big"
+    assert mazes.tasks["mazes:Big"].spec.words({"width": "2"}) == {"width": "2", "maze": "Big"}
+    assert mazes.tasks["alone"].spec.words({}) == {}
+
+
+def test_a_family_is_listed_once_and_its_tasks_are_not(mazes):
+    assert [name for name in mazes.tasks if name in ("mazes", "alone", "mazes:Big")] == ["mazes", "alone"]
+    assert mazes.tasks["mazes"].spec.is_family
+    assert not mazes.tasks["mazes:Big"].spec.is_family
+    assert mazes.kinds_of("mazes:Big") == mazes.kinds_of("mazes")
+    assert mazes.current("mazes:Big") == "mazes:Big"
+
+
+@pytest.mark.parametrize(
+    "name", ["mazes:", "mazes:a/b", "mazes:..", "alone:Big", "mazes:a:b", "maze:Big", "mazes:Big:"]
+)
+def test_a_name_that_is_none_of_the_family_is_unknown(mazes, name):
+    with pytest.raises(UnknownName, match=f"unknown task '{name}'"):
+        mazes.task(name)
+
+
+def test_a_family_itself_cannot_be_made(mazes):
+    with pytest.raises(
+        UnknownName,
+        match="'mazes' is a family of tasks, one for each maze: name one of them, like 'mazes:Small-v0'",
+    ):
+        mazes.make_task("mazes", {"maze": "Big"})
+
+
+def test_an_option_must_not_contradict_the_name(mazes):
+    with pytest.raises(
+        OptionError, match=r"mazes:Big\.maze is 'Big' by the name of the task, got 'Small'; leave"
+    ):
+        mazes.make_task("mazes:Big", {"maze": "Small"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "mazes:Big", "selects": ""}, "name 'mazes:Big' names one task of a family"),
+        ({"name": "mazes", "selects": "maze"}, "needs both selects and example"),
+        ({"name": "mazes", "example": "Big"}, "needs both selects and example"),
+        ({"name": "mazes", "selects": 3}, "selects of mazes must be a text, got 3"),
+        ({"name": "mazes:", "selects": "maze", "example": "Big"}, "must be lower-case words"),
+    ],
+)
+def test_a_spec_of_a_family_is_whole(fields, message):
+    with pytest.raises(SpecError, match=message):
+        TaskSpec(**{"target": "a:B", "summary": "Mazes.", **fields})
+
+
+def test_a_rule_has_no_colon_in_its_name():
+    with pytest.raises(SpecError, match="must be lower-case words"):
+        RuleSpec("nmnc:Big", "a:B", "A rule.")
+
+
+def test_a_task_that_needs_what_is_not_installed_says_what_to_install(file):
+    source = FAMILY.replace(
+        "width: int", "def __post_init__(self): import no_such_module_anywhere\n        width: int"
+    )
+    zoo = discover([file(source, "mazes.py")])
+    with pytest.raises(PluginError, match=r"No module named .*; it needs needed: pip install 'needed'"):
+        zoo.make_task("alone", {})

@@ -16,10 +16,10 @@ from rulezoo.comparison.request import Request
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
-from rulezoo.executors.machine import Workers
+from rulezoo.executors.machine import ExecutorSetup
 from rulezoo.results.comparing import compare
 from rulezoo.results.provenance import cpu, packages
-from rulezoo.results.records import Answered, Hardware, Plugin, Record
+from rulezoo.results.records import Hardware, Plugin, Provenance, Record
 from rulezoo.results.store import Store
 from rulezoo.task import Budget
 
@@ -93,7 +93,7 @@ class Here:
 @pytest.fixture
 def rulezoo(monkeypatch, capsys):
     """Run the command line in this process, runs included; returns exit code, stdout, stderr."""
-    monkeypatch.setattr(command, "workers", lambda wanted, device: Workers(Here(), device, 1))
+    monkeypatch.setattr(command, "workers", lambda wanted, device: ExecutorSetup(Here(), device, 1))
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["rulezoo", *map(str, words)])
@@ -141,7 +141,7 @@ def replaced(store, seed=0, asked=None, answered=None, **changes):
 
 def as_stored(cell, **answered):
     """Records of the runs of a cell, as a store would give them back."""
-    about = Answered(
+    about = Provenance(
         packages={"torch": "2.15.0"}, rule_plugin=Plugin(distribution="mine.py"), task_plugin=Plugin(distribution="mine.py"),
         hardware=Hardware(cpu="A", cores=2, threads=1), commit=None, dirty=None, started="2026-01-01T00:00:00+00:00",
         finished="2026-01-01T00:01:00+00:00", seeds_together=len(cell.asked), mode="vmap",

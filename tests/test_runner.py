@@ -230,7 +230,7 @@ def test_progress_is_reported_once_a_second_however_long_an_epoch_is(monkeypatch
     monkeypatch.setattr("rulezoo.training.run._SAMPLES", 1)  # backprop is timed once
     run(Exact(), (0,), progress=lambda done, total: seen.append(done))
     assert len(seen) < STEPS / 2
-    monkeypatch.setattr("rulezoo.training.run._TOLD", 0.0)
+    monkeypatch.setattr("rulezoo.training.run._REPORT_EVERY", 0.0)
     seen.clear()
     run(Exact(), (0,), progress=lambda done, total: seen.append(done))
     assert seen == list(range(1, STEPS + 1))
@@ -410,13 +410,13 @@ def test_the_clock_runs_on_training_steps_only(monkeypatch, samples):
             takes(1000)
             return super().predict(net, params, state, x)
 
-    class Pace(Exact):
+    class Reference(Exact):
         def step(self, net, loss, params, state, batch, noise, t):
             takes(1 if t else 2)
             return super().step(net, loss, params, state, batch, noise, t)
 
     monkeypatch.setattr(clock, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(training, "_PlainBackprop", Pace)
+    monkeypatch.setattr(training, "_PlainBackprop", Reference)
     monkeypatch.setattr(training, "_SAMPLES", samples)
     (outcome,) = run(Timed(), progress=lambda done, total: takes(1000))
     assert (outcome.step_seconds, outcome.backprop_seconds) == (2, 1)
@@ -484,7 +484,7 @@ def test_no_more_examples_are_evaluated_at_once_than_the_budget_says(size):
 
 
 def test_a_decoupled_decay_goes_with_an_optimiser_that_has_none():
-    """The pace-maker, whose decay is the optimiser's, is trained without one there."""
+    """The reference trainer, whose decay is the optimiser's, is trained without one there."""
 
     class Decoupled(Exact):
         decoupled_decay = True

@@ -26,7 +26,7 @@ from rulezoo.comparison.request import Request as ComparisonRequest
 from rulezoo.errors import UserError
 from rulezoo.executors.attempt import attempt
 from rulezoo.executors.local import Local
-from rulezoo.executors.slurm import _told
+from rulezoo.executors.slurm import _reported_failure
 from rulezoo.executors.slurm_request import Request
 from rulezoo.results.store import Store, StoreError
 
@@ -481,9 +481,9 @@ def test_without_slurm_that_is_said(tmp_path, monkeypatch):
     ],
 )
 def test_the_word_of_slurm_becomes_a_status(word, code, expected, tmp_path):
-    from rulezoo.executors.slurm_queue import State, cause_of_death
+    from rulezoo.executors.slurm_queue import State, exit_reason
 
-    assert cause_of_death(State(word, code), tmp_path / "log") == expected
+    assert exit_reason(State(word, code), tmp_path / "log") == expected
 
 
 @pytest.mark.parametrize(
@@ -498,20 +498,20 @@ def test_the_word_of_slurm_becomes_a_status(word, code, expected, tmp_path):
     ],
 )
 def test_a_lack_of_memory_is_read_from_the_log_where_slurm_says_it_there(line, cause, tmp_path):
-    from rulezoo.executors.slurm_queue import State, cause_of_death
+    from rulezoo.executors.slurm_queue import State, exit_reason
 
     log = tmp_path / "log"
     log.write_text(f"the job: exceeded memory limit of its own\n{line}\nsrun: error: task 0: Killed\n")
-    assert cause_of_death(State("FAILED", 137 << 8), log) == ("oom_host", f"SLURM ended its job: {cause}")
-    assert cause_of_death(State("FAILED", 3 << 8), log)[0] == "crashed"
+    assert exit_reason(State("FAILED", 137 << 8), log) == ("oom_host", f"SLURM ended its job: {cause}")
+    assert exit_reason(State("FAILED", 3 << 8), log)[0] == "crashed"
     log.write_text("the job: exceeded memory limit of its own\n")
-    assert cause_of_death(State("FAILED", 137 << 8), log)[0] == "killed"
+    assert exit_reason(State("FAILED", 137 << 8), log)[0] == "killed"
 
 
 def test_a_job_that_slurm_forgot_is_dead(tmp_path):
-    from rulezoo.executors.slurm_queue import cause_of_death
+    from rulezoo.executors.slurm_queue import exit_reason
 
-    assert cause_of_death(None, tmp_path) == ("killed", "SLURM does not know its job any more")
+    assert exit_reason(None, tmp_path) == ("killed", "SLURM does not know its job any more")
 
 
 @pytest.mark.parametrize(
@@ -574,7 +574,7 @@ def left(folder, content):
 )  # fmt: skip
 def test_what_a_job_leaves_as_its_result_is_read_as_data(tmp_path, monkeypatch, content, said):
     monkeypatch.chdir(tmp_path)
-    came = _told(left(tmp_path, content))
+    came = _reported_failure(left(tmp_path, content))
     assert came is None if said is None else (came[0] == "error" and said in came[1])
     assert not (tmp_path / "bomb").exists()
 
@@ -582,7 +582,7 @@ def test_what_a_job_leaves_as_its_result_is_read_as_data(tmp_path, monkeypatch, 
 def test_a_job_that_says_that_results_cannot_be_stored_is_believed_where_that_is_so(tmp_path):
     (tmp_path / "store").write_text("in the way")
     with pytest.raises(StoreError, match="a file stands where a folder is needed"):
-        _told(left(tmp_path, pickle.dumps(("success", "no store"))))
+        _reported_failure(left(tmp_path, pickle.dumps(("success", "no store"))))
 
 
 def test_an_exit_of_a_rule_is_its_failure_and_one_of_submitit_is_not(tmp_path, monkeypatch):

@@ -97,7 +97,7 @@ def test_a_comparison_under_way_is_told_of_from_elsewhere(store):
     assert (over.alive, over.planned, over.finished, over.running, over.waiting) == (False, 4, 4, [], 0)
     code, said = rulezoo("status", "--out", store.root)
     assert code == 0
-    assert re.search(r"comparison begun 20.* UTC, done\n", said)
+    assert re.search(r"comparison started 20.* UTC, done\n", said)
     assert re.search(r"finished +4 +of 4 runs", said)
 
 
@@ -149,6 +149,14 @@ def test_status_and_logs_of_no_store_are_one_line(tmp_path):
     assert "no results in" in said
     code, said = rulezoo("logs", "x", "--out", tmp_path / "none")
     assert (code, said.count("\n")) == (2, 1)
+    code, said = rulezoo("status", "--out", tmp_path)
+    assert (code, said) == (
+        0,
+        f"No runs are stored or under way in {tmp_path}; `rulezoo compare` starts some.\n",
+    )
+    code, said = rulezoo("logs", "--out", tmp_path)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "no runs in" in said
 
 
 def test_logs_tell_of_a_run(store):
@@ -177,10 +185,12 @@ def test_logs_of_several_runs_or_none_name_them(store):
     compare(store, "frozen")
     code, said = rulezoo("logs", "frozen", "--out", store.root)
     assert code == 2
-    assert re.fullmatch(
-        r"rulezoo: 'frozen' is 2 runs: \w{8} \(tiny frozen seed 0\), \w{8} \(tiny frozen seed 1\); name one\n",
-        said,
-    )
+    row = r"\w{8} +tiny +frozen +%d +ok +[01]\.\d{4}\n"
+    rows = "key +task +rule +seed +status +score\n" + row % 0 + row % 1
+    assert re.fullmatch(rows + "rulezoo: 'frozen' matches 2 runs; name one of them by its key\n", said)
+    code, said = rulezoo("logs", "--out", store.root)
+    assert code == 0
+    assert re.fullmatch(rows, said), "without words, all runs"
     code, said = rulezoo("logs", "frozen", "7", "--out", store.root)
     assert (code, "no run in" in said) == (2, True)
 
@@ -211,7 +221,7 @@ def test_an_old_record_stays_until_there_is_a_new_one(store):
     assert [store.get(record.asked) for record in before] == [None, None]
     assert sorted(store.read().records, key=lambda r: r.asked.seed) == before
     assert overview(store, zoo).waiting == 2
-    assert rulezoo("status", "--out", store.root)[1].splitlines()[0].endswith("UTC, broken off")
+    assert rulezoo("status", "--out", store.root)[1].splitlines()[0].endswith("UTC, interrupted")
     assert compare(store, "frozen") == [("frozen", (0, 1))], "the same command goes on"
     store.path(before[0].asked).unlink()
     assert len(store.read().records) == 1, "what was replaced does not come back"
@@ -275,12 +285,12 @@ def test_trials_of_a_tuning_are_told_of_and_no_results(tmp_path):
     assert "tuning: trials 1 to 2 of 2 of each rule on each task, with 2 seeds\n" in said
     code, said = rulezoo("status", "--out", out)
     assert re.match(
-        r"tuning: comparison begun .* UTC, done\nfinished +4 +of 8 runs\nfailed +4 +of 8 runs\n", said
+        r"tuning: comparison started .* UTC, done\nfinished +4 +of 8 runs\nfailed +4 +of 8 runs\n", said
     )
     assert re.search(r"tiny +bad lr=\S+ +seed 1001 +\w+ +error: RuntimeError", said), "trials are told apart"
     code, said = rulezoo("logs", "frozen", "1000", "--out", out)
     assert code == 2, "two trials have that seed"
-    key = re.search(r"(\w{8}) \(tiny frozen", said)[1]
+    key = re.search(r"(\w{8}) +tiny +frozen +1000", said)[1]
     code, said = rulezoo("logs", key, "--out", out)
     assert code == 0
     assert re.search(r"validation +0\.\d+", said)

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from rulezoo.results.migrations import STEPS
 from rulezoo.results.records import (
     LARGEST,
-    Answered,
-    Asked,
     Cost,
     Hardware,
     Plugin,
     Point,
     Probe,
+    Provenance,
     Record,
     RecordError,
+    RunSpec,
 )
 from rulezoo.results.store import Store, StoreError
 
-ANSWERED = Answered(
+ANSWERED = Provenance(
     packages={"torch": "2.15.0"},
     rule_plugin=Plugin(distribution="rulezoo", version="0.1.0"),
     task_plugin=Plugin(distribution="rulezoo", version="0.1.0"),
@@ -41,7 +41,7 @@ ANSWERED = Answered(
 
 
 def asked(rule="nmnc", seed=0):
-    return Asked(
+    return RunSpec(
         protocol=1,
         rule=rule,
         rule_version=1,

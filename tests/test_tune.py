@@ -18,7 +18,7 @@ from rulezoo.discovery.registry import discover
 from rulezoo.errors import UserError
 from rulezoo.leaderboard import board, formats, grid, overview
 from rulezoo.leaderboard import tuned as report
-from rulezoo.results.provenance import answered
+from rulezoo.results.provenance import collect
 from rulezoo.results.records import Plugin, Point, Record
 from rulezoo.results.store import Store
 from rulezoo.task import Budget, Data, Split
@@ -293,7 +293,7 @@ class Oracle:
         plugin, now = Plugin(distribution="rulezoo"), datetime.now(UTC)
         return Record(
             asked=asked,
-            answered=answered(
+            answered=collect(
                 device="cpu",
                 rule_plugin=plugin,
                 task_plugin=plugin,

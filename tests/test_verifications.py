@@ -22,7 +22,7 @@ from rulezoo.leaderboard.verified import Verifications
 from rulezoo.report.build import report
 from rulezoo.results import verifications
 from rulezoo.results.freshness import code_of
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Record, RecordError
+from rulezoo.results.records import Hardware, Plugin, Provenance, Record, RecordError, RunSpec
 from rulezoo.results.store import Store, digest
 from rulezoo.results.verifications import Mark, Verification
 from rulezoo.specs import Plausibility, RuleSpec, Variant
@@ -73,13 +73,13 @@ def run(rule, seed=0, test=None, *, asked=None, **changes):
         "protocol": 1, "rule": rule, "rule_version": 1, "rule_options": {"lr": None}, "task": "digits-cnn",
         "task_version": 1, "task_options": {}, "budget": {"epochs": 3}, "seed": seed, "device": "cpu",
     }  # fmt: skip
-    answered = Answered(
+    answered = Provenance(
         packages={}, rule_plugin=Plugin(distribution="rulezoo"), task_plugin=Plugin(distribution="rulezoo"),
         hardware=Hardware(cpu="Laptop", cores=8, threads=4), commit=None, dirty=None,
         started="2026-01-01T00:00:00+00:00", finished="2026-01-01T00:01:00+00:00", seeds_together=1, mode="vmap",
     )  # fmt: skip
     values = {"status": "ok", "chance": 0.1, "metric": "accuracy", "scores": {"test": test}}
-    return Record(asked=Asked(**(question | (asked or {}))), answered=answered, **(values | changes))
+    return Record(asked=RunSpec(**(question | (asked or {}))), answered=answered, **(values | changes))
 
 
 def runs(rule, tests, **changes):

@@ -252,8 +252,8 @@ def _in_memory(cell: Cell, progress: Callable[[int, int], None] | None) -> Run:
     """Train without a store."""
     from rulezoo.comparison.jobs import outcomes
 
-    request, told = cell.request, progress or (lambda done, total: None)
-    ((record, outcome),) = outcomes(cell, request, cell.asked, told)
+    request, report_progress = cell.request, progress or (lambda done, total: None)
+    ((record, outcome),) = outcomes(cell, request, cell.asked, report_progress)
 
     def network() -> TrainedNetwork:
         from rulezoo.errors import WeightsError

@@ -170,7 +170,7 @@ def _readme(run: Run, network: TrainedNetwork, model: nn.Module, graph: _Graph) 
     example = network.net.example
     options = {f"{asked.rule}.{n}": v for n, v in asked.rule_options.items()}
     options |= {f"{asked.task}.{n}": v for n, v in asked.task_options.items()}
-    told = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+    metrics = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
     precision = (
         "\nScores were computed under `torch.autocast` with bfloat16; without it they may differ slightly.\n"
         if asked.precision == "bfloat16"
@@ -183,7 +183,7 @@ def _readme(run: Run, network: TrainedNetwork, model: nn.Module, graph: _Graph) 
     )
     return f"""# {asked.rule} on {asked.task}, seed {asked.seed}
 
-A network trained by rulezoo; {run.record.metric}: {told}.
+A network trained by rulezoo; {run.record.metric}: {metrics}.
 {precision}{memory}
 | file | content |
 |---|---|

@@ -11,7 +11,7 @@ from rulezoo.api.errors import CallError
 from rulezoo.discovery.kinds import RULE, Kind
 from rulezoo.discovery.registry import Found, Registry
 from rulezoo.options import Configurable, as_text, declared
-from rulezoo.specs import RuleSpec, Spec, TaskSpec
+from rulezoo.specs import OF_FAMILY, RuleSpec, Spec, TaskSpec
 
 if TYPE_CHECKING:
     from rulezoo.options import Value
@@ -74,6 +74,9 @@ def named(kind: Kind[S], given: object, options: Mapping[str, Value] | None, reg
     if isinstance(given, str):
         name, _, text = given.partition(_OPTIONS)
         found = registry.find(kind, name.strip())
+        if found.spec.is_family:
+            member, _, text = text.partition(_OPTIONS)
+            found = registry.find(kind, f"{name.strip()}{OF_FAMILY}{member.strip()}")
         return Named(kind.name, found.spec.name, {**_read(given, text), **words})
     if isinstance(given, type) and issubclass(given, _base(kind)):
         return _of_class(kind, given, words, registry)
@@ -121,14 +124,22 @@ def _read(given: str, text: str) -> dict[str, str]:
 
 
 def _of_class(kind: Kind[S], cls: type, words: Mapping[str, str], registry: Registry) -> Named[S]:
-    for name, found in registry.all(kind).items():
+    for found in registry.all(kind).values():
         if found.spec.target.endswith(f":{cls.__name__}") and found.spec.load() is cls:
-            return Named(kind.name, name, words)
+            return Named(kind.name, _full_name(found.spec, cls, words), words)
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "-", cls.__name__).strip("-").lower()
     spec = (_GivenRule if kind is RULE else _GivenTask)(
         name, f"{cls.__module__}:{cls.__name__}", (cls.__doc__ or "").strip().partition("\n")[0], given=cls
     )
     return Named(kind.name, name, words, Found(spec, cls.__module__.partition(".")[0], ""))  # type: ignore[arg-type]  # of this kind
+
+
+def _full_name(spec: Spec, cls: type, words: Mapping[str, str]) -> str:
+    """The name of what has these options: in a family, the value of one of them is part of it."""
+    if not (isinstance(spec, TaskSpec) and spec.is_family):
+        return spec.name
+    value = words.get(spec.selects) or as_text(declared(cls)[spec.selects].default)
+    return f"{spec.name}{OF_FAMILY}{value}"
 
 
 def _words(value: Configurable) -> dict[str, str]:

@@ -65,6 +65,7 @@ class Standing(Criterion):
                     "" if arm.label == self.top else gap.text(1),
                     over_seeds(runs, angle_of_updates).text(1),
                     size(over_seeds(runs, size_of_updates)),
+                    size(over_seeds(runs, cost_of_step)),
                     evidence.chosen.get(arm.tuned, "author's"),
                     str(len(runs)),
                 )
@@ -75,6 +76,7 @@ class Standing(Criterion):
             f"gap to {self.top}",
             "angle of updates, degrees",
             "size of updates ÷ backprop's",
+            "cost of a step",
             "tuned to",
             "seeds",
         )
@@ -105,6 +107,11 @@ def angle_of_updates(record: Record) -> float:
 def size_of_updates(record: Record) -> float:
     """Size of the rule's update of all parameters divided by that of backprop's, after training."""
     return _of_updates(record, "norm_ratio")
+
+
+def cost_of_step(record: Record) -> float:
+    """Time of a training step divided by that of a step of plain autograd backprop, sampled in turn in the same run."""
+    return math.nan if record.cost is None else record.cost.ratio
 
 
 def _of_updates(record: Record, quantity: str) -> float:

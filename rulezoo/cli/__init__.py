@@ -18,30 +18,41 @@ from rulezoo.discovery.plugins import FILES
 
 COMMANDS = {
     "compare": Command("rulezoo.cli.compare:compare", "Train rules on tasks and compare them."),
-    "tune": Command("rulezoo.cli.tune:tune", "Search the options of rules, with as many trials for each."),
+    "tune": Command(
+        "rulezoo.cli.tune:tune", "Search the options of rules, with equally many trials for each."
+    ),
     "evaluate": Command(
         "rulezoo.cli.evaluate:evaluate", "Evaluate trained networks whose weights were kept."
     ),
+    "reproduce": Command(
+        "rulezoo.cli.reproduce:reproduce", "Train stored runs again, and compare the results."
+    ),
+    "status": Command("rulezoo.cli.status:status", "Show the progress of a comparison, from any shell."),
+    "logs": Command("rulezoo.cli.logs:logs", "Show the learning curve, error and printed output of a run."),
     "leaderboard": Command(
         "rulezoo.cli.leaderboard:leaderboard", "Show the table of stored results, or write a report."
     ),
     "results": Command("rulezoo.cli.results:results", "Merge, compare and export folders of results."),
     "export": Command("rulezoo.cli.export:export", "Export a trained network for programs without rulezoo."),
-    "reproduce": Command(
-        "rulezoo.cli.reproduce:reproduce", "Train stored runs again, and compare the results."
-    ),
-    "status": Command("rulezoo.cli.status:status", "Show how far a comparison is; from any shell."),
-    "logs": Command("rulezoo.cli.logs:logs", "Show how a run went: its curve, its error, what it printed."),
-    "claims": Command("rulezoo.cli.claims:claims", "Put claims to the test: studies with a verdict rule."),
-    "theory": Command(
-        "rulezoo.cli.theory:theory", "Predict how many perturbations a site needs for an angle."
-    ),
-    "new": Command("rulezoo.cli.new:new", "Write a plugin of your own to start from."),
-    "verify": Command("rulezoo.cli.verify:verify", "Check that a plugin is what it says it is."),
+    "claims": Command("rulezoo.cli.claims:claims", "Test claims: studies with a verdict rule."),
+    "theory": Command("rulezoo.cli.theory:theory", "Predict the number of perturbations for an angle."),
     "list": Command("rulezoo.cli.listing:listing", "List rules, tasks, evaluations and claims."),
     "show": Command("rulezoo.cli.show:show", "Show a rule, task, evaluation or claim, and its options."),
-    "plugins": Command("rulezoo.cli.plugins:plugins", "List the plugins, and what is wrong with them."),
+    "new": Command("rulezoo.cli.new:new", "Write a plugin to start from."),
+    "verify": Command("rulezoo.cli.verify:verify", "Check that a plugin is what it declares to be."),
+    "plugins": Command("rulezoo.cli.plugins:plugins", "List the plugins and their problems."),
 }
+SECTIONS = {
+    "Comparisons": ("compare", "tune", "evaluate", "reproduce", "status", "logs"),
+    "Results": ("leaderboard", "results", "export"),
+    "Claims and theory": ("claims", "theory"),
+    "Plugins": ("list", "show", "new", "verify", "plugins"),
+}  #: heading of the help → commands
+EXAMPLES = (
+    ("Six rules on two small tasks with three seeds each, a minute or two", "rulezoo compare"),
+    ("The table again", "rulezoo leaderboard"),
+    ("A rule, its paper and its options", "rulezoo show nmnc"),
+)
 
 
 def _hand_on(ctx: click.Context, param: click.Parameter, files: tuple[Path, ...]) -> None:
@@ -61,11 +72,19 @@ PLUGIN = click.Option(
     type=UserPath(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
     callback=_hand_on,
     expose_value=False,
-    help=f"Load plugins from a Python file, too; may be repeated.  [also: ${FILES}]",
+    help=f"Python file to load plugins from; may be repeated.  [also: ${FILES}]",
 )
 
 
-@click.group(cls=LazyGroup, table=COMMANDS, everywhere=[PLUGIN], params=[PLUGIN], invoke_without_command=True)
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    sections=SECTIONS,
+    examples=EXAMPLES,
+    everywhere=[PLUGIN],
+    params=[PLUGIN],
+    invoke_without_command=True,
+)
 @click.option("--debug", is_flag=True, envvar="RULEZOO_DEBUG", help="Show the traceback of an error.")
 @click.version_option(__version__, message="rulezoo %(version)s")
 @click.pass_context

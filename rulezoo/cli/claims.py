@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import going_on_later, name_failed, print_table, registry, say
-from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.common import going_on_later, log, name_failed, print_table, registry
+from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
+from rulezoo.cli.help import HelpfulCommand, HelpfulGroup
 from rulezoo.cli.output import echo
 from rulezoo.text import brief
 
@@ -33,12 +34,22 @@ out_option = click.option(
 )
 
 
-@click.group()
+@click.group(
+    cls=HelpfulGroup,
+    examples=(
+        ("The claims and what is known of each", "rulezoo claims list"),
+        ("A small study of one claim", "rulezoo claims run alignment --profile quick"),
+    ),
+)
 def claims() -> None:
-    """Put claims to the test: studies with a verdict rule."""
+    """Test claims: studies with a verdict rule."""
 
 
-@claims.command("list")
+@claims.command(
+    "list",
+    cls=HelpfulCommand,
+    examples=(("The claims and what is known of each", "rulezoo claims list"),),
+)
 @out_option
 def listing(out: Path) -> None:
     """List the claims, and what is known of each."""
@@ -48,7 +59,7 @@ def listing(out: Path) -> None:
     rows = [(f.claim.name, str(f.profile), str(f.study.runs), f.study.duration, f.state) for f in found]
     rows += [(one.name, "", "", "", f"cannot be loaded: {brief(one.reason)}") for one in broken]
     if not rows:
-        say("no plugin offers a claim")
+        log("no plugin offers a claim")
         return
     print_table(rows, ("claim", "profile", "runs", "duration", "state"))
     echo()
@@ -56,7 +67,10 @@ def listing(out: Path) -> None:
     name_problems(found)
 
 
-@claims.command()
+@claims.command(
+    cls=HelpfulCommand,
+    examples=(("One claim", "rulezoo claims show alignment"),),
+)
 @click.argument("name")
 @out_option
 def show(name: str, out: Path) -> None:
@@ -78,7 +92,13 @@ def show(name: str, out: Path) -> None:
     name_problems(found)
 
 
-@claims.command()
+@claims.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("The reduced study", "rulezoo claims run alignment --profile quick"),
+        ("What the full study takes", "rulezoo claims run alignment --profile full --dry-run"),
+    ),
+)
 @click.argument("name")
 @click.option("--profile", type=click.Choice(["quick", "standard", "full"]),
               help="quick: reduced, minutes on 2 CPU cores; standard: hours on 2 CPU cores; full: for one GPU.  "
@@ -89,9 +109,9 @@ def show(name: str, out: Path) -> None:
 @executor_options
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
-@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
+@click.option("--download", is_flag=True, help="Download missing data sets into --data.")
 @click.option("--dry-run", is_flag=True,
-              help="Show the number of runs and their computing time, as far as stored runs of any claim tell; run nothing.")  # fmt: skip
+              help="Show the number of runs, and their expected computing time from stored runs of any claim; run nothing.")  # fmt: skip
 @out_option
 def run(
     name: str,
@@ -101,7 +121,7 @@ def run(
     download: bool,
     dry_run: bool,
     out: Path,
-    wanted: Wanted,
+    execution: ExecutorOptions,
 ) -> None:
     """Run the study of a claim, and report its verdict.
 
@@ -122,8 +142,8 @@ def run(
         claim = _claim(zoo, name)
         profile = profile or claim.profiles[0]
         study = claim.study(profile)
-        by = workers(wanted, "cpu" if profile != "full" and device == "auto" else device)
-        say(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
+        by = executor_setup(execution, "cpu" if profile != "full" and device == "auto" else device)
+        log(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
         request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
         store = running.store_of(out, claim, profile)
         if dry_run:
@@ -131,7 +151,7 @@ def run(
 
             others = [Store(folder) for folder in sorted(out.glob("*/*/")) if folder != store.root]
             show_forecast_of_claim(
-                running.planned(claim, profile, zoo, request), request, store, others, wanted
+                running.planned(claim, profile, zoo, request), request, store, others, execution
             )
             return
         run_cells = comparing.runner(request, by.executor, listeners(zoo))
@@ -147,7 +167,10 @@ def run(
         sys.exit(1)
 
 
-@claims.command()
+@claims.command(
+    cls=HelpfulCommand,
+    examples=(("The page of all claims", "rulezoo claims report"),),
+)
 @out_option
 def report(out: Path) -> None:
     """Write the page of all claims, with figures."""
@@ -165,7 +188,7 @@ def known(zoo: Registry, out: Path) -> list[Finding]:
 
     found, broken = findings(zoo, out)
     for one in broken:
-        say(brief(f"left out: {one.reason}"))
+        log(brief(f"left out: {one.reason}"))
     return found
 
 
@@ -173,7 +196,7 @@ def name_problems(findings: Iterable[Finding], *, drawn: bool = False) -> None:
     """One line on stderr for each claim whose own code failed; ``drawn``: with its figure."""
     for finding in findings:
         if problem := finding.problem(drawn=drawn):
-            say(brief(f"{finding.profile} profile: {problem}"))
+            log(brief(f"{finding.profile} profile: {problem}"))
 
 
 def _print_finding(finding: Finding) -> None:

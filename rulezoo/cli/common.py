@@ -33,7 +33,7 @@ out_option = click.option(
     show_default=True,
     envvar="RULEZOO_RESULTS",
     show_envvar=True,
-    help="The folder of results.",
+    help="Folder of results.",
 )
 
 
@@ -51,7 +51,7 @@ def registry() -> Registry:
     if sentence := _not_in_order([plugin for plugin in found.plugins if not plugin.ok]):
         files = click.get_current_context().meta.get(GIVEN, ())
         options = [word for file in files for word in ("--plugin", file)]
-        say(f"{sentence}: see `{shlex.join(['rulezoo', 'plugins', *options])}`")
+        log(f"{sentence}: see `{shlex.join(['rulezoo', 'plugins', *options])}`")
     return found
 
 
@@ -60,7 +60,7 @@ def tell_of_blocks(zoo: Registry, task: str, rules: Sequence[str], depth: int) -
     declared = {name: zoo.rules[name].spec.plausibility for name in rules if name in zoo.rules}
     concerned = [name for name, one in declared.items() if one is not None and not one.backward_pass]
     if concerned:
-        say(
+        log(
             f"note: on {task} up to {depth} layers lie in series between two sites, and errors of "
             f"{', '.join(concerned)} will travel back through their forward weights: the leaderboard will say "
             f"'within blocks of {depth}'; rulezoo.add_sites(model) puts sites between all layers"
@@ -80,15 +80,14 @@ def count(n: int, thing: str) -> str:
     return f"{n} {thing}{'s' * (n != 1)}"
 
 
-def say(sentence: str) -> None:
-    """One line on stderr: a warning, or a note beside the output."""
+def log(sentence: str) -> None:
+    """One line on stderr: a warning or a note, apart from the output."""
     echo(f"rulezoo: {clean(sentence)}", err=True)
 
 
 def checking() -> None:
-    """One line on a terminal, before tasks are checked."""
-    if sys.stderr.isatty():
-        say("checking tasks…")
+    """One line before tasks are checked."""
+    log("checking tasks…")
 
 
 def verified_rules(store: Store, zoo: Registry) -> Verifications:
@@ -97,7 +96,7 @@ def verified_rules(store: Store, zoo: Registry) -> Verifications:
 
     found, damaged = stored(store, zoo)
     for damage in damaged:
-        say(f"left out: {damage.path} {damage.reason}")
+        log(f"left out: {damage.path} {damage.reason}")
     return found
 
 
@@ -107,7 +106,7 @@ def evaluated_networks(store: Store, zoo: Registry) -> Evaluations:
 
     found, damaged = evaluations_of(store, zoo)
     for damage in damaged:
-        say(f"left out: {damage.path} {damage.reason}")
+        log(f"left out: {damage.path} {damage.reason}")
     return found
 
 
@@ -116,13 +115,13 @@ def name_failed(records: Iterable[Record]) -> bool:
     failed = [record for record in records if record.status not in ("ok", "skipped")]
     for record in failed:
         asked = record.asked
-        say(brief(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}"))
+        log(brief(f"{asked.task} {asked.rule} seed {asked.seed} {record.status}: {record.reason}"))
     return bool(failed)
 
 
 @contextmanager
 def going_on_later() -> Iterator[None]:
-    """A block that Ctrl-C ends, or SIGTERM, with a sentence and the status that shells give."""
+    """A block that Ctrl-C or SIGTERM ends with a sentence and the exit status of an interrupt."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -131,7 +130,7 @@ def going_on_later() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted; what is finished is stored, and the same command goes on from there")
+        log("interrupted; finished runs are stored, and the same command resumes the rest")
         sys.exit(128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -19,17 +19,18 @@ from rulezoo.cli.common import (
     count,
     evaluated_networks,
     going_on_later,
+    log,
     name_failed,
     out_option,
     registry,
-    say,
     tell_of_blocks,
     verified_rules,
 )
 from rulezoo.cli.evaluation_progress import name_failed_of
 from rulezoo.cli.evaluation_progress import progress as evaluation_progress
-from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.forecast import show_forecast
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.cli.progress import progress
 from rulezoo.cli.request import check_size, kept_options, request_of, save, study_options, what_options
@@ -38,7 +39,7 @@ from rulezoo.comparison.plan import check_compiler
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import Registry
 from rulezoo.errors import UserError
-from rulezoo.executors.machine import Workers
+from rulezoo.executors.machine import ExecutorSetup
 from rulezoo.leaderboard import formats, overview
 from rulezoo.leaderboard import tuned as report
 from rulezoo.results.freshness import FAILED, mixed_data, stale
@@ -49,7 +50,21 @@ from rulezoo.tuning.comparing import Comparison, Listeners
 from rulezoo.tuning.records import Tuned
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("Six rules on two small tasks with three seeds each", "rulezoo compare"),
+        (
+            "Two rules with five seeds and an option",
+            "rulezoo compare --rules nmnc,backprop --tasks digits-cnn --seeds 5 -o nmnc.rank=64",
+        ),
+        ("Each rule as its author set it, and as tuned by 8 trials", "rulezoo compare --tune 8 --seeds 5"),
+        (
+            "Time, memory and disk that a comparison is expected to take",
+            "rulezoo compare --rules all --tasks cifar10-cnn --dry-run",
+        ),
+    ),
+)
 @what_options()
 @executor_options
 @kept_options()
@@ -58,21 +73,21 @@ from rulezoo.tuning.records import Tuned
 @click.option("--dry-run", is_flag=True,
               help="Show the number of runs, and the time, memory and disk they are expected to take; run nothing.")  # fmt: skip
 @click.pass_context
-def compare(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> None:  # noqa: ANN401  a request's fields
+def compare(ctx: click.Context, /, out: Path, execution: ExecutorOptions, **given: Any) -> None:  # noqa: ANN401  a request's fields
     """Train rules on tasks and compare them.
 
-    Without options: the standard rules on the embedded tasks. What is stored already is not run again, so the same
-    command goes on where it was stopped. Exits with 1 when a run failed or diverged, or a trial of a tuning failed.
+    Without options, the standard rules are compared on the embedded tasks. Stored runs are not repeated, so the same
+    command resumes where it was stopped. Exits with 1 when a run failed or diverged, or a trial of a tuning failed.
     """
     config, save_config, dry_run, yes = (
         given.pop(name) for name in ("config", "save_config", "dry_run", "yes")
     )
     with going_on_later():
         asked = request_of(ctx, given, config)
-        request, found, by = prepared(asked, wanted)
+        request, found, by = prepared(asked, execution)
         if dry_run:
             _refuse_to_write(save_config)
-            show_forecast(request, found, Store(out), wanted)
+            show_forecast(request, found, Store(out), execution)
             return
         check_size(request, found, yes=yes)
         if save_config:
@@ -81,7 +96,7 @@ def compare(ctx: click.Context, /, out: Path, wanted: Wanted, **given: Any) -> N
     _show(made, found, out)
     failed = name_failed(made.records)
     for hint in _hints(made.records, found, request):
-        say(hint)
+        log(hint)
     failed |= name_failed_evaluations(Store(out), made, retried=bool(request.retry))
     if say_failed_trials(made.tuned) or failed:
         sys.exit(1)
@@ -92,15 +107,16 @@ def _refuse_to_write(path: Path | None) -> None:
         raise UserError("--dry-run writes nothing, and --save-config writes a file; give one of them")
 
 
-def prepared(request: Request, wanted: Wanted) -> tuple[Request, Registry, Workers]:
-    """The request for the device and threads of the executor that is wanted, the registry, and the executor.
+def prepared(request: Request, execution: ExecutorOptions) -> tuple[Request, Registry, ExecutorSetup]:
+    """The request for the device and threads of the executor that was chosen, the registry, and the executor.
 
     Raises:
         UserError: if a plugin's code does not return, or an option does not go with the executor.
     """
+    log("loading rules and tasks…")
     load(request)
-    found, by = registry(), workers(wanted, request.device)
-    if request.compiled and wanted.executor == "local":  # elsewhere, only those machines know
+    found, by = registry(), executor_setup(execution, request.device)
+    if request.compiled and execution.executor == "local":  # elsewhere, only those machines know
         check_compiler(by.device)
     return replace(request, device=by.device, threads=request.threads or by.threads), found, by
 
@@ -109,7 +125,7 @@ def listeners(found: Registry) -> Listeners:
     """What reports a comparison on stderr."""
     return Listeners(
         progress=partial(progress, sys.stderr),
-        log=say,
+        log=log,
         examining=checking,
         deep_blocks=partial(tell_of_blocks, found),
         evaluating=partial(evaluation_progress, sys.stderr),
@@ -119,7 +135,7 @@ def listeners(found: Registry) -> Listeners:
 def name_failed_evaluations(store: Store, made: Comparison, *, retried: bool) -> bool:
     """One line on stderr for each evaluation that failed or could not be made; whether there were any."""
     for reason in made.not_evaluated.reasons:
-        say(f"not evaluated: {reason}")
+        log(f"not evaluated: {reason}")
     failed = name_failed_of(store, made.records, made.evaluations, retried=retried)
     return failed or bool(made.not_evaluated.reasons)
 
@@ -145,7 +161,7 @@ def say_failed_trials(tuned: Sequence[Tuned]) -> bool:
     """One line on stderr for each tuning in which trials failed; whether there were any."""
     sentences = [sentence for one in tuned if (sentence := report.failures(one))]
     for sentence in sentences:
-        say(sentence)
+        log(sentence)
     return bool(sentences)
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, going_on_later, names, out_option, registry, say
+from rulezoo.cli.common import count, going_on_later, log, names, out_option, registry
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.leaderboard import check_stored, read
 from rulezoo.cli.output import echo
 from rulezoo.cli.request import options_of, seeds_of
@@ -33,21 +34,30 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     return words
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("Calibration of all networks whose weights were kept", "rulezoo evaluate --with calibration"),
+        (
+            "Robustness of the networks of two rules",
+            "rulezoo evaluate --with robustness --rules nmnc,backprop",
+        ),
+    ),
+)
 @click.option("--with", "evaluations", metavar="A,B", multiple=True, callback=names, required=True,
               help="Evaluations to carry out, or 'all'; `rulezoo list evaluations` lists them.")  # fmt: skip
 @click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=options_of,
-              help="An option of an evaluation, like robustness.eps=0.1; `rulezoo show NAME` lists them.")  # fmt: skip
+              help="Option of an evaluation, such as robustness.eps=0.1; `rulezoo show NAME` lists them.")  # fmt: skip
 @click.option("--rules", metavar="A,B", multiple=True, callback=names, help="Only runs of these rules.")
 @click.option("--tasks", metavar="A,B", multiple=True, callback=names, help="Only runs on these tasks.")
 @click.option("--seeds", callback=seeds_of, metavar="N|A-B|A,B", help="Only runs with these seeds: 5 = seeds 0 to 4, "
               "5-9 = seeds 5 to 9, 0,3,7 = these.")  # fmt: skip
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True,
-              help="Where to compute; auto is the GPU when there is one.")  # fmt: skip
+              help="Device to compute on; auto is the GPU if there is one.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=1), default=LIMIT, show_default=True, metavar="SECONDS",
-              help="Maximum time per evaluation of one network.")  # fmt: skip
+              help="Maximum wall time per evaluation of one network, in seconds.")  # fmt: skip
 @click.option("--retry", metavar="WHICH", multiple=True, callback=_retry,
-              help="Evaluate again what is stored: failed, stale (the code of the evaluation has changed), or all.")  # fmt: skip
+              help="Stored evaluations to carry out again: failed, stale (the code of the evaluation has changed), or all.")  # fmt: skip
 @click.option("--data", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @out_option
@@ -151,7 +161,7 @@ def carry_out(
             limit=timeout,
         )
     for sentence in not_made.unusable:
-        say(f"not evaluated: {sentence}")
+        log(f"not evaluated: {sentence}")
     failed = name_failed_of(store, kept, asked, retried=bool(retry))
     if not_made.missing:
         raise DataMissing("; ".join(not_made.missing))
@@ -180,5 +190,5 @@ def _with_weights(store: Store, records: Sequence[Record]) -> list[Record]:
         advice = weights.advice(without)
         if not kept:
             raise WeightsError(f"no trained weights of these runs were kept: {advice}")
-        say(f"{count(len(without), 'run')} left out, whose weights were not kept: {advice}")
+        log(f"{count(len(without), 'run')} left out, whose weights were not kept: {advice}")
     return kept

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from rulezoo.cli.common import count, say
+from rulezoo.cli.common import count, log
 from rulezoo.text import brief, clean
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ def name_failed_of(
         if reasons:
             failed = True
             example = "; the first: " if len(set(reasons)) > 1 else ": "
-            say(
+            log(
                 brief(
                     f"evaluation {found[0].label} failed on {count(len(reasons), 'network')}{example}{reasons[0]}"
                 )
             )
     if failed and not retried:
-        say("what failed is stored, too; the same command with --retry failed evaluates it again")
+        log("what failed is stored, too; the same command with --retry failed evaluates it again")
     return failed

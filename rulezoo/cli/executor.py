@@ -1,4 +1,4 @@
-"""Who does the jobs: the options of the commands that train, and the executor that they ask for."""
+"""Options of the commands that train which say where runs are executed, and the executor that they choose."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import click
 from rulezoo.errors import UserError
 
 if TYPE_CHECKING:
-    from rulezoo.executors.machine import Workers
+    from rulezoo.executors.machine import ExecutorSetup
     from rulezoo.results.records import Device
 
 EXECUTORS = ("local", "slurm", "ray")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the user asked for; ``None`` or empty = nothing said."""
+class ExecutorOptions:
+    """Where and how runs are executed, as the user chose it; ``None`` or empty = not given."""
 
     executor: str = "local"
     jobs: int | None = None
@@ -47,45 +47,45 @@ _OPTIONS = (
         type=click.Choice(EXECUTORS),
         default="local",
         show_default=True,
-        help="Who trains: this machine, a SLURM cluster, or a Ray cluster.",
+        help="Where runs are executed: on this machine, a SLURM cluster or a Ray cluster.",
     ),
     click.option(
         "--jobs",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Trainings at the same time.  [default: on this machine one for each processor core, and on a GPU "
-        "--per-gpu; elsewhere as many as there is room for]",
+        help="Maximum number of jobs at the same time; a job is one run, or several seeds trained together.  [default: "
+        "one per processor core, or --per-gpu per GPU; on a cluster, what it has room for]",
     ),
     click.option(
         "--gpus",
         metavar="N|I,J,…",
-        help="Share out so many GPUs of this machine, or these.  [default: the first]",
+        help="Number of GPUs of this machine to use, or their indices.  [default: the first]",
     ),
     click.option(
         "--per-gpu",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Trainings at the same time on each GPU.  [default: 1]",
+        help="Maximum number of jobs at the same time on each GPU.  [default: 1]",
     ),
     click.option(
         "--time-limit",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="End a training that takes longer, and record it as timed out.",
+        help="Maximum wall time per job, in seconds; a longer one is ended and recorded as timed out.",
     ),
     click.option(
         "--memory-limit",
         type=click.FloatRange(min=0, min_open=True),
         metavar="GB",
-        help="End a training that takes more, and record it as out of memory; seeds that are trained together are "
-        "then tried in halves.  [default: an equal share of what is free on this machine, or on Ray's node]",
+        help="Maximum memory per job, in GB; a larger one is ended and recorded as out of memory, and seeds trained "
+        "together are tried again in two halves.  [default: an equal share of the free memory]",
     ),
     click.option(
         "--slurm",
         metavar="KEY=VALUE",
         multiple=True,
         callback=_pairs,
-        help="Ask SLURM for it: partition, account, qos, constraint, time (minutes), resumes, cpus, memory "
+        help="Request to SLURM: partition, account, qos, constraint, time (minutes), resumes, cpus, memory "
         "(GB), gpus; may be repeated.",
     ),
     click.option(
@@ -93,95 +93,99 @@ _OPTIONS = (
         metavar="HOST:PORT",
         envvar="RAY_ADDRESS",
         show_envvar=True,
-        help="The Ray cluster, or 'auto'.  [default: one on this machine, for as long as it takes]",
+        help="Address of the Ray cluster, or 'auto'.  [default: a cluster on this machine, ended with the command]",
     ),
 )
 
 
 def executor_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options, together in its argument ``wanted``."""
+    """Give a command these options, together in its argument ``execution``."""
 
     @functools.wraps(command)
     def collected(**given: Any) -> None:  # noqa: ANN401  handed on as they are
-        wanted = Wanted(**{field.name: given.pop(field.name) for field in fields(Wanted)})
-        command(wanted=wanted, **given)
+        execution = ExecutorOptions(
+            **{field.name: given.pop(field.name) for field in fields(ExecutorOptions)}
+        )
+        command(execution=execution, **given)
 
     for option in reversed(_OPTIONS):
         collected = option(collected)
     return collected
 
 
-def workers(wanted: Wanted, device: str) -> Workers:
-    """The executor that was asked for.
+def executor_setup(execution: ExecutorOptions, device: str) -> ExecutorSetup:
+    """The executor that the options choose, with its device and threads.
 
     Args:
-        wanted: by the command's options.
+        execution: by the command's options.
         device: by its ``--device``.
 
     Raises:
         UserError: if an option does not go with it, what it needs is not installed, or a device is not there.
     """
-    _fitting(wanted, device)
-    return {"local": _local, "slurm": _slurm, "ray": _ray}[wanted.executor](wanted, device)
+    _fitting(execution, device)
+    return {"local": _local, "slurm": _slurm, "ray": _ray}[execution.executor](execution, device)
 
 
-def _fitting(wanted: Wanted, device: str) -> None:
+def _fitting(execution: ExecutorOptions, device: str) -> None:
     given = {
-        "--gpus": (wanted.gpus, ("local",)),
-        "--per-gpu": (wanted.per_gpu, ("local", "ray")),
-        "--memory-limit": (wanted.memory_limit, ("local", "ray")),
-        "--slurm": (wanted.slurm, ("slurm",)),
+        "--gpus": (execution.gpus, ("local",)),
+        "--per-gpu": (execution.per_gpu, ("local", "ray")),
+        "--memory-limit": (execution.memory_limit, ("local", "ray")),
+        "--slurm": (execution.slurm, ("slurm",)),
     }
     for option, (value, executors) in given.items():
-        if value and wanted.executor not in executors:
-            raise UserError(f"{option} goes with --executor {' or '.join(executors)}, not {wanted.executor}")
-    if (wanted.gpus or wanted.per_gpu) and device not in ("auto", "cuda"):
+        if value and execution.executor not in executors:
+            raise UserError(
+                f"{option} goes with --executor {' or '.join(executors)}, not {execution.executor}"
+            )
+    if (execution.gpus or execution.per_gpu) and device not in ("auto", "cuda"):
         raise UserError(f"--gpus and --per-gpu are for --device cuda, not {device}")
 
 
-def _local(wanted: Wanted, wish: str) -> Workers:
+def _local(execution: ExecutorOptions, wish: str) -> ExecutorSetup:
     from rulezoo.executors.machine import this_machine
 
     return this_machine(
         wish,
-        wanted.jobs,
-        gpus=wanted.gpus,
-        per_gpu=wanted.per_gpu,
-        time_limit=wanted.time_limit,
-        memory_limit=_bytes(wanted.memory_limit),
+        execution.jobs,
+        gpus=execution.gpus,
+        per_gpu=execution.per_gpu,
+        time_limit=execution.time_limit,
+        memory_limit=_bytes(execution.memory_limit),
     )
 
 
-def _slurm(wanted: Wanted, wish: str) -> Workers:
+def _slurm(execution: ExecutorOptions, wish: str) -> ExecutorSetup:
     _installed("submitit", "slurm")
-    from rulezoo.executors.machine import Workers
+    from rulezoo.executors.machine import ExecutorSetup
     from rulezoo.executors.slurm import Slurm
     from rulezoo.executors.slurm_request import Request
 
-    words = dict(wanted.slurm)
-    if wanted.time_limit is not None:
+    words = dict(execution.slurm)
+    if execution.time_limit is not None:
         if "time" in words:
             raise UserError("--time-limit and --slurm time=… say the same; give one (time= may be resumed)")
-        words |= {"time": str(max(1, -(-int(wanted.time_limit) // 60))), "resumes": "0"}
+        words |= {"time": str(max(1, -(-int(execution.time_limit) // 60))), "resumes": "0"}
     request = Request.of(words)
     device = _elsewhere(wish, gpu=bool(request.gpus), ask="--slurm gpus=1")
-    return Workers(Slurm(request, wanted.jobs), device, request.cpus)
+    return ExecutorSetup(Slurm(request, execution.jobs), device, request.cpus)
 
 
-def _ray(wanted: Wanted, wish: str) -> Workers:
+def _ray(execution: ExecutorOptions, wish: str) -> ExecutorSetup:
     _installed("ray", "ray")
-    from rulezoo.executors.machine import Workers
+    from rulezoo.executors.machine import ExecutorSetup
     from rulezoo.executors.ray import Ray
 
-    device = _elsewhere(wish, gpu=bool(wanted.per_gpu), ask="--per-gpu 1")
+    device = _elsewhere(wish, gpu=bool(execution.per_gpu), ask="--per-gpu 1")
     executor = Ray(
-        address=wanted.ray_address,
-        jobs=wanted.jobs,
-        per_gpu=wanted.per_gpu if device == "cuda" else None,
-        time_limit=wanted.time_limit,
-        memory_limit=_bytes(wanted.memory_limit),
+        address=execution.ray_address,
+        jobs=execution.jobs,
+        per_gpu=execution.per_gpu if device == "cuda" else None,
+        time_limit=execution.time_limit,
+        memory_limit=_bytes(execution.memory_limit),
     )
-    return Workers(executor, device, 1)
+    return ExecutorSetup(executor, device, 1)
 
 
 def _bytes(gigabytes: float | None) -> int | None:

@@ -10,6 +10,7 @@ import click
 
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import out_option, results_of
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 
 if TYPE_CHECKING:
@@ -20,16 +21,21 @@ def _where(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     pairs = [value.partition("=") for value in values]
     for name, equals, text in pairs:
         if not (name and equals):
-            raise click.BadParameter(f"{name + equals + text!r} must read COLUMN=VALUE, like rule.rank=16")
+            raise click.BadParameter(
+                f"{name + equals + text!r} must have the form COLUMN=VALUE, such as rule.rank=16"
+            )
     return {name: text for name, _, text in pairs}
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(("The network of seed 0", "rulezoo export nmnc digits-cnn 0 --to nmnc-network"),),
+)
 @click.argument("run", metavar="RUN|RULE TASK SEED", nargs=-1, required=True)
 @click.option("--where", metavar="COLUMN=VALUE", multiple=True, callback=_where,
-              help="Choose one of several variants, like rule.rank=16 or budget.epochs=5.")  # fmt: skip
+              help="Column and value that select one of several variants, such as rule.rank=16 or budget.epochs=5.")  # fmt: skip
 @click.option("--to", metavar="DIR", required=True, type=UserPath(file_okay=False, path_type=Path),
-              help="The folder to write; new or empty.")  # fmt: skip
+              help="Folder to write to; new or empty.")  # fmt: skip
 @out_option
 def export(run: Sequence[str], where: dict[str, str], to: Path, out: Path) -> None:
     """Export a trained network for programs without rulezoo.

@@ -14,7 +14,7 @@ from rulezoo.results.provenance import hardware
 from rulezoo.tuning.forecast import Forecast, forecast, forecast_cells
 
 if TYPE_CHECKING:
-    from rulezoo.cli.executor import Wanted
+    from rulezoo.cli.executor import ExecutorOptions
     from rulezoo.comparison.plan import Cell
     from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import Registry
@@ -25,16 +25,16 @@ HEAD = ("task", "runs", "stored", "to do", "computing time", "memory", "disk")
 _UNKNOWN = "not known"
 
 
-def show_forecast(request: Request, found: Registry, store: Store, wanted: Wanted) -> None:
+def show_forecast(request: Request, found: Registry, store: Store, execution: ExecutorOptions) -> None:
     """Print what a comparison takes; nothing is run or written."""
-    _show(forecast(request, found, store, _hardware(request, wanted)), request)
+    _show(forecast(request, found, store, _hardware(request, execution)), request)
 
 
 def show_forecast_of_claim(
-    cells: Iterable[Cell], request: Request, store: Store, others: Sequence[Store], wanted: Wanted
+    cells: Iterable[Cell], request: Request, store: Store, others: Sequence[Store], execution: ExecutorOptions
 ) -> None:
     """Print what the runs of a claim take, judged by its own store and by others; nothing is run or written."""
-    _show(forecast_cells(cells, store, others, _hardware(request, wanted)), request)
+    _show(forecast_cells(cells, store, others, _hardware(request, execution)), request)
 
 
 def _show(tasks: Sequence[Forecast], request: Request) -> None:
@@ -44,9 +44,9 @@ def _show(tasks: Sequence[Forecast], request: Request) -> None:
         echo(line)
 
 
-def _hardware(request: Request, wanted: Wanted) -> Hardware | None:
+def _hardware(request: Request, execution: ExecutorOptions) -> Hardware | None:
     """The class of this machine as its jobs will use it; a cluster's is not known here."""
-    if wanted.executor != "local":
+    if execution.executor != "local":
         return None
     here = hardware(request.device)  # type: ignore[arg-type]  # not "auto" any more
     return msgspec.structs.replace(here, threads=request.threads or here.threads)

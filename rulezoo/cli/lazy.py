@@ -10,6 +10,7 @@ from typing import IO, Any, NamedTuple
 import click
 
 from rulezoo.cli.arguments import refuse_twice
+from rulezoo.cli.help import Example, write_examples
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError, unknown
 from rulezoo.text import clean
@@ -34,7 +35,9 @@ class LazyGroup(click.Group):
     """A group of `Command`.
 
     Args:
-        table: name → command, in the order of the help.
+        table: name → command.
+        sections: heading → names of commands, in the order of the help.
+        examples: at the end of the help.
         everywhere: options that every command takes, too.
         args: for `click.Group`.
         kwargs: for `click.Group`.
@@ -44,11 +47,13 @@ class LazyGroup(click.Group):
         self,
         *args: Any,  # noqa: ANN401
         table: Mapping[str, Command],
+        sections: Mapping[str, Sequence[str]],
+        examples: Sequence[Example] = (),
         everywhere: Sequence[click.Parameter] = (),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.table = table
+        self.table, self.sections, self.examples = table, sections, examples
         self.everywhere = everywhere
         self.ready: list[click.Command] = []
 
@@ -77,8 +82,13 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of the group from the table; click's own would import every command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in self.table.items()])
+        for heading, names in self.sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.table[name].help) for name in names])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_examples(formatter, self.examples)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401  handed on as they are
         """Read the arguments of the group; an error becomes one line."""

@@ -16,7 +16,8 @@ import click
 
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.claims import known, name_problems
-from rulezoo.cli.common import count, evaluated_networks, names, out_option, registry, say, verified_rules
+from rulezoo.cli.common import count, evaluated_networks, log, names, out_option, registry, verified_rules
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo, is_terminal
 from rulezoo.errors import UserError, unknown
 from rulezoo.evaluations import store as evaluations
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     from rulezoo.results.records import Record
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("The table in the terminal", "rulezoo leaderboard"),
+        ("As Markdown, of some rules", "rulezoo leaderboard --rules nmnc,backprop --format md"),
+        ("One line for each run, for a spreadsheet", "rulezoo leaderboard --format csv --long"),
+        ("The report as web pages in a browser", "rulezoo leaderboard --serve"),
+    ),
+)
 @out_option
 @click.option(
     "--task", "--tasks", "tasks", metavar="A,B", multiple=True, callback=names, help="Only these tasks."
@@ -40,20 +49,21 @@ if TYPE_CHECKING:
 @click.option(
     "--rule", "--rules", "rules", metavar="A,B", multiple=True, callback=names, help="Only these rules."
 )
-@click.option("--format", "form", type=click.Choice(get_args(Format)), default="table", show_default=True)
+@click.option("--format", "form", type=click.Choice(get_args(Format)), default="table", show_default=True,
+              help="Format of the output; table = for the terminal.")  # fmt: skip
 @click.option("--long", is_flag=True, help="With --format csv: one line for each run.")
 @click.option("--html", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
-              help="Write a report into a folder instead: web pages that open from disk, without a network.")  # fmt: skip
+              help="Folder to write the report to: web pages that open from disk, without a network.")  # fmt: skip
 @click.option("--claims", metavar="DIR", type=UserPath(exists=True, file_okay=False, path_type=Path),
-              help="The folder of the claims' results, to include their pages in the report.")  # fmt: skip
+              help="Folder of the results of claims, to include their pages in the report.")  # fmt: skip
 @click.option(
-    "--serve", is_flag=True, help="Serve the report at an address of this machine, to this machine only."
+    "--serve", is_flag=True, help="Serve the report at a local address, reachable from this machine only."
 )
 @click.option("--publish", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
-              help="Copy the records into a new folder, without logs, checkpoints and notes: nothing in it names a "
-              "machine, a user or a path.")  # fmt: skip
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True,
-              help="The port of --serve; 0 = any that is free.")  # fmt: skip
+              help="New folder to copy the records to, without logs, checkpoints and notes: it names no machine, user or "
+              "path.")  # fmt: skip
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", default=8765, show_default=True,
+              help="Port of --serve; 0 = any free port.")  # fmt: skip
 def leaderboard(
     out: Path,
     tasks: list[str],
@@ -77,7 +87,7 @@ def leaderboard(
     check_stored("rule", rules, {record.asked.rule for record in records})
     conclusions = tunings.read(Store(out))
     for damage in conclusions.damaged:
-        say(f"left out: {damage.path} {damage.reason}")
+        log(f"left out: {damage.path} {damage.reason}")
     zoo = registry()
     verified = verified_rules(Store(out), zoo)
     shown: dict[str, Any] = {
@@ -168,7 +178,7 @@ def read(out: Path, *, curves: bool = True) -> Sequence[Record]:
         )
     reading = Store(out).read(curves=curves)
     for damage in reading.damaged:
-        say(f"left out: {damage.path} {damage.reason}")
+        log(f"left out: {damage.path} {damage.reason}")
     return reading.records
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 import click
 
 from rulezoo.cli.common import print_table, registry
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.discovery.kinds import KINDS
 
 
-@click.command("list")
+@click.command(
+    "list",
+    cls=HelpfulCommand,
+    examples=(
+        ("All rules", "rulezoo list rules"),
+        ("Tasks on images", "rulezoo list tasks --tag vision"),
+    ),
+)
 @click.argument("kind", type=click.Choice([kind.plural for kind in KINDS]), required=False)
 @click.option("--tag", metavar="WORD", help="Only those with this tag.")
 def listing(kind: str | None, tag: str | None) -> None:

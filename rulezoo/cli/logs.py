@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.common import out_option, print_table
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
 from rulezoo.results import journal
@@ -19,24 +20,36 @@ from rulezoo.text import clean, clean_lines
 from rulezoo.tuning.records import trials_of
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Asked, Record
+    from rulezoo.results.records import Record, RunSpec
 
-_MANY = 20  # runs that are listed when several are meant
 _SHORTEST = 4  # digits of a key that may stand for it
 
 
-@click.command()
-@click.argument("run", nargs=-1, required=True)
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("All runs, one a line", "rulezoo logs"),
+        ("The run of one seed", "rulezoo logs digits-cnn nmnc 0"),
+    ),
+)
+@click.argument("run", metavar="[RUN]...", nargs=-1)
 @out_option
 def logs(run: Sequence[str], out: Path) -> None:
-    """Show how a run went: its curve, its error, what it printed.
+    """Show the learning curve, error and printed output of a run.
 
-    RUN is the beginning of its key (`rulezoo status` shows it), or words that single it out: rule, task, seed.
+    RUN is the beginning of the run's key, or words that identify it: task, rule, seed. Without RUN, all runs are listed,
+    one a line.
     """
     if not out.is_dir():
         raise UserError(f"no results in {out}: run `rulezoo compare`, or name their folder with --out")
     found = [_Found(store) for store in (Store(out), trials_of(Store(out)))]  # no run is in both
-    asked = _the_one(run, [asked for one in found for asked in one.asked.values()], out)
+    meant = _matching(run, [asked for one in found for asked in one.asked.values()], out)
+    if not run or len(meant) > 1:
+        _list(meant, found)
+        if run:
+            raise UserError(f"{' '.join(run)!r} matches {len(meant)} runs; name one of them by its key")
+        return
+    (asked,) = meant
     (here,) = (one for one in found if asked.key in one.asked)
     print_table([("run", f"{asked.task} {asked.rule} seed {asked.seed}"), ("key", asked.key)])
     if record := here.records.get(asked.key):
@@ -60,18 +73,26 @@ class _Found:
         self.asked |= {asked.key: asked for note in self.underway.values() for asked in note.asked}
 
 
-def _the_one(words: Sequence[str], known: Iterable[Asked], out: Path) -> Asked:
+def _matching(words: Sequence[str], known: Sequence[RunSpec], out: Path) -> Sequence[RunSpec]:
     meant = [asked for asked in known if all(_is(word, asked) for word in words if word != "seed")]
+    if not known:
+        raise UserError(f"no runs in {out}: run `rulezoo compare`, or name another folder with --out")
     if not meant:
-        raise UserError(f"no run in {out} is called {' '.join(words)!r}; `rulezoo status` lists what failed")
-    if len(meant) > 1:
-        lines = [f"{one.key[:8]} ({one.task} {one.rule} seed {one.seed})" for one in meant[:_MANY]]
-        more = f", and {len(meant) - _MANY} more" if len(meant) > _MANY else ""
-        raise UserError(f"{' '.join(words)!r} is {len(meant)} runs: {', '.join(lines)}{more}; name one")
-    return meant[0]
+        raise UserError(f"no run in {out} matches {' '.join(words)!r}; `rulezoo logs` lists the runs")
+    return meant
 
 
-def _is(word: str, asked: Asked) -> bool:
+def _list(meant: Iterable[RunSpec], found: Sequence[_Found]) -> None:
+    rows = []
+    for asked in sorted(meant, key=lambda one: (one.task, one.rule, one.seed)):
+        record = next((r for one in found if (r := one.records.get(asked.key))), None)
+        state = "under way" if record is None else record.status
+        score = record.scores.get("test", record.scores.get("validation")) if record else None
+        rows.append((asked.key[:8], asked.task, asked.rule, asked.seed, state, _number(score)))
+    print_table(rows, ("key", "task", "rule", "seed", "status", "score"))
+
+
+def _is(word: str, asked: RunSpec) -> bool:
     return word in (asked.rule, asked.task, str(asked.seed)) or (
         len(word) >= _SHORTEST and asked.key.startswith(word)
     )
@@ -91,4 +112,4 @@ def _show(record: Record) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+    return "–" if value is None else f"{value:.4f}"

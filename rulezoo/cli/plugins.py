@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from rulezoo.cli.common import print_table
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.discovery.kinds import KINDS
 from rulezoo.discovery.registry import PluginInfo, discover
@@ -15,11 +16,14 @@ from rulezoo.errors import unknown
 from rulezoo.text import clean_lines
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@click.option("--traceback", "name", metavar="NAME", help="Show what a plugin or distribution raised.")
+@click.command(
+    cls=HelpfulCommand,
+    examples=(("Why a plugin failed to load", "rulezoo plugins --traceback my-plugin"),),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--traceback", "name", metavar="NAME", help="Plugin or distribution whose traceback to show.")
 def plugins(as_json: bool, name: str | None) -> None:
-    """List the plugins, and what is wrong with them."""
+    """List the plugins and their problems."""
     found = discover().plugins
     if name is not None:
         _print_tracebacks(found, name)

@@ -1,4 +1,4 @@
-"""How a comparison tells how far it is: live on a terminal, a line for each finished cell elsewhere."""
+"""Progress of a comparison: live on a terminal, a line for each finished job elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
 from rulezoo.leaderboard.grid import cost
-from rulezoo.text import brief, clean
+from rulezoo.text import brief, clean, percent, times
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rulezoo.comparison.jobs import Job
     from rulezoo.results.records import Record
 
-_HEARTBEAT = 60.0  # seconds of silence after which a plain log says that it lives
-_FIRST = 30.0  # seconds into a training after which it says so for the first time
+_HEARTBEAT = 60.0  # seconds without a line after which a plain log reports the progress
+_FIRST = 30.0  # seconds into a job after which its progress is reported for the first time
 
 
 @contextmanager
@@ -48,10 +48,10 @@ def summary(job: Job, records: Sequence[Record]) -> str:
     head = f"{_name(job)}  seeds {_seeds(job.seeds)}"
     part = "validation" if job.trial else "test"
     scores = [s for r in records if r.status == "ok" and (s := r.scores.get(part)) is not None]
-    parts = [f"{part} {clean(records[0].metric)} {sum(scores) / len(scores):.1%}"] if scores else []
+    parts = [f"{part} {clean(records[0].metric)} {percent(sum(scores) / len(scores))}"] if scores else []
     costs = [ratio for r in records if (ratio := cost(r)) is not None]
     if costs and scores:
-        parts.append(f"cost {sorted(costs)[len(costs) // 2]:.2f}× backprop")
+        parts.append(f"cost {times(sorted(costs)[len(costs) // 2])}")
     for reason, n in Counter(
         f"{r.status}: {brief(r.reason or '')}" for r in records if r.status != "ok"
     ).items():
@@ -82,46 +82,49 @@ def _greeting(runs: int, stored: int) -> str:
 
 
 def _left(seconds: float, done: int, missing: int) -> str:
-    """The time that the missing steps will take at the pace of those that are done."""
+    """The time that the missing steps will take if they are as fast as those done."""
     if done <= 0:
         return ""
     return f", {timedelta(seconds=round(seconds * missing / done))} left"
 
 
 class _Plain:
-    """One line for each event, no control characters, and a sign of life when nothing happens for long."""
+    """One line for each event, without control characters; the first job is named when it starts."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.spoke = time.monotonic()
+        self.written = time.monotonic()
         self.began: dict[Job, tuple[float, int]] = {}  # when a training was first heard of, and its step then
         self.named: set[Job] = set()
+        self.silent = True  # until the first job is named
 
-    def _say(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
-        self.spoke = time.monotonic()
+        self.written = time.monotonic()
 
     def planned(self, runs: int, stored: int) -> None:
-        self._say(_greeting(runs, stored))
+        self._write(_greeting(runs, stored))
 
     def started(self, job: Job) -> None:
-        pass
+        if self.silent:
+            self._write(f"{_name(job)}  seeds {_seeds(job.seeds)}  starting")
+        self.silent = False
 
     def progressed(self, job: Job, done: int, total: int) -> None:
         now = time.monotonic()
         if not total:  # it may have to wait before its first step
             return
         began, first = self.began.setdefault(job, (now, done))
-        if now - self.spoke > _HEARTBEAT or (job not in self.named and now - began > _FIRST):
+        if now - self.written > _HEARTBEAT or (job not in self.named and now - began > _FIRST):
             self.named.add(job)
-            self._say(
+            self._write(
                 f"{_name(job)}  seeds {_seeds(job.seeds)}  step {done:,} of {total:,}{_left(now - began, done - first, total - done)}"
             )
 
     def finished(self, job: Job, records: Sequence[Record]) -> None:
         self.began.pop(job, None)
         self.named.discard(job)
-        self._say(summary(job, records))
+        self._write(summary(job, records))
 
 
 class _Live:

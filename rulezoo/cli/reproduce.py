@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, going_on_later, names, registry, results_of, say
+from rulezoo.cli.common import count, going_on_later, log, names, registry, results_of
 from rulezoo.cli.compare import listeners
-from rulezoo.cli.executor import Wanted, executor_options, workers
+from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.leaderboard import read
 from rulezoo.cli.output import echo
 from rulezoo.cli.request import seeds_of
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
 _SHORTEST = 4  # digits of a key that may stand for it
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        (
+            "One rule of a published folder of results",
+            "rulezoo reproduce leaderboard/tuned --rules nmnc --tasks digits-cnn",
+        ),
+    ),
+)
 @click.argument("stored", metavar="DIR|RUN")
 @click.option("--rules", metavar="A,B", multiple=True, callback=names, help="Only these rules.")
 @click.option("--tasks", metavar="A,B", multiple=True, callback=names, help="Only these tasks.")
@@ -42,9 +51,9 @@ _SHORTEST = 4  # digits of a key that may stand for it
 @executor_options
 @click.option("--data", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
-@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
+@click.option("--download", is_flag=True, help="Download missing data sets into --data.")
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
-              help="Keep the new runs in this folder; what it holds already is not run again.  [default: a temporary "
+              help="Folder in which to keep the new runs; what it holds already is not run again.  [default: a temporary "
               "folder]")  # fmt: skip
 def reproduce(
     stored: str,
@@ -54,7 +63,7 @@ def reproduce(
     data: Path | None,
     download: bool,
     out: Path | None,
-    wanted: Wanted,
+    execution: ExecutorOptions,
 ) -> None:
     """Train stored runs again, and compare the results.
 
@@ -70,7 +79,7 @@ def reproduce(
     with going_on_later(), _folder(out) as folder:
         found = registry()
         cells, problems = _plan(records, every, found, data, download)
-        _run([cell for made in cells.values() for cell in made], Store(folder), wanted, found)
+        _run([cell for made in cells.values() for cell in made], Store(folder), execution, found)
         made = [
             outcome(group, Store(folder), cells.get(key, ()), problems.get(key))
             for key, group in _by_cell(records).items()
@@ -147,7 +156,7 @@ def _chosen(
     for record in meant:
         if record.status in BROKEN_OFF:
             run = f"{record.asked.task} {record.asked.rule} seed {record.asked.seed}"
-            say(f"left out: {run} ended with status {record.status}, without a result")
+            log(f"left out: {run} ended with status {record.status}, without a result")
     if not chosen:
         raise UserError("nothing to reproduce: no stored run with a result is meant")
     return chosen
@@ -187,11 +196,11 @@ def _plan(
     return cells, problems
 
 
-def _run(cells: Sequence[Cell], store: Store, wanted: Wanted, found: Registry) -> None:
+def _run(cells: Sequence[Cell], store: Store, execution: ExecutorOptions, found: Registry) -> None:
     """Train cells, device by device."""
     for device in dict.fromkeys(cell.request.device for cell in cells):
         here = [cell for cell in cells if cell.request.device == device]
-        by = workers(wanted, device)
+        by = executor_setup(execution, device)
         runner(here[0].request, by.executor, listeners(found))(here, store)
 
 

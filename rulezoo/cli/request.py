@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from rulezoo import __version__
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import names, say
+from rulezoo.cli.common import log, names
 from rulezoo.comparison import seeds, study_files
 from rulezoo.comparison.plan import is_grid, resolved
 from rulezoo.comparison.request import CHECKPOINT, DEVICES, Request, RequestError
@@ -43,7 +43,7 @@ def options_of(
         left, equals, text = value.partition("=")
         name, dot, option = left.rpartition(".")
         if not (equals and dot and name and option):
-            raise click.BadParameter(f"{value!r} must read NAME.OPTION=VALUE, like nmnc.rank=64")
+            raise click.BadParameter(f"{value!r} must have the form NAME.OPTION=VALUE, such as nmnc.rank=64")
         before = options.setdefault(name, {}).setdefault(option, text)
         if before != text:
             raise click.BadParameter(
@@ -59,7 +59,7 @@ def _budget(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -
         name, equals, text = value.partition("=")
         if not (equals and name):
             raise click.BadParameter(
-                f"{value!r} must read NAME=VALUE, like optimizer=SGD or optimizer.momentum=0.9"
+                f"{value!r} must have the form NAME=VALUE, such as optimizer=SGD or optimizer.momentum=0.9"
             )
         before = budget.setdefault(name, text)
         if before != text:
@@ -89,57 +89,57 @@ _WHAT: _Options = {
     "trials": click.option("--tune", "trials", type=click.IntRange(min=2), metavar="N",
                  help="Tune every rule on every task with N trials, and compare its default with the best of them."),
     "options": click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=options_of,
-                 help="An option of a rule, a task or an evaluation, like nmnc.rank=64; `rulezoo show NAME` lists them. Several "
-                 "values, like nmnc.rank=4,16,64, are a grid: each is compared. An option that takes any text reads "
-                 "commas as part of it; write its grid as a list in a study file."),
+                 help="Option of a rule, a task or an evaluation, such as nmnc.rank=64; `rulezoo show NAME` lists them. Several "
+                 "values, such as nmnc.rank=4,16,64, form a grid, and every combination is compared. In an option that "
+                 "takes any text, commas are part of it; write its grid as a list in a study file."),
     "budget": click.option("-b", "--budget", "budget", metavar="NAME=VALUE", multiple=True, callback=_budget,
                  help="Part of the budget of every task, for all rules: lr, batch, optimizer=SGD, "
                  "optimizer.momentum=0.9, schedule=MultiStepLR, schedule.milestones=80,120, clip_norm, …"),
     "epochs": click.option("--epochs", type=click.IntRange(min=1),
-                 help="Passes through the training data.  [default: the task's]"),
+                 metavar="N", help="Number of passes through the training data.  [default: the task's]"),
 }  # fmt: skip
 _HOW: _Options = {
     "device": click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True,
-                 help="Where to compute; auto is the GPU when there is one."),
+                 help="Device to compute on; auto is the GPU if there is one."),
     "precision": click.option("--precision", type=click.Choice(get_args(Precision)), default="float32",
                  show_default=True,
-                 help="Floating-point precision; bfloat16 is torch's autocast, and another run than float32."),
+                 help="Floating-point precision; bfloat16 is torch's autocast. Runs of different precision are different runs."),
     "compiled": click.option("--compile", "compiled", is_flag=True,
-                 help="Let torch.compile take the training step: minutes at first, then faster steps."),
+                 help="Compile training steps with torch.compile: minutes at the start, faster steps afterwards."),
     "together": click.option("--together", type=click.IntRange(min=1), metavar="N",
-                 help="Maximum number of seeds of a rule on a task that are trained together; 1 = one by one.  "
-                 "[default: all that the memory holds]"),
+                 help="Maximum number of seeds trained together; 1 = one by one.  [default: all that fit into memory]"),
 }  # fmt: skip
 _KEPT: _Options = {
     "probes": click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True,
                  metavar="N",
-                 help="Measure angles to backprop, alignment and dimensions at N points of training; not timed."),
+                 help="Number of points in training at which angles to backprop, alignment and dimensions are measured; not "
+                 "timed."),
     "keep_weights": click.option("--keep-weights", is_flag=True,
                  help="Store the trained weights of each run alongside its record."),
     "keep_memory": click.option("--keep-memory", is_flag=True,
-                 help="Store what each rule keeps between steps, such as feedback weights, too."),
+                 help="Store each rule's memory as well, such as feedback weights."),
     "evaluations": click.option("--evaluate", "evaluations", metavar="A,B", multiple=True, callback=names,
-                 help="Evaluate the trained networks, or 'all'; keeps the weights. `rulezoo list evaluations` lists "
-                 "what there is."),
+                 help="Evaluations of the trained networks, or 'all'; implies --keep-weights. `rulezoo list evaluations` "
+                 "lists them."),
     "checkpoint": click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True,
                  metavar="SECONDS",
-                 help="Checkpoint every N seconds, to resume after an interruption; 0 = never."),
+                 help="Seconds between checkpoints, from which an interrupted run resumes; 0 = none."),
     "retry": click.option("--retry", metavar="WHICH", multiple=True, callback=_retry,
-                 help="Run again what is stored: failed, stale (its code has changed), all, or statuses such as "
-                 "timeout,killed. Old records stay until there are new ones."),
+                 help="Stored runs to run again: failed, stale (their code has changed), all, or statuses such as "
+                 "timeout,killed. Old records stay until new ones replace them."),
     "data": click.option("--data", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
                  type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets."),
     "download": click.option("--download", is_flag=True,
-                 help="Download missing data sets into the folder of data sets."),
+                 help="Download missing data sets into --data."),
 }  # fmt: skip
 _STUDY: _Options = {
     "config": click.option("--config", metavar="FILE",
                  type=UserPath(exists=True, dir_okay=False, path_type=Path),
-                 help="Read what is asked from a study file (TOML); options of the command override the file."),
+                 help="Study file (TOML) to read the request from; options of the command override it."),
     "save_config": click.option("--save-config", metavar="FILE",
                  type=UserPath(dir_okay=False, path_type=Path),
-                 help="Write what is asked into a study file, with the versions of rulezoo, torch and plugins."),
-    "yes": click.option("--yes", is_flag=True, help=f"Run a grid of more than {MOST_RUNS:,} runs without asking."),
+                 help="Study file to write the request to, with the versions of rulezoo, torch and plugins."),
+    "yes": click.option("--yes", is_flag=True, help=f"Run a grid of more than {MOST_RUNS:,} runs without confirmation."),
 }  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def _stated(config: Path) -> Mapping[str, Any]:
     here = versions()
     for name, version in study.versions.items():
         if name in here and here[name] != version:
-            say(f"{config} was written with {name} {version}, and this is {name} {here[name]}")
+            log(f"{config} was written with {name} {version}, and this is {name} {here[name]}")
     return study.fields
 
 

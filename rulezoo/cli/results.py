@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import count, print_table, say
+from rulezoo.cli.common import count, log, print_table
+from rulezoo.cli.help import HelpfulCommand, HelpfulGroup
 from rulezoo.cli.leaderboard import read
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
@@ -29,34 +30,43 @@ _FOLDER = UserPath(file_okay=False, path_type=Path)
 _MANY = 20  # runs that are listed one by one
 
 
-@click.group()
+@click.group(
+    cls=HelpfulGroup,
+    examples=(
+        ("Results of two machines in one folder", "rulezoo results merge laptop cluster --to all"),
+        ("Whether two folders hold identical results", "rulezoo results diff before after"),
+    ),
+)
 def results() -> None:
     """Merge, compare and export folders of results."""
 
 
-@results.command()
+@results.command(
+    cls=HelpfulCommand,
+    examples=(("Results of two machines in one folder", "rulezoo results merge laptop cluster --to all"),),
+)
 @click.argument("folders", metavar="DIR…", nargs=-1, required=True, type=_FOLDER)
-@click.option("--to", metavar="DIR", required=True, type=_FOLDER, help="The folder to merge into.")
+@click.option("--to", metavar="DIR", required=True, type=_FOLDER, help="Folder to merge into.")
 @click.option("--prefer", type=click.Choice(get_args(merging.Prefer)),
               help="Which of several different results of a run to keep: the newest, or that of the folder named first.  "
               "[default: refuse to merge]")  # fmt: skip
 def merge(folders: Sequence[Path], to: Path, prefer: merging.Prefer | None) -> None:
-    """Bring the runs, kept weights, tunings, verifications and evaluations of several folders together.
+    """Merge the contents of several folders of results.
 
-    The folders themselves are only read. What --to holds already stays, and counts as the folder named first. Exits
+    Runs, kept weights, tunings, verifications and evaluations are merged. The folders themselves are only read. What --to holds already stays, and counts as the folder named first. Exits
     with 1 when a damaged file had to be left out.
     """
     _check_folders(folders, to)
     sources, target = [Store(folder) for folder in folders], Store(to)
     plan = merging.prepare(sources, target, [tunings.contents, evaluations.contents], prefer or "newest")
     for folder, damage in plan.damaged:
-        say(f"left out: {folder / damage.path} {damage.reason}")
+        log(f"left out: {folder / damage.path} {damage.reason}")
     if plan.conflicts and prefer is None:
         for one in plan.conflicts:
-            say(f"{one.item.name}: different results in {', '.join(map(str, one.folders))}")
+            log(f"{one.item.name}: different results in {', '.join(map(str, one.folders))}")
         raise UserError(_refusal(plan.conflicts))
     for sentence in merging.sentences(plan.conflicts):
-        say(sentence)
+        log(sentence)
     plan.carry_out()
     held = ", ".join(count(number, kind) for kind, number in plan.held.items())
     echo(f"{to}: {held or 'nothing'}; {len(plan.write)} written by this merge")
@@ -80,11 +90,14 @@ def _refusal(conflicts: Sequence[merging.Conflict]) -> str:
     )
 
 
-@results.command()
+@results.command(
+    cls=HelpfulCommand,
+    examples=(("Whether two folders hold identical results", "rulezoo results diff before after"),),
+)
 @click.argument("first", metavar="A", type=_FOLDER)
 @click.argument("second", metavar="B", type=_FOLDER)
 def diff(first: Path, second: Path) -> None:
-    """Compare the runs of two folders: which are in one only, and whether those of both gave the same numbers.
+    """Compare the runs of two folders.
 
     Compared are status, scores, learning curves and logs, exactly; not times. Exits with 0 when the folders hold the
     same runs with identical results, else with 1.
@@ -143,7 +156,16 @@ def _show(different: Sequence[Pair]) -> None:
         echo(f"\nWhat differs in their provenance (A, now B): {'; '.join(causes)}")
 
 
-@results.command(name="export")
+@results.command(
+    name="export",
+    cls=HelpfulCommand,
+    examples=(
+        (
+            "Learning curves as a table",
+            "rulezoo results export rulezoo-results --what curves --to curves.csv",
+        ),
+    ),
+)
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @click.option("--to", metavar="FILE|DIR", required=True, type=UserPath(path_type=Path),
               help="A file that ends in .csv or .parquet, or a new folder for TensorBoard.")  # fmt: skip
@@ -151,6 +173,6 @@ def _show(different: Sequence[Pair]) -> None:
               help="One line for each run, each point of the learning curves, or each probed quantity.  [default: runs; "
               "for TensorBoard all of them]")  # fmt: skip
 def export_command(folder: Path, to: Path, what: What | None) -> None:
-    """Write the runs of a folder as a table (csv, parquet) or for TensorBoard."""
+    """Export runs as a table or for TensorBoard."""
     number, thing = export(read(folder), to, what)
     echo(f"{to}: {count(number, thing)}")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rulezoo.cli.common import print_table, registry
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, in_words
 from rulezoo.discovery.plugins import foreign
@@ -17,7 +18,10 @@ from rulezoo.specs import EvaluationSpec, RuleSpec, TaskSpec
 from rulezoo.task import Task
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(("A rule, its paper and its options", "rulezoo show nmnc"),),
+)
 @click.argument("name")
 def show(name: str) -> None:
     """Show a rule, task, evaluation or claim, and its options."""
@@ -48,13 +52,20 @@ def _show_task(zoo: Registry, name: str) -> None:
     found = zoo.task(name)
     spec: TaskSpec = found.spec
     download = "none: it comes with rulezoo" if spec.embedded else "needed, unless it is in --data"
-    _print_facts("task", found, {"data": spec.reference or "not named", "download": download})
+    requires = {"requires": spec.requires} if spec.requires else {}
+    _print_facts("task", found, {"data": spec.reference or "not named", "download": download} | requires)
+    if spec.is_family:
+        full = f"{name}:{spec.selects.upper()}"
+        echo()
+        print_table([("family", f"name one of its tasks as {full}, such as {name}:{spec.example}")])
+        _print_options(declared(zoo.task_class(name)))
+        return
     task = zoo.make_task(name, {})
     with foreign(f"task {name!r} of {found.origin} cannot be shown"):
         facts = _task_facts(task)
     echo()
     print_table(facts)
-    _print_options(declared(type(task)))
+    _print_options({option: one for option, one in declared(type(task)).items() if option != spec.selects})
 
 
 def _show_evaluation(zoo: Registry, name: str) -> None:

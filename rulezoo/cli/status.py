@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.common import out_option, print_table, registry
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
 from rulezoo.options import as_text
@@ -22,19 +23,26 @@ if TYPE_CHECKING:
     from rulezoo.results.records import Record
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(("From another shell, while a comparison runs", "rulezoo status"),),
+)
 @out_option
 def status(out: Path) -> None:
-    """Show how far a comparison is; from any shell."""
+    """Show the progress of a comparison, from any shell."""
     if not out.is_dir():
         raise UserError(f"no results in {out}: run `rulezoo compare`, or name their folder with --out")
     found = registry()
     trials = trials_of(Store(out))
+    seen = overview(Store(out), found)
     if trials.root.is_dir():
         echo("tuning: ", nl=False)
         _show(overview(trials, found))
         echo()
-    _show(overview(Store(out), found))
+    elif seen.empty:
+        echo(f"No runs are stored or under way in {out}; `rulezoo compare` starts some.")
+        return
+    _show(seen)
 
 
 def _show(seen: Overview) -> None:
@@ -50,17 +58,17 @@ def _show(seen: Overview) -> None:
     _list("failed", [_record(record, f"{record.status}: {record.reason}") for record in seen.failed])
     _list("stale", [_record(record, reason) for record, reason in seen.stale])
     if seen.failed:
-        echo("\n`rulezoo logs KEY` tells more; `rulezoo compare … --retry failed` runs them again.")
+        echo("\n`rulezoo logs KEY` shows details; `rulezoo compare … --retry failed` runs them again.")
     if seen.stale:
-        echo("\n`rulezoo compare … --retry stale` runs again what is stale.")
+        echo("\n`rulezoo compare … --retry stale` runs stale results again.")
 
 
 def _head(seen: Overview) -> str:
     if seen.began is None:
-        return "no comparison is known to have been here; of what is stored:"
+        return "no comparison is recorded here; of the stored runs:"
     when = seen.began[:19].replace("T", " ")
-    state = "under way" if seen.alive else "broken off" if seen.waiting or seen.running else "done"
-    return f"comparison begun {when} UTC, {state}"
+    state = "under way" if seen.alive else "interrupted" if seen.waiting or seen.running else "done"
+    return f"comparison started {when} UTC, {state}"
 
 
 def _list(head: str, rows: list[tuple[str, ...]]) -> None:

@@ -11,6 +11,7 @@ import click
 
 from rulezoo.cli.arguments import UserPath
 from rulezoo.cli.common import print_table
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
 
@@ -35,7 +36,19 @@ class _Question(NamedTuple):
     factor: float
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        (
+            "Perturbations per update for an angle of 60°",
+            "rulezoo theory --units 512 --rank 32 --alpha 0.8 --angle 60",
+        ),
+        (
+            "Angles that two budgets reach at the sites of a measured network",
+            "rulezoo theory --network cifar10-cnn --perturbations 8,200",
+        ),
+    ),
+)
 @click.option("--units", type=float, metavar="N", help="Number of units n of the site.")
 @click.option(
     "--rank", "ranks", metavar="D[,D]", help="Dimension d of the manifold; several for the best one."
@@ -48,7 +61,7 @@ class _Question(NamedTuple):
 @click.option("--ceiling", type=float, metavar="DEGREES",
               help="Angle between the gradient of an example and that through the mean Jacobian.  [default: 0]")  # fmt: skip
 @click.option("--network", metavar="TASK",
-              help="Use what stored runs of this task measured at each site, in place of the numbers above.")  # fmt: skip
+              help="Task whose stored runs give the measured values of each site, in place of the numbers above.")  # fmt: skip
 @click.option("--rule", metavar="RULE", help="With --network: only networks that this rule trained.")
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), metavar="DIR", default=Path("leaderboard/claims"),
               show_default=True, help="With --network: folder of results, or of claims.")  # fmt: skip
@@ -69,9 +82,9 @@ def theory(
     perturbations: str | None,
     rate: float | None,
 ) -> None:
-    """Predict how many perturbations a site needs for an angle.
+    """Predict the number of perturbations for an angle.
 
-    Or the angle from a number of perturbations.
+    Or the angle for a number of perturbations.
 
     By the closed forms of `rulezoo.measures.theory`, for noise in all units (VNC) and in the manifold (NMNC), with the
     budget at which their order changes. Nothing is trained.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import names, say
+from rulezoo.cli.common import log, names
+from rulezoo.cli.help import HelpfulCommand
 from rulezoo.cli.output import echo
 from rulezoo.errors import UserError
 
@@ -32,27 +33,33 @@ def _options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
     for value in values:
         name, equals, text = value.partition("=")
         if not (name and equals):
-            raise click.BadParameter(f"{value!r} must read OPTION=VALUE, like rank=64")
+            raise click.BadParameter(f"{value!r} must have the form OPTION=VALUE, such as rank=64")
         options[name] = text
     return options
 
 
-@click.command()
+@click.command(
+    cls=HelpfulCommand,
+    examples=(
+        ("One rule, about a minute", "rulezoo verify nmnc"),
+        ("The rules of a file, also on a real task", "rulezoo verify my_rule.py --on digits-cnn"),
+    ),
+)
 @click.argument("targets", metavar="NAME|FILE...", nargs=-1, required=True)
 @click.option("--on", "tasks", metavar="TASK", multiple=True, callback=names,
-              help="Check rules and evaluations on the network and the data of this task, too: minutes; may be repeated.")  # fmt: skip
+              help="Task on whose network and data rules and evaluations are checked as well: minutes; may be repeated.")  # fmt: skip
 @click.option("-o", "options", metavar="[TASK.]OPTION=VALUE", multiple=True, callback=_options,
-              help="An option of the rule, task or evaluation, like rank=64, or of a task of --on, like cifar10-cnn.width=0.25; "
+              help="Option of the rule, task or evaluation, such as rank=64, or of a task of --on, such as cifar10-cnn.width=0.25; "
               "may be repeated.")  # fmt: skip
 @click.option("--data", "root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets, for tasks and evaluations.")  # fmt: skip
-@click.option("--download", is_flag=True, help="Download missing data sets into the folder of data sets.")
+@click.option("--download", is_flag=True, help="Download missing data sets into --data.")
 @click.option("--out", metavar="DIR", type=UserPath(file_okay=False, path_type=Path),
-              help="Folder of results in which to store the outcome for rules; the leaderboard shows it.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
+              help="Folder of results in which to store the outcome for rules, for the leaderboard.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), metavar="N",
               help="Seed of the sizes, names and data of the networks that are drawn to check a rule on.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
-              help="Text to read, or JSON.")  # fmt: skip
+              help="Format of the output.")  # fmt: skip
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -65,7 +72,7 @@ def verify(
     seed: int,
     form: str,
 ) -> None:
-    """Check that a plugin is what it says it is.
+    """Check that a plugin is what it declares to be.
 
     Runs the conformance suite (rulezoo.testing) on rules, tasks, evaluations and claims by name, on every rule ("all"), or
     on all of a Python file. Of a rule: is it pure and reproducible, does it learn, is it backprop in disguise, does it do what it declares? For each
@@ -124,11 +131,11 @@ def _store(report: Report, out: Path) -> None:
     from rulezoo.testing.verification import verification
 
     if report.subject.kind != "rule":
-        say(
+        log(
             f"the outcome for {report.subject.kind} {report.subject.name} is not stored: the leaderboard shows those of rules"
         )
         return
-    say(f"stored: {verifications.put(Store(out), verification(report))}")
+    log(f"stored: {verifications.put(Store(out), verification(report))}")
 
 
 def _sorted(
@@ -189,12 +196,12 @@ def _progress() -> Iterator[Progress]:
         with Console(stderr=True).status("checking…") as status:
             yield lambda done, total, check: status.update(Text(f"check {done + 1} of {total}: {check}"))
         return
-    spoke = time.monotonic()
+    last = time.monotonic()
 
-    def tell(done: int, total: int, check: str) -> None:
-        nonlocal spoke
-        if time.monotonic() - spoke > _QUIET:
-            say(f"check {done + 1} of {total}: {check}")
-            spoke = time.monotonic()
+    def report(done: int, total: int, check: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _QUIET:
+            log(f"check {done + 1} of {total}: {check}")
+            last = time.monotonic()
 
-    yield tell
+    yield report

@@ -45,7 +45,7 @@ def run(
     context: Any,  # noqa: ANN401  contexts share no type
     limit: float,
     environ: Mapping[str, str | None],
-    heard: Report = lambda step: None,
+    on_step: Report = lambda step: None,
 ) -> Iterator[bytes | Death]:
     """Have requests worked on in guarded processes, one after the other.
 
@@ -55,14 +55,14 @@ def run(
         context: of `multiprocessing`.
         limit: seconds for a step.
         environ: variables to set in the process, or to remove where they are ``None``.
-        heard: called with each step that the process reports.
+        on_step: called with each step that the process reports.
 
     Yields:
         for each request its answer, or why there is none.
     """
     waiting = list(requests)
     while waiting:
-        process = _Guarded(work, waiting, context, limit, environ, heard)
+        process = _Guarded(work, waiting, context, limit, environ, on_step)
         try:
             for answer in process.answers():
                 waiting.pop(0)
@@ -85,9 +85,9 @@ class _Guarded:
         context: Any,  # noqa: ANN401
         limit: float,
         environ: Mapping[str, str | None],
-        heard: Report,
+        on_step: Report,
     ) -> None:
-        self.limit, self.heard = limit, heard
+        self.limit, self.on_step = limit, on_step
         self.step, self.since = "its start", time.monotonic()
         self.failure = ""  # a cause that is no exit code
         self.tail = b""
@@ -144,7 +144,7 @@ class _Guarded:
             self.failure = "wrote into rulezoo's own pipe"
             return None
         self.step = message[1:].decode(errors="replace")
-        self.heard(self.step)
+        self.on_step(self.step)
         return None
 
     def _read_output(self) -> bool:

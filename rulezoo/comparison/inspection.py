@@ -98,7 +98,7 @@ class Inspector:
     def _examine(self, tasks: Mapping[tuple[str, str], Cell]) -> None:
         self.report()
         named = [(cell.task_name, cell.task_words) for cell in tasks.values()]
-        examined = inspect(named, self.data, download=self.download, heard=self._heard)
+        examined = inspect(named, self.data, download=self.download, on_step=self._on_step)
         problems: list[str] = []
         missing: list[str] = []
         for (key, cell), found in zip(tasks.items(), examined, strict=True):
@@ -110,7 +110,7 @@ class Inspector:
                 self.found[key] = found
         _refuse(problems, missing)
 
-    def _heard(self, step: str) -> None:
+    def _on_step(self, step: str) -> None:
         if step.startswith(READING):
             self.progress(step.removeprefix(READING))
 
@@ -121,7 +121,7 @@ def inspect(
     *,
     download: bool = False,
     files: Sequence[Path] = (),
-    heard: Callable[[str], None] = lambda step: None,
+    on_step: Callable[[str], None] = lambda step: None,
 ) -> list[Examination]:
     """What a guarded process found of each task; what it does to that process is one of the problems.
 
@@ -130,14 +130,14 @@ def inspect(
         data: folder of data sets.
         download: whether data sets may be downloaded into it.
         files: single-file plugins, in addition to those of ``$RULEZOO_PLUGINS``.
-        heard: called with each step of the examination as it begins.
+        on_step: called with each step of the examination as it begins.
     """
     root = None if data is None else str(data.expanduser().resolve())
     requests = [
         Examine(task=name, options=dict(words), data=root, download=download) for name, words in tasks
     ]
     limit = _limit(_DOWNLOADING if download else _SECONDS)
-    outcomes = _run(requests, server.context(), limit, heard, files)
+    outcomes = _run(requests, server.context(), limit, on_step, files)
     return [
         Examination(problems=[outcome.cause])
         if isinstance(outcome, Death)
@@ -189,7 +189,7 @@ def _run(
     requests: Sequence[Load | Examine],
     context: object,
     limit: float,
-    heard: Callable[[str], None] = lambda step: None,
+    on_step: Callable[[str], None] = lambda step: None,
     files: Sequence[Path] = (),
 ) -> list[bytes | Death]:
     named = [os.environ.get(FILES, ""), *(str(path.expanduser().resolve()) for path in files)]
@@ -198,7 +198,7 @@ def _run(
         server.SAFE_PATH: os.environ.get(server.SAFE_PATH),
     }
     encoded = [msgspec.json.encode(request) for request in requests]
-    return list(guard.run(answer, encoded, context, limit, environ, heard))
+    return list(guard.run(answer, encoded, context, limit, environ, on_step))
 
 
 def _limit(usual: float) -> float:

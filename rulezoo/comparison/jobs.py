@@ -23,14 +23,14 @@ from rulezoo.discovery.fingerprint import core
 from rulezoo.discovery.plugins import FILES
 from rulezoo.results import groups, journal
 from rulezoo.results.leases import forget, leases
-from rulezoo.results.records import Asked, Record, Status
+from rulezoo.results.records import Record, RunSpec, Status
 from rulezoo.results.store import Store
 from rulezoo.training.checkpoints import CheckpointFiles, Checkpoints, clear
 from rulezoo.training.outcome import Outcome
 from rulezoo.training.protocol import Trial
 
-Tell = Callable[[int, int], None]
-"""``tell(steps done, steps in all)``; first ``tell(0, 0)``, when the work begins: it may have had to wait."""
+ReportProgress = Callable[[int, int], None]
+"""``report_progress(steps done, steps in all)``; first with ``(0, 0)``, when the work begins: it may have had to wait."""
 
 CHECKPOINTS = ".checkpoints"  #: folder of the checkpoints in a store
 _BROKEN_OFF = frozenset({"timeout", "killed", "crashed", "oom_host", "oom_gpu"})
@@ -88,14 +88,16 @@ class Job:
         return cell
 
 
-def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = None) -> list[Record]:
+def work(
+    job: Job, report_progress: ReportProgress = lambda done, total: None, cell: Cell | None = None
+) -> list[Record]:
     """Do a job in this process, and store each record as soon as there is one.
 
     Where another process is at work on one of its runs, it waits; what is stored by then is not run again.
 
     Args:
         job: the job.
-        tell: told how far it is.
+        report_progress: called with the number of steps done and of all steps.
         cell: what `Job.cell` gives, if it is known already.
 
     Returns:
@@ -112,34 +114,36 @@ def work(job: Job, tell: Tell = lambda done, total: None, cell: Cell | None = No
     cell, store = cell or job.cell(), Store(job.store)
     keys = [asked.key for asked in cell.asked]
     with leases(store, keys):
-        tell(0, 0)
+        report_progress(0, 0)
         todo = [asked for asked in cell.asked if not is_done(store.get(asked), job.request)]
         if todo:
-            _train(job, cell, store, todo, tell)
+            _train(job, cell, store, todo, report_progress)
         tidy(store, cell.asked, job.request)
     return [record for asked in cell.asked if (record := store.get(asked))]
 
 
-def _train(job: Job, cell: Cell, store: Store, todo: Sequence[Asked], tell: Tell) -> None:
+def _train(
+    job: Job, cell: Cell, store: Store, todo: Sequence[RunSpec], report_progress: ReportProgress
+) -> None:
     from rulezoo.training import allocator
 
     allocator.prepare()
     with journal.training(store, groups.name(todo[0], [asked.seed for asked in todo]), todo) as note:
 
-        def told(done: int, total: int) -> None:
+        def report_both(done: int, total: int) -> None:
             note(done, total)
-            tell(done, total)
+            report_progress(done, total)
 
         request = _keeping(job.request, filter(None, map(store.get, todo)))
-        for record, outcome in outcomes(cell, request, todo, told, _checkpoints(job, cell), job.trial):
+        for record, outcome in outcomes(cell, request, todo, report_both, _checkpoints(job, cell), job.trial):
             store.put(record, kept_files(record, outcome))
 
 
 def outcomes(
     cell: Cell,
     request: Request,
-    todo: Sequence[Asked],
-    told: Tell,
+    todo: Sequence[RunSpec],
+    report_progress: ReportProgress,
     checkpoints: Checkpoints | None = None,
     trial: Trial | None = None,
 ) -> Iterator[tuple[Record, Outcome]]:
@@ -149,7 +153,7 @@ def outcomes(
         cell: the cell.
         request: what is asked of it; weights and memory are handed over where they are to be kept.
         todo: the runs.
-        told: called with the number of steps done, and of all steps.
+        report_progress: called with the number of steps done, and of all steps.
         checkpoints: where states are kept, if they are.
         trial: set where the runs are trials of a tuning.
 
@@ -175,7 +179,7 @@ def outcomes(
             cell.budget,
             data,
             torch.device(request.device),
-            progress=told,
+            progress=report_progress,
             probes=request.probes,
             trial=trial,
             checkpoints=checkpoints or Checkpoints(),
@@ -239,7 +243,7 @@ def halve(job: Job) -> bool:
     return checkpoints.divided(seeds) is not None
 
 
-def tidy(store: Store, asked: Sequence[Asked], request: Request) -> None:
+def tidy(store: Store, asked: Sequence[RunSpec], request: Request) -> None:
     """Delete what is of no use to runs that are done: their checkpoints, and the files that were locked for them.
 
     A run that was broken off keeps its checkpoint: with more time or memory it may be asked to go on.
@@ -251,7 +255,7 @@ def tidy(store: Store, asked: Sequence[Asked], request: Request) -> None:
     folder = store.root / CHECKPOINTS
     for cell in {groups.cell_key(one): one for one in asked}.values() if folder.is_dir() else ():
 
-        def settled(seed: int, cell: Asked = cell) -> bool:
+        def settled(seed: int, cell: RunSpec = cell) -> bool:
             record = store.get(msgspec.structs.replace(cell, seed=seed))
             return is_done(record, request) and record is not None and record.status not in _BROKEN_OFF
 

@@ -13,7 +13,7 @@ from rulezoo.comparison.grids import listed, single, size, variants
 from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError, did_you_mean
 from rulezoo.options import declared
-from rulezoo.results.records import Asked, Device, Plugin
+from rulezoo.results.records import Device, Plugin, RunSpec
 from rulezoo.training.protocol import PROTOCOL, Trial
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Cell:
     rule_module: str
     task_module: str
     budget: Budget
-    asked: tuple[Asked, ...]
+    asked: tuple[RunSpec, ...]
     request: Request
     trial: Trial | None = None
 
@@ -182,7 +182,7 @@ def resolved(registry: Registry, request: Request) -> Request:
 
 def _named(names: tuple[str, ...], known: Mapping[str, Found[Any]]) -> tuple[str, ...]:
     if names == ALL:
-        return tuple(known)
+        return tuple(name for name, found in known.items() if not found.spec.is_family)
     return names or tuple(name for name, found in known.items() if DEFAULT in found.spec.tags)
 
 
@@ -206,7 +206,7 @@ def _cell(rule: _Made[LearningRule], task: _Made[Task], request: Request) -> Cel
     budget = budgets.used(given, rule.value, request.epochs)
     _check_budget(rule.name, rule.value, task.name, budget)
     asked = tuple(
-        Asked(
+        RunSpec(
             protocol=PROTOCOL,
             rule=rule.name,
             rule_version=rule.found.spec.version,

@@ -1,4 +1,4 @@
-"""What is recorded of a run: what was asked, what answered, and how it went."""
+"""Records of runs, made from their specification, provenance and outcome."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rulezoo.discovery.fingerprint import fingerprint
-from rulezoo.results.provenance import answered
-from rulezoo.results.records import Answered, Asked, Cost, Device, Point, Record, Status
+from rulezoo.results.provenance import collect
+from rulezoo.results.records import Cost, Device, Point, Provenance, Record, RunSpec, Status
 
 if TYPE_CHECKING:
     from rulezoo.comparison.plan import Cell
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_outcome(
-    cell: Cell, asked: Asked, outcome: Outcome, started: datetime, data: str | None = None
+    cell: Cell, asked: RunSpec, outcome: Outcome, started: datetime, data: str | None = None
 ) -> Record:
     """The record of a run that came to an end in its process, well or not.
 
@@ -29,7 +29,7 @@ def of_outcome(
     """
     return Record(
         asked=asked,
-        answered=_answered(
+        answered=_provenance(
             cell, asked.device, started, outcome.seeds_together, compiled=outcome.compiled, data=data
         ),
         status=outcome.status,
@@ -69,12 +69,12 @@ def kept_files(record: Record, outcome: Outcome) -> dict[str, bytes]:
 
 
 def of_failure(
-    cell: Cell, asked: Asked, status: Status, reason: str, started: datetime, seeds_together: int
+    cell: Cell, asked: RunSpec, status: Status, reason: str, started: datetime, seeds_together: int
 ) -> Record:
     """The record of a run whose process cannot speak any more."""
     return Record(
         asked=asked,
-        answered=_answered(cell, asked.device, started, seeds_together, compiled=False),
+        answered=_provenance(cell, asked.device, started, seeds_together, compiled=False),
         status=status,
         reason=reason,
         changed=cell.changed,
@@ -83,7 +83,7 @@ def of_failure(
     )
 
 
-def _answered(
+def _provenance(
     cell: Cell,
     device: Device,
     started: datetime,
@@ -91,8 +91,8 @@ def _answered(
     *,
     compiled: bool,
     data: str | None = None,
-) -> Answered:
-    return answered(
+) -> Provenance:
+    return collect(
         device=device,
         rule_plugin=cell.rule_plugin,
         task_plugin=cell.task_plugin,

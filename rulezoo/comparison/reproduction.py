@@ -26,7 +26,7 @@ from rulezoo.task import Budget
 if TYPE_CHECKING:
     from rulezoo.comparison.plan import Cell
     from rulezoo.discovery.registry import Registry
-    from rulezoo.results.records import Asked, Record
+    from rulezoo.results.records import Record, RunSpec
     from rulezoo.results.store import Store
 
 BROKEN_OFF = frozenset({"timeout", "killed", "crashed", "oom_host", "oom_gpu", "interrupted", "pruned"})
@@ -144,7 +144,7 @@ def _check_versions(record: Record, registry: Registry) -> None:
             )
 
 
-def _mismatch(stored: Asked, now: Asked) -> str | None:
+def _mismatch(stored: RunSpec, now: RunSpec) -> str | None:
     """What keeps a planned run from being the stored one, in a sentence."""
     if stored.protocol != now.protocol:
         return f"the protocol of training has number {now.protocol} now, the record is of number {stored.protocol}"
@@ -171,7 +171,7 @@ def _known(now: Mapping[str, Value], stored: Mapping[str, Value]) -> dict[str, V
     return {name: value for name, value in now.items() if name in stored}
 
 
-def _added(stored: Asked, now: Asked) -> list[str]:
+def _added(stored: RunSpec, now: RunSpec) -> list[str]:
     """Options that were added since the record was written."""
     return [
         f"{owner}.{name}={as_text(value)}"
@@ -216,7 +216,7 @@ def _words(values: Mapping[str, Value]) -> dict[str, str]:
     return {name: as_text(value) for name, value in values.items()}
 
 
-def _epochs(asked: Asked) -> int | None:
+def _epochs(asked: RunSpec) -> int | None:
     epochs = asked.budget.get("epochs")
     return epochs if isinstance(epochs, int) else None
 

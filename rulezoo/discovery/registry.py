@@ -6,7 +6,7 @@ Nothing here imports torch; what the specs name is imported by `Registry.load` a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from rulezoo.discovery.kinds import CLAIM, EVALUATION, KINDS, RULE, TASK, Kind
 from rulezoo.discovery.plugins import Answer, Source, foreign
 from rulezoo.errors import AmbiguousName, UnknownName, unknown
 from rulezoo.options import configure
-from rulezoo.specs import ClaimSpec, EvaluationSpec, RuleSpec, Spec, TaskSpec
+from rulezoo.specs import ClaimSpec, EvaluationSpec, RuleSpec, Spec, TaskSpec, family_of
 from rulezoo.text import brief
 
 if TYPE_CHECKING:
@@ -39,6 +39,28 @@ class Found(Generic[S_co]):
     def origin(self) -> str:
         """Who ships it, e.g. ``rulezoo 0.1.0``."""
         return f"{self.distribution} {self.version}".strip()
+
+
+class _Known(Mapping[str, Found[S]]):
+    """Name → what is found under it; ``family:member`` is found in the family."""
+
+    def __init__(self, listed: Mapping[str, Found[S]]) -> None:
+        self._listed = listed
+
+    def __getitem__(self, name: str) -> Found[S]:
+        if name in self._listed:
+            return self._listed[name]
+        family = self._listed[family_of(name)]
+        spec = family.spec.member(name)
+        if spec is None:
+            raise KeyError(name)
+        return replace(family, spec=spec)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
 
 
 @dataclass(frozen=True)
@@ -85,8 +107,8 @@ class Registry:
     clashes: Mapping[tuple[str, str], tuple[Found[Any], ...]] = field(default_factory=dict)
 
     def all(self, kind: Kind[S]) -> Mapping[str, Found[S]]:
-        """Everything of one kind, by name."""
-        return self.found.get(kind.name, {})
+        """Everything of one kind, by name; what belongs to a family is found by its full name, and not listed."""
+        return _Known(self.found.get(kind.name, {}))
 
     @property
     def rules(self) -> Mapping[str, Found[RuleSpec]]:
@@ -153,7 +175,7 @@ class Registry:
         return {name: found.spec for name, found in self.rules.items()}
 
     def task_specs(self) -> dict[str, TaskSpec]:
-        """Name of a task → its spec."""
+        """Name of a task, or of a family of tasks → its spec."""
         return {name: found.spec for name, found in self.tasks.items()}
 
     def unknown(self, kind: str, name: str, known: Iterable[str], listing: str) -> UnknownName:
@@ -172,7 +194,7 @@ class Registry:
         """
         found = self.find(kind, name)
         what = f"{kind.name} {name!r} of {found.origin}"
-        with foreign(f"{what} cannot be loaded", hint=_install(found.spec)):
+        with foreign(f"{what} cannot be loaded", hint=found.spec.advice):
             loaded = found.spec.load()
         kind.check(loaded, what, found.spec.target)
         return loaded
@@ -186,13 +208,16 @@ class Registry:
             texts: options as the command line gives them, ``{"sigma": "0.02"}``; the rest keep their defaults.
 
         Raises:
-            UnknownName: if there is nothing of that name.
+            UnknownName: if there is nothing of that name, or it is that of a family.
             PluginError: if its code fails.
-            OptionError: if an option does not exist or its value is not allowed.
+            OptionError: if an option does not exist, its value is not allowed, or it contradicts the name.
         """
         cls = self.load(kind, name)
-        with foreign(f"{kind.name} {name!r} of {self.find(kind, name).origin} cannot be made"):
-            return configure(cls, name, texts)
+        found = self.find(kind, name)
+        words = found.spec.words(texts)
+        what = f"{kind.name} {name!r} of {found.origin}"
+        with foreign(f"{what} cannot be made", hint=found.spec.advice):
+            return configure(cls, name, words)
 
     def rule_class(self, name: str) -> type[LearningRule]:
         """The class of a rule, imported; raises like `load`."""
@@ -217,12 +242,6 @@ class Registry:
     def claim(self, name: str) -> Any:  # noqa: ANN401  claims stand above this module
         """The claim of that name, a `rulezoo.claims.Claim`, imported; raises like `load`."""
         return self.load(CLAIM, name)
-
-
-def _install(spec: Spec) -> str:
-    """What a user can do where a module that a spec needs is not installed."""
-    requires = spec.requires if isinstance(spec, EvaluationSpec) else ""
-    return f"it needs {requires}: pip install '{requires}'" if requires else ""
 
 
 def discover(files: Sequence[Path] = (), before: Callable[[Source], None] = lambda source: None) -> Registry:

@@ -26,7 +26,7 @@ from rulezoo.evaluations.request import Requested, requested
 from rulezoo.evaluations.store import put
 from rulezoo.results import provenance
 from rulezoo.results.freshness import code_of
-from rulezoo.results.records import Asked, Device, Record, RecordError
+from rulezoo.results.records import Device, Record, RecordError, RunSpec
 from rulezoo.results.store import Store, StoreError
 from rulezoo.task import DataMissing
 
@@ -40,12 +40,12 @@ BEGINS = "evaluation"  #: how the report begins that a measurement has begun
 _WORDS = 3  # of the shortest sentence
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation of the network of one run, in words.
+class EvaluationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation of the network of one run, as it is sent to a process.
 
     Attributes:
         store: the folder of results.
-        run: what was asked of the run.
+        run: specification of the run.
         evaluation: name of the evaluation.
         options: its options as the user wrote them.
         data: the folder of data sets.
@@ -53,7 +53,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     store: str
-    run: Asked
+    run: RunSpec
     evaluation: str
     options: dict[str, str]
     data: str | None
@@ -61,7 +61,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an `Order`.
+    """What became of an `EvaluationRequest`.
 
     Attributes:
         unusable: why there is no result to store, in a sentence: the weights cannot be read.
@@ -84,13 +84,13 @@ class Found:
     traceback: str | None = None
 
 
-def answer(request: bytes, report: Report) -> bytes:
-    """Carry out an encoded `Order`; returns an encoded `Reply`."""
-    order = msgspec.json.decode(request, type=Order)
-    run = order.run
-    report(f"{BEGINS} {order.evaluation!r} of {run.rule} on {run.task}, seed {run.seed},")
+def answer(encoded: bytes, report: Report) -> bytes:
+    """Carry out an encoded `EvaluationRequest`; returns an encoded `Reply`."""
+    request = msgspec.json.decode(encoded, type=EvaluationRequest)
+    run = request.run
+    report(f"{BEGINS} {request.evaluation!r} of {run.rule} on {run.task}, seed {run.seed},")
     try:
-        reply = _carried_out(order)
+        reply = _carried_out(request)
     except DataMissing as error:
         reply = Reply(missing=str(error))
     except StoreError as error:
@@ -100,20 +100,20 @@ def answer(request: bytes, report: Report) -> bytes:
     return msgspec.json.encode(reply)
 
 
-def _carried_out(order: Order) -> Reply:
+def _carried_out(request: EvaluationRequest) -> Reply:
     registry = _registry()
-    (asked,) = requested(registry, [order.evaluation], {order.evaluation: order.options})
-    store = Store(Path(order.store))
-    record = store.get(order.run)
+    (asked,) = requested(registry, [request.evaluation], {request.evaluation: request.options})
+    store = Store(Path(request.store))
+    record = store.get(request.run)
     if record is None:
         return Reply(unusable="the record of the run was deleted")
-    network = _network(order.store, msgspec.json.encode(order.run), order.device)
+    network = _network(request.store, msgspec.json.encode(request.run), request.device)
     begin = time.perf_counter()
-    found = measured(asked.made, network, None if order.data is None else Path(order.data))
+    found = measured(asked.made, network, None if request.data is None else Path(request.data))
     seconds = time.perf_counter() - begin
     if found.status == "error":
         _network.cache_clear()  # it may have been changed
-    evaluated = of(asked, record, found, seconds, order.device)
+    evaluated = of(asked, record, found, seconds, request.device)
     put(store, evaluated, found.measurement.arrays if found.measurement else None)
     return Reply()
 
@@ -241,7 +241,7 @@ def _network(root: str, run: bytes, device: Device) -> TrainedNetwork:
     from rulezoo.evaluations.network import network_of
 
     store = Store(Path(root))
-    record = store.get(msgspec.json.decode(run, type=Asked))
+    record = store.get(msgspec.json.decode(run, type=RunSpec))
     if record is None:
         raise RecordError("the record of the run was deleted")
     return network_of(store, record, _registry(), device)

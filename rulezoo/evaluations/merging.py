@@ -12,6 +12,7 @@ from rulezoo.evaluations.records import FAILED, Evaluated
 from rulezoo.results.merging import Contents, Item
 from rulezoo.results.reading import Unreadable
 from rulezoo.results.store import Damage, Store
+from rulezoo.specs import file_name
 
 
 def contents(store: Store) -> Contents:
@@ -41,7 +42,7 @@ def _item(store: Store, one: Evaluated, file: Path) -> Item:
         ended=one.status not in FAILED,
         beside={_place(store, arrays): arrays} if one.arrays else {},
         weights=one.weights,
-        run=f"runs/{asked.task}/{asked.rule}/seed{asked.seed}-{asked.run}.json",
+        run=f"runs/{file_name(asked.task)}/{asked.rule}/seed{asked.seed}-{asked.run}.json",
     )
 
 

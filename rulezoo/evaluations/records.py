@@ -10,7 +10,7 @@ import msgspec
 
 from rulezoo.options import Value, as_text
 from rulezoo.results.records import Hardware, NonNegative, Number, Plugin, RecordError, whole
-from rulezoo.specs import NAME
+from rulezoo.specs import NAME, TASK_NAME
 
 SCHEMA: Literal[1] = 1  #: raise it when a stored evaluation can no longer be read
 Status = Literal["ok", "skipped", "error", "crashed"]
@@ -21,7 +21,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What was asked: the identity of an evaluation of one network.
 
     Attributes:
-        run: `rulezoo.results.records.Asked.key` of the run that trained the network.
+        run: `rulezoo.results.records.RunSpec.key` of the run that trained the network.
         rule: name of the rule.
         task: name of the task.
         seed: of the run.
@@ -42,8 +42,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     options: dict[str, Value]
 
     def __post_init__(self) -> None:
-        for kind in ("rule", "task", "evaluation"):  # they become names of folders
-            if not NAME.fullmatch(name := getattr(self, kind)):
+        for kind, form in (("rule", NAME), ("task", TASK_NAME), ("evaluation", NAME)):
+            if not form.fullmatch(name := getattr(self, kind)):  # it becomes the name of a folder
                 raise RecordError(
                     f"{kind} {name!r} must be lower-case words joined by hyphens, like 'my-{kind}'"
                 )

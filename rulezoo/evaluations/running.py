@@ -24,7 +24,7 @@ from rulezoo.results.store import StoreError
 
 if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
-    from rulezoo.evaluations.measuring import Order, Reply
+    from rulezoo.evaluations.measuring import EvaluationRequest, Reply
     from rulezoo.results.records import Device, Record
     from rulezoo.results.store import Store
 
@@ -168,12 +168,12 @@ def evaluate(
     store.check_writable()
     from rulezoo.evaluations import measuring
 
-    orders = [_order(one, store, data, device) for one in todo]
+    requests = [_request(one, store, data, device) for one in todo]
     environ = {FILES: os.environ.get(FILES, ""), server.SAFE_PATH: os.environ.get(server.SAFE_PATH)}
     waiting = iter(todo)
     outcomes = guard.run(
         measuring.answer,
-        [msgspec.json.encode(order) for order in orders],
+        [msgspec.json.encode(request) for request in requests],
         server.context(),
         limit,
         environ,
@@ -191,21 +191,21 @@ def evaluate(
             raise StoreError(reply.full)
         missing |= {reply.missing: None} if reply.missing is not None else {}
         unusable |= {reply.unusable: None} if reply.unusable is not None else {}
-        listener.finished(one, *_told(store, one, reply))
+        listener.finished(one, *_result(store, one, reply))
     return NotMade(tuple(missing), tuple(unusable))
 
 
-def _told(store: Store, one: Measuring, reply: Reply) -> tuple[Evaluated | None, str]:
+def _result(store: Store, one: Measuring, reply: Reply) -> tuple[Evaluated | None, str]:
     reason = reply.missing or reply.unusable
     if reason is not None:
         return None, reason
     return stored.get(store, one.asked.question(one.record)), "the result cannot be read back"
 
 
-def _order(one: Measuring, store: Store, data: Path | None, device: Device) -> Order:
-    from rulezoo.evaluations.measuring import Order
+def _request(one: Measuring, store: Store, data: Path | None, device: Device) -> EvaluationRequest:
+    from rulezoo.evaluations.measuring import EvaluationRequest
 
-    return Order(
+    return EvaluationRequest(
         store=str(store.root.resolve()),
         run=one.record.asked,
         evaluation=one.asked.name,

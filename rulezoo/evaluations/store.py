@@ -23,6 +23,7 @@ from rulezoo.evaluations.records import Evaluated, Question
 from rulezoo.results.provenance import anonymous
 from rulezoo.results.reading import Unreadable
 from rulezoo.results.store import Damage, Store, digest, read_intact, write_whole
+from rulezoo.specs import file_name
 from rulezoo.text import SENTENCE, TRACEBACK, bounded
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _packed(arrays: Arrays) -> bytes:
 
 
 def _place(asked: Question) -> str:
-    folder = f"{FOLDER}/{asked.evaluation}/{asked.task}/{asked.rule}"
+    folder = f"{FOLDER}/{asked.evaluation}/{file_name(asked.task)}/{asked.rule}"
     return f"{folder}/seed{asked.seed}-{asked.key}.json"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
-from rulezoo.comparison.jobs import Job, Tell, work
+from rulezoo.comparison.jobs import Job, ReportProgress, work
 from rulezoo.discovery.plugins import reason
 from rulezoo.results.logs import capture
 from rulezoo.results.records import Status
@@ -17,13 +17,15 @@ Failure = tuple[Status, str]
 
 
 def attempt(
-    job: Job, tell: Tell = lambda done, total: None, leaving: Callable[[], bool] = lambda: False
+    job: Job,
+    report_progress: ReportProgress = lambda done, total: None,
+    leaving: Callable[[], bool] = lambda: False,
 ) -> Failure | None:
     """Do a job in this process; say how it ended, unless that was well. What the process prints goes into the store.
 
     Args:
         job: the job.
-        tell: told how far it is.
+        report_progress: called with the number of steps done and of all steps.
         leaving: whether an exit is the executor's own and not the foreign code's; then it is let through.
 
     Raises:
@@ -32,7 +34,7 @@ def attempt(
     try:
         cell = job.cell()
         capture(Store(job.store), cell.asked)
-        work(job, tell, cell)
+        work(job, report_progress, cell)
     except StoreError:
         raise
     except BaseException as error:  # whatever it is, it is recorded and the other jobs go on

@@ -77,25 +77,25 @@ class Local:
                     gpu = least_used(self.gpus, [one.gpu for one in running])
                     running.append(_start(waiting.pop(), gpu))
                     listener.started(running[-1].job)
-                self._attend(running, listener)
-                for one in _to_divide(running, memory_limit):
+                self._poll(running, listener)
+                for one in _over_memory_limit(running, memory_limit):
                     running.append(_start(one.job, one.gpu))
 
-    def _attend(self, running: list[_Running], listener: Listener) -> None:
-        """Wait until something happens, hear the news, and record how those ended that did."""
+    def _poll(self, running: list[_Running], listener: Listener) -> None:
+        """Wait for an event, receive messages, and record the jobs that have ended."""
         child.wait_for([one.child for one in running], _WATCH)
         for one in list(running):
             over = one.child.over
-            self._hear(one, listener)
+            self._receive(one, listener)
             if one.deadline is not None and time.monotonic() > one.deadline and not over:
                 one.child.end()
                 one.failed = ("timeout", f"took longer than the limit of {self.time_limit:g} s")
                 over = True
             if over:
                 running.remove(one)
-                _bury(one, listener)
+                _reap(one, listener)
 
-    def _hear(self, one: _Running, listener: Listener) -> None:
+    def _receive(self, one: _Running, listener: Listener) -> None:
         try:
             for line in one.child.read():
                 match messages.decode(line):
@@ -127,12 +127,12 @@ def _start(job: Job, gpu: str | None) -> _Running:
     return _Running(job, child.start(partial(_do, job), environ), gpu, datetime.now(UTC))
 
 
-def _to_divide(running: list[_Running], memory_limit: int) -> list[_Running]:
-    """End what takes too much memory. Groups of seeds are taken out, to be started again in smaller ones."""
+def _over_memory_limit(running: list[_Running], memory_limit: int) -> list[_Running]:
+    """End the jobs above the memory limit; return those that are started again with half as many seeds each."""
     large = [one for one in running if resident(one.child.pid or 0) > memory_limit]
     divided = []
     for one in large:
-        one.child.kill()  # it may take gigabytes more while it is asked politely
+        one.child.kill()  # SIGTERM would leave it time to take gigabytes more
         one.child.end()
         held = f"took more memory than the limit of {in_words(memory_limit)}"
         one.failed = ("oom_host", f"{held}; --memory-limit sets it")
@@ -143,13 +143,13 @@ def _to_divide(running: list[_Running], memory_limit: int) -> list[_Running]:
     return divided
 
 
-def _bury(one: _Running, listener: Listener) -> None:
+def _reap(one: _Running, listener: Listener) -> None:
     one.child.close()
-    status, cause = one.failed or _cause_of_death(one.child.exitcode)
+    status, cause = one.failed or _exit_reason(one.child.exitcode)
     listener.finished(one.job, failures(one.job, status, cause, one.started))
 
 
-def _cause_of_death(code: int | None) -> tuple[Status, str]:
+def _exit_reason(code: int | None) -> tuple[Status, str]:
     if code is not None and code < 0:
         return "killed", f"its process was ended by signal {-code} ({signal.strsignal(-code)})"
     return "crashed", f"its process ended without a word, with exit code {code}"
@@ -166,20 +166,20 @@ def _ended(running: list[_Running]) -> Iterator[None]:
         for one in running:
             one.child.end()
             one.child.close()
-        with suppress(StoreError):  # a run that cannot be marked has no record, which comes to the same
+        with suppress(StoreError):  # a run that cannot be marked has no record, and is run again likewise
             for one in running:
                 failures(one.job, "interrupted", "the comparison was interrupted", one.started)
 
 
 def _do(job: Job, send: Send) -> None:
-    """What a job's process does. Its last message says how it ended, unless that was well."""
+    """Carry out a job in its process. Its last message reports a failure, if there was one."""
     os.dup2(2, 1)  # what a rule prints is a remark: the parent's stdout is for results
 
-    def tell(done: int, total: int) -> None:
+    def report_progress(done: int, total: int) -> None:
         send(messages.encode(messages.Progress(done, total) if total else messages.Begun()))
 
     try:
-        if failure := attempt(job, tell):
+        if failure := attempt(job, report_progress):
             send(messages.encode(messages.Failed(*failure)))
     except StoreError as error:
         send(messages.encode(messages.StoreBroken(str(error))))

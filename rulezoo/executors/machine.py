@@ -17,8 +17,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  #: variables that limit torch'
 
 
 @dataclass(frozen=True)
-class Workers:
-    """An executor and what its jobs are given.
+class ExecutorSetup:
+    """An executor, the device of its jobs and their number of threads.
 
     Attributes:
         executor: does the jobs.
@@ -39,7 +39,7 @@ def this_machine(
     per_gpu: int | None = None,
     time_limit: float | None = None,
     memory_limit: int | None = None,
-) -> Workers:
+) -> ExecutorSetup:
     """The executor of this machine.
 
     Args:
@@ -58,7 +58,7 @@ def this_machine(
     chosen = _gpus(gpus) if gpus else ()
     on = choose_device("cuda" if chosen or per_gpu else device)
     number = jobs or (cores() if on == "cpu" else max(1, len(chosen)) * (per_gpu or 1))
-    return Workers(Local(number, time_limit, chosen, memory_limit), on, _threads(number, os.environ))
+    return ExecutorSetup(Local(number, time_limit, chosen, memory_limit), on, _threads(number, os.environ))
 
 
 def _gpus(wanted: str) -> tuple[str, ...]:

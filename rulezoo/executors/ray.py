@@ -79,10 +79,10 @@ class Ray:
                     underway[number] = _Submitted(job, self._submit(ray, job, mailbox, number))
                 ended, _ = ray.wait([one.task for one in underway.values()], timeout=_POLL)
                 with suppress(ray.exceptions.RayError):  # how far it is, is not worth an end
-                    _hear(ray.get(mailbox.news.remote(), timeout=_KNOCK), underway, listener)
+                    _receive(ray.get(mailbox.news.remote(), timeout=_KNOCK), underway, listener)
                 for number, one in list(underway.items()):
                     if one.task in ended:
-                        _bury(ray, one, listener)
+                        _reap(ray, one, listener)
                         del underway[number]
 
     def _submit(self, ray: Any, job: Job, mailbox: Any, number: int) -> Any:  # noqa: ANN401  Ray's own kinds
@@ -177,7 +177,7 @@ def _mailbox(ray: Any) -> Any:  # noqa: ANN401
     return ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-def _hear(news: dict[int, tuple[int, int]], underway: dict[int, _Submitted], listener: Listener) -> None:
+def _receive(news: dict[int, tuple[int, int]], underway: dict[int, _Submitted], listener: Listener) -> None:
     for number, (done, total) in news.items():
         if one := underway.get(number):  # a word may come after the end
             _begin(one, listener)
@@ -191,21 +191,21 @@ def _begin(one: _Submitted, listener: Listener) -> None:
         listener.started(one.job)
 
 
-def _bury(ray: Any, one: _Submitted, listener: Listener) -> None:  # noqa: ANN401
+def _reap(ray: Any, one: _Submitted, listener: Listener) -> None:  # noqa: ANN401
     _begin(one, listener)
     assert one.started is not None  # it has just been set
     failure: Failure = "crashed", "its process ended without a word"
     try:
         trouble = ray.get(one.task)
     except ray.exceptions.RayError as error:
-        failure = _cause_of_death(ray, error)
+        failure = _exit_reason(ray, error)
     else:
         if trouble:  # then no job can be done
             raise StoreError(trouble)
     listener.finished(one.job, failures(one.job, *failure, one.started))
 
 
-def _cause_of_death(ray: Any, error: Exception) -> Failure:  # noqa: ANN401
+def _exit_reason(ray: Any, error: Exception) -> Failure:  # noqa: ANN401
     sentence = reason(error).splitlines()[0]
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "oom_host", f"Ray ended it for lack of memory on its node: {sentence}"

@@ -75,17 +75,17 @@ class Slurm:
         with _named(Store(jobs[0].store)) as name, _cancelled(name, underway):
             for begin in range(0, len(jobs), _ARRAY):
                 underway += self._submit(jobs[begin : begin + _ARRAY], name)
-            heard = time.monotonic()
+            last_contact = time.monotonic()
             while underway:
                 time.sleep(self.poll)
                 try:
                     states = queue.states(name)
                 except Unreachable:
-                    if time.monotonic() - heard > queue.PATIENCE:
+                    if time.monotonic() - last_contact > queue.PATIENCE:
                         raise
                 else:
-                    heard = time.monotonic()
-                    for one in _attend(underway, states, listener):
+                    last_contact = time.monotonic()
+                    for one in _poll(underway, states, listener):
                         (again,) = self._submit([one.job], name)
                         underway.append(replace(again, started=one.started, keys=one.keys))
 
@@ -117,10 +117,10 @@ def _check_commands() -> None:
         )
 
 
-def _attend(
+def _poll(
     underway: list[_Submitted], states: Mapping[str, queue.State], listener: Listener
 ) -> list[_Submitted]:
-    """Say what begins, how far it is, and what ends. What has to be submitted again, in halves, is given back."""
+    """Report starts, progress and ends; return the jobs to submit again with half as many seeds."""
     to_divide = []
     notes = _notes(underway)
     for one in list(underway):
@@ -134,11 +134,11 @@ def _attend(
         # a while to be seen here.
         if over and (one.seems_over or one.handle.paths.result_pickle.exists()):
             underway.remove(one)
-            failure = _told(one) or queue.cause_of_death(state, one.handle.paths.stderr)
+            failure = _reported_failure(one) or queue.exit_reason(state, one.handle.paths.stderr)
             if failure[0] == "oom_host" and halve(one.job):
                 to_divide.append(one)
             else:
-                _bury(one, failure, listener)
+                _reap(one, failure, listener)
         one.seems_over = over
     return to_divide
 
@@ -157,13 +157,13 @@ def _notes(underway: Sequence[_Submitted]) -> dict[str, journal.Training]:
     return {asked.key: note for note in trainings if note.total for asked in note.asked}
 
 
-def _bury(one: _Submitted, failure: Failure, listener: Listener) -> None:
+def _reap(one: _Submitted, failure: Failure, listener: Listener) -> None:
     (status, cause), log = failure, one.handle.paths.stderr.name
     assert one.started is not None  # who is over has begun
     listener.finished(one.job, failures(one.job, status, f"{cause}; its log: {_FOLDER}/{log}", one.started))
 
 
-def _told(one: _Submitted) -> Failure | None:
+def _reported_failure(one: _Submitted) -> Failure | None:
     """What the job's process said at its end, if it did and that was not well."""
     path: Path = one.handle.paths.result_pickle
     if not path.exists():

@@ -47,7 +47,7 @@ class State:
     code: int
 
 
-def cause_of_death(state: State | None, log: Path) -> Failure:
+def exit_reason(state: State | None, log: Path) -> Failure:
     """How a job ended that did not say so itself: a status, and a sentence.
 
     Args:

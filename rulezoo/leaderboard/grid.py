@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import names
 from rulezoo.leaderboard import rows as board_rows
+from rulezoo.specs import family_of
 
 if TYPE_CHECKING:
     from rulezoo.leaderboard.names import Identity
     from rulezoo.leaderboard.rows import Group
     from rulezoo.leaderboard.scores import Scores, Status
-    from rulezoo.results.records import Asked, Record
+    from rulezoo.results.records import Record, RunSpec
     from rulezoo.specs import TaskSpec
     from rulezoo.tuning.records import Tuned
 
@@ -168,9 +169,9 @@ def status(record: Record) -> Status:
 
 
 def _column_order(
-    asked: Asked, tasks: Sequence[str] | None, specs: Mapping[str, TaskSpec]
+    asked: RunSpec, tasks: Sequence[str] | None, specs: Mapping[str, TaskSpec]
 ) -> tuple[int, str, float, str]:
-    position = tasks.index(asked.task) if tasks is not None else _kind(specs.get(asked.task))
+    position = tasks.index(asked.task) if tasks is not None else _kind(specs.get(family_of(asked.task)))
     epochs = asked.budget.get("epochs")
     length = float(epochs) if isinstance(epochs, int | float) else 0.0  # a budget may be of any kind
     return position, asked.task, length, repr(names.conditions(asked))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rulezoo.options import Value
-from rulezoo.results.records import Asked
+from rulezoo.results.records import RunSpec
 from rulezoo.results.records import whole as _whole
 from rulezoo.text import clean
 
@@ -25,7 +25,7 @@ Identity = tuple[tuple[str, Value], ...]  #: hashable facts
 EXACT = 2**53  # a larger float is a whole number, but not one that JSON's readers agree on
 
 OWN = ("lr", "weight_decay")  # the fields of a budget that are the rule's
-_QUESTION = tuple(name for name in Asked.__struct_fields__ if name != "seed")
+_QUESTION = tuple(name for name in RunSpec.__struct_fields__ if name != "seed")
 SELF_EXPLAINING = ("device", "optimizer", "precision")  # "cuda" needs no word before it, "64" does
 
 
@@ -34,7 +34,7 @@ def whole(value: Value) -> Value:
     return value if isinstance(value, float) and abs(value) > EXACT else _whole(value)
 
 
-def variant(asked: Asked) -> Facts:
+def variant(asked: RunSpec) -> Facts:
     """What was asked of the rule."""
     options = {f"option {name}": whole(value) for name, value in sorted(asked.rule_options.items())}
     return {"rule": asked.rule, "version": asked.rule_version, **options}
@@ -47,7 +47,7 @@ def tuned_variant(tuned: Tuned) -> Facts:
     return {**own, **given, "ruleset": tuned.ruleset}
 
 
-def answers(asked: Asked) -> tuple[Identity, Identity]:
+def answers(asked: RunSpec) -> tuple[Identity, Identity]:
     """What runs have in common that answer the same question with other seeds."""
     return identity(variant(asked)), identity(conditions(asked))
 
@@ -57,9 +57,9 @@ class Answers:
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], tuple[Identity, Identity]] = {}
-        self._of: dict[int, tuple[Asked, tuple[Identity, Identity]]] = {}
+        self._of: dict[int, tuple[RunSpec, tuple[Identity, Identity]]] = {}
 
-    def __call__(self, asked: Asked) -> tuple[Identity, Identity]:
+    def __call__(self, asked: RunSpec) -> tuple[Identity, Identity]:
         """The row and the column of a run."""
         if id(asked) not in self._of:
             key = tuple([id(v) if isinstance(v, dict) else v for v in map(asked.__getattribute__, _QUESTION)])
@@ -72,7 +72,7 @@ class Answers:
         return self._of[id(asked)][1]
 
 
-def conditions(asked: Asked) -> Facts:
+def conditions(asked: RunSpec) -> Facts:
     """Everything else that was asked but the seed."""
     return {
         "task": asked.task,

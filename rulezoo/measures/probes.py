@@ -79,10 +79,10 @@ _CHUNK = 2**24  # numbers in the Jacobians that are held at once
 _BLOCK = 32  # twoNN is not estimated from fewer samples
 
 
-def points(number: int, steps: int) -> list[int]:
-    """When to probe: ``number`` steps from 0 to ``steps``, evenly spaced; one alone is at the end.
+def probe_steps(number: int, steps: int) -> list[int]:
+    """The steps at which to probe: ``number`` steps from 0 to ``steps``, evenly spaced; one alone is at the end.
 
-    >>> points(3, 100), points(1, 100)
+    >>> probe_steps(3, 100), probe_steps(1, 100)
     ([0, 50, 100], [100])
     """
     if number == 1:

@@ -52,7 +52,7 @@ class Child:
     @property
     def over(self) -> bool:
         """Whether it has ended, with everything that it started."""
-        self._attend()
+        self._poll()
         return self._control.ended
 
     def read(self) -> Iterator[bytes]:
@@ -102,7 +102,7 @@ class Child:
         for lines in (self._control, self._data):
             lines.source.close()
 
-    def _attend(self) -> None:
+    def _poll(self) -> None:
         if self._control.ended:
             return
         for line in self._control.read():

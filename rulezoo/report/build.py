@@ -28,7 +28,7 @@ Files = Mapping[str, bytes]
 """Path within the folder, with ``/`` → content."""
 
 GENERATOR = b'<meta name="generator" content="rulezoo">'  #: by which a page of ours is known
-_STATIC = ("style.css", "board.js")
+_STATIC = ("style.css", "report.js", "board.js")
 _EXPORT = re.compile(r"\bexport\s*\{([^{}]*)\};?")
 
 

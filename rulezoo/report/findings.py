@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rulezoo.leaderboard import board, stats
+from rulezoo.leaderboard import board, overview, stats
 from rulezoo.leaderboard.grid import Grid
 from rulezoo.report import legend
 from rulezoo.results.freshness import stale
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.leaderboard.board import Board, Cell, Row
     from rulezoo.leaderboard.evaluated import Evaluations
+    from rulezoo.leaderboard.overview import Overview
     from rulezoo.leaderboard.stats import Comparison, Summary
     from rulezoo.leaderboard.verified import Verifications, Verified
     from rulezoo.results.records import Record
@@ -50,6 +51,13 @@ class Findings:
             self.verifications,
             self.evaluations,
         )
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The leaderboard, one line for each rule or variant; empty without runs."""
+        if not self.grid.rows:
+            return overview.Overview()
+        return overview.of(self.grid, self.board, self.registry.specs())
 
     @cached_property
     def best(self) -> list[set[int]]:

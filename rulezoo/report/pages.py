@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markupsafe import Markup
+
 from rulezoo import __version__
 from rulezoo.discovery.plugins import foreign
 from rulezoo.errors import UserError
@@ -17,6 +19,7 @@ from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
 from rulezoo.report import figures, legend, pictures, words
 from rulezoo.report.commands import command
+from rulezoo.specs import file_name
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
     from rulezoo.report.findings import Findings
 
 Pages = dict[str, bytes]
+_CITATION = Markup(f"""@software{{rulezoo,
+  author = {{{{The rulezoo contributors}}}},
+  title = {{{{rulezoo}}: biologically plausible learning rules for {{PyTorch}}, compared fairly}},
+  version = {{{__version__}}}
+}}""")  # several lines, which `words.finalize` would join
 
 
 class Field(NamedTuple):
@@ -80,17 +88,21 @@ def render(found: Findings) -> Pages:
         "runs": len(found.records),
         "has_claims": bool(found.claims),
         "root": "",
+        "page": "",
+        "citation": _CITATION,
         "found": found,
     }
     pages: Pages = {}
     with pictures.style():
-        _page(pages, environment, "index.html", "index.html", {**shared, **_index(found)})
+        _page(
+            pages, environment, "index.html", "index.html", {**shared, "page": "leaderboard", **_index(found)}
+        )
         for rule in found.rules:
             context = {**shared, "root": "../", **_rule(found, rule)}
             _page(pages, environment, "rule.html", f"rules/{rule}.html", context)
         for task in found.tasks:
             context = {**shared, "root": "../", **_task(found, task)}
-            _page(pages, environment, "task.html", f"tasks/{task}.html", context)
+            _page(pages, environment, "task.html", f"tasks/{file_name(task)}.html", context)
     if found.claims:
         _claims(pages, environment, found, shared)
     return pages
@@ -107,6 +119,7 @@ def _environment() -> Environment:
         trim_blocks=True,
     )
     environment.filters |= {
+        "file_name": file_name,
         "percent": words.percent,
         "percent2": lambda score: words.number(100 * score),
         "number": words.number,
@@ -402,5 +415,11 @@ def _claims(pages: Pages, environment: Environment, found: Findings, shared: Map
             "words": sentence,
         }
         claims.setdefault(one.claim.name, (one.claim, []))[1].append(entry)
-    context = {**shared, "title": "Claims: rulezoo", "claims": list(claims.values()), "pictures": ()}
+    context = {
+        **shared,
+        "page": "claims",
+        "title": "Claims: rulezoo",
+        "claims": list(claims.values()),
+        "pictures": (),
+    }
     _page(pages, environment, "claims.html", "claims.html", context)

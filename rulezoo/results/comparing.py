@@ -15,7 +15,7 @@ from rulezoo.discovery.fingerprint import PREFIX
 from rulezoo.discovery.former_fingerprints import as_today
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Answered, Record
+    from rulezoo.results.records import Provenance, Record
 
 _FINE = 1e-4  # below it a difference does not show in four decimals
 
@@ -205,7 +205,7 @@ def _row(cell: tuple[str, str], first: list[Record], second: list[Record], pairs
     )
 
 
-def provenance(before: Answered, after: Answered) -> list[str]:
+def provenance(before: Provenance, after: Provenance) -> list[str]:
     """What may explain a difference: everything in the provenance of two runs that is not the same, one phrase each."""
     found = [
         _phrase(name, before.packages.get(name), after.packages.get(name))

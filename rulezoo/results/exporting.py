@@ -14,6 +14,7 @@ import msgspec
 from rulezoo.errors import UserError
 from rulezoo.options import as_text
 from rulezoo.results.files import write_whole
+from rulezoo.specs import file_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +181,7 @@ def _tensorboard(records: Sequence[Record], folder: Path) -> None:
 
     for record in records:
         asked = record.asked
-        name = f"{asked.task}/{asked.rule}/seed{asked.seed}-{asked.key}"
+        name = f"{file_name(asked.task)}/{asked.rule}/seed{asked.seed}-{asked.key}"
         with SummaryWriter(str(folder / name)) as writer:
             time = datetime.fromisoformat(record.answered.finished).timestamp()
             for tag, value, step in _scalars(record):

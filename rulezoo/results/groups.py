@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Asked
+    from rulezoo.results.records import RunSpec
 
 _NAME = re.compile(r"[0-9a-f]{16}-\d{1,18}(to\d{1,18})?(\.\d{1,18}(to\d{1,18})?)*", re.ASCII)
 _MOST = 1_000_000  # seeds in a group
 _LONGEST = 150  # characters of a name; file systems allow 255 bytes
 
 
-def cell_key(asked: Asked) -> str:
+def cell_key(asked: RunSpec) -> str:
     """16 hexadecimal digits that name what was asked but for the seed."""
     return msgspec.structs.replace(asked, seed=0).key
 
 
-def name(asked: Asked, seeds: Sequence[int]) -> str:
+def name(asked: RunSpec, seeds: Sequence[int]) -> str:
     """The name of a group: its cell and its seeds, ``0123456789abcdef-0to4.7``."""
     text = ".".join(_spans(sorted(seeds)))
     if len(text) > _LONGEST:

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from rulezoo.results import groups, leases, reading
 from rulezoo.results.files import write_whole
-from rulezoo.results.records import Asked, Count
+from rulezoo.results.records import Count, RunSpec
 
 if TYPE_CHECKING:
     from rulezoo.results.store import Store
@@ -47,7 +47,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         seconds: from the beginning until ``step``.
     """
 
-    asked: Annotated[list[Asked], Meta(min_length=1)]
+    asked: Annotated[list[RunSpec], Meta(min_length=1)]
     began: str
     first: Count = 0
     step: Count = 0
@@ -72,13 +72,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     began: str
     token: str
-    asked: list[Asked]
+    asked: list[RunSpec]
 
 
 class Teller:
     """Keeps the note of one training up to date, once a second at most."""
 
-    def __init__(self, path: Path, asked: Sequence[Asked]) -> None:
+    def __init__(self, path: Path, asked: Sequence[RunSpec]) -> None:
         self.path, self.begin, self.last = path, time.monotonic(), 0.0
         self.note = Training(asked=list(asked), began=_now())
         _write(path, self.note)
@@ -97,7 +97,7 @@ class Teller:
 
 
 @contextmanager
-def training(store: Store, name: str, asked: Sequence[Asked]) -> Iterator[Teller]:
+def training(store: Store, name: str, asked: Sequence[RunSpec]) -> Iterator[Teller]:
     """A note of a training for as long as the block lasts."""
     path = store.root / FOLDER / f"{name}.json"
     teller = Teller(path, asked)
@@ -109,7 +109,7 @@ def training(store: Store, name: str, asked: Sequence[Asked]) -> Iterator[Teller
 
 
 @contextmanager
-def comparison(store: Store, asked: Sequence[Asked]) -> Iterator[None]:
+def comparison(store: Store, asked: Sequence[RunSpec]) -> Iterator[None]:
     """A note of a comparison; the last one stays, and older ones of what is over are swept up."""
     note = Comparison(began=_now(), token=secrets.token_hex(4), asked=list(asked))
     name = _name(note)
@@ -124,7 +124,7 @@ def comparison(store: Store, asked: Sequence[Asked]) -> Iterator[None]:
         leases.forget(store, [name])
 
 
-def sweep(store: Store, asked: Iterable[Asked]) -> None:
+def sweep(store: Store, asked: Iterable[RunSpec]) -> None:
     """Delete the notes that a process left of these runs when it died."""
     keys = {one.key for one in asked}
     for path, note in _notes(store, Training):

@@ -15,13 +15,13 @@ from rulezoo.results.files import write_whole
 from rulezoo.results.provenance import anonymous
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Asked
+    from rulezoo.results.records import RunSpec
     from rulezoo.results.store import Store
 
 FOLDER = ".logs"
 
 
-def capture(store: Store, asked: Sequence[Asked]) -> None:
+def capture(store: Store, asked: Sequence[RunSpec]) -> None:
     """From here on, what this process prints goes to the end of a file in the store, native code's words included.
 
     Raises:
@@ -37,7 +37,7 @@ def capture(store: Store, asked: Sequence[Asked]) -> None:
             os.dup2(file.fileno(), descriptor)
 
 
-def anonymise(store: Store, asked: Sequence[Asked]) -> None:
+def anonymise(store: Store, asked: Sequence[RunSpec]) -> None:
     """Take paths, and the names of the machine and the user, out of what these runs printed, once they are over."""
     cells = {groups.cell_key(one) for one in asked}
     for path in (store.root / FOLDER).glob("[!.]*.log"):
@@ -55,7 +55,7 @@ def _let_go(stream: TextIO) -> None:
         stream.reconfigure(line_buffering=True)
 
 
-def of(store: Store, asked: Asked) -> list[Path]:
+def of(store: Store, asked: RunSpec) -> list[Path]:
     """The files that hold what a run printed, the latest last."""
     found = (store.root / FOLDER).glob(f"{groups.cell_key(asked)}-*.log")
     mine = [path for path in found if path.is_file() and asked.seed in groups.seeds_of(path.stem)]

@@ -1,7 +1,7 @@
 """Records of an older schema, brought up to date when they are read; the files stay as they are.
 
 When `rulezoo.results.records.SCHEMA` is raised from N to N + 1, a function that turns the content of the former into that of
-the latter is added to `STEPS` under N, with a test on a file of that time. A step that changes what `Asked.key` is
+the latter is added to `STEPS` under N, with a test on a file of that time. A step that changes what `RunSpec.key` is
 made of leaves the old results readable, but they are run again when they are asked for.
 """
 

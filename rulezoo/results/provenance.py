@@ -1,4 +1,4 @@
-"""What computed a run, told without saying whose machine it was."""
+"""The provenance of a run: what computed it, without naming whose machine it was."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Answered, Device, Hardware, Mode, Plugin
+    from rulezoo.results.records import Device, Hardware, Mode, Plugin, Provenance
 
 HERE = Path(__file__).resolve().parents[1]  # the package rulezoo
 SOURCES = ("rulezoo", "plugins", "tasks", "evaluations", "pyproject.toml")  # what can change a result
 FOLDERS = re.compile(r"(?<![\w/:.~…-])(?:[A-Za-z]:)?(?:[\\/][^\s\\/:\"'<>|]+)+(?=[\\/])")
 
 
-def answered(
+def collect(
     *,
     device: Device,
     rule_plugin: Plugin,
@@ -35,8 +35,8 @@ def answered(
     task_code: str | None = None,
     compiled: bool = False,
     data: str | None = None,
-) -> Answered:
-    """Describe what computed a run.
+) -> Provenance:
+    """Collect the provenance of a run: what computed it, and when.
 
     Args:
         device: where it was computed.
@@ -51,10 +51,10 @@ def answered(
         compiled: whether `torch.compile` took the step.
         data: digest of the data.
     """
-    from rulezoo.results.records import Answered
+    from rulezoo.results.records import Provenance
 
     commit, dirty = checkout()
-    return Answered(
+    return Provenance(
         packages=packages(device),
         rule_plugin=rule_plugin,
         task_plugin=task_plugin,

@@ -1,7 +1,7 @@
-"""What is stored of a run: what was asked, what answered, and what came out. Schema 2.
+"""The record of a run: its specification, its provenance, and its results. Schema 2.
 
-The identity of a run is what was *asked* (`Asked.key`), never what code answered: a second machine or a newer
-torch answers the same question again. Every class is frozen, and refuses fields that it does not know.
+The identity of a run is its specification (`RunSpec.key`), never the code that computed it: a second machine or a newer
+torch computes the same run again. In a record, which is stored as JSON, the two have the names ``asked`` and ``answered``. Every class is frozen, and refuses fields that it does not know.
 
 Floats that are not finite have no place in JSON: they are stored as ``null`` and read back as ``None``. The bounds of the
 fields hold for whatever is read, be it written by rulezoo or by hand.
@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from rulezoo.errors import UserError
 from rulezoo.options import Value
-from rulezoo.specs import NAME
+from rulezoo.specs import NAME, TASK_NAME
 
 SCHEMA = 2  #: raise it when a stored record can no longer be read as one of these classes
 
@@ -57,8 +57,8 @@ class RecordError(UserError, ValueError):
     """A record that cannot be stored; the message says which value and what was expected."""
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """What was asked: the identity of a run.
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """The specification of a run, which is its identity.
 
     Attributes:
         protocol: number of the runner's procedure, raised when its numerics change.
@@ -70,7 +70,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         task_options: every option of the task, defaults included.
         budget: the fields of `rulezoo.Budget` as used, the rule's own ``lr`` and ``--epochs`` applied.
         seed: from 0.
-        device: class of the device; which one it was stands in `Answered`.
+        device: class of the device; which one it was is in `Provenance`.
         precision: of the arithmetic; ``bfloat16`` = as torch's autocast chooses it, the parameters staying in float32.
 
     Raises:
@@ -90,8 +90,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for kind, name in (("rule", self.rule), ("task", self.task)):  # they become names of folders
-            if not NAME.fullmatch(name):
+        for kind, name, form in (("rule", self.rule, NAME), ("task", self.task, TASK_NAME)):
+            if not form.fullmatch(name):  # it becomes the name of a folder
                 raise RecordError(
                     f"{kind} {name!r} must be lower-case words joined by hyphens, like 'my-{kind}'"
                 )
@@ -110,7 +110,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @cached_property
     def key(self) -> str:
-        """16 hexadecimal digits that name the question; 1 and 1.0 are the same answer to the same option."""
+        """16 hexadecimal digits that identify the run; options that are 1 and 1.0 are the same option."""
         content = msgspec.structs.asdict(self)
         for field in ("rule_options", "task_options", "budget"):
             content[field] = {name: whole(value) for name, value in content[field].items()}
@@ -145,8 +145,8 @@ class Plugin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version: str | None = None
 
 
-class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What answered. It holds no name of a host or a user, and no path.
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What computed a run, and when. It holds no name of a host or a user, and no path.
 
     Attributes:
         packages: name → version, ``python`` included.
@@ -160,7 +160,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         seeds_together: how many seeds were trained in one vmap.
         mode: how they were trained.
         rule_code: `rulezoo.discovery.fingerprint` of the rule's code; ``None`` where it was not known.
-        task_code: the same of the task's.
+        task_code: fingerprint of the task's code; ``None`` where it was not known.
         compiled: whether `torch.compile` took the step.
         data: digest of the data that the run was trained on, 16 hexadecimal digits; ``None`` where it is not known.
     """
@@ -202,7 +202,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         step_ms: mean wall milliseconds of a training step of the group of seeds.
-        backprop_step_ms: the same of plain autograd steps, sampled in turn in the same run.
+        backprop_step_ms: mean wall milliseconds of a plain autograd step, sampled in turn in the same run.
         ratio: of the two; backprop is 1.
         peak_memory_mb: highest memory in MB, where it could be measured.
     """
@@ -236,8 +236,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         schema: `SCHEMA`.
-        asked: its identity.
-        answered: what computed it.
+        asked: its specification, which is its identity.
+        answered: its provenance.
         status: how it ended; ``skipped`` = the rule said that it cannot serve the task, ``pruned`` = a trial of a
             tuning that was given up for its validation score.
         reason: a sentence, for every status but ``ok``.
@@ -255,8 +255,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         block_depth: number of weight layers in series through which an error travelled within one block, measured;
             ``None`` = not measured.
         weights: SHA-256 of the file of trained weights alongside the record; ``None`` = not kept.
-        memory: the same of the file of the rule's memory.
-        weights: SHA-256 of the file of trained weights alongside the record; ``None`` = not kept.
         memory: SHA-256 of the file of the rule's memory alongside the record; ``None`` = not kept.
 
     Raises:
@@ -265,8 +263,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     schema: int = SCHEMA
-    asked: Asked
-    answered: Answered
+    asked: RunSpec
+    answered: Provenance
     status: Status
     reason: str | None = None
     traceback: str | None = None

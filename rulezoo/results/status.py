@@ -1,4 +1,4 @@
-"""How far a comparison is, read from its store alone: by another shell, on another machine."""
+"""The progress of a comparison, read from its store alone: from another shell or another machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rulezoo.results.freshness import FAILED, stale
 if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.results.journal import Training
-    from rulezoo.results.records import Asked, Record
+    from rulezoo.results.records import Record, RunSpec
     from rulezoo.results.store import Store
 
 
@@ -20,7 +20,7 @@ class Overview:
     """The comparisons under way, or else the last one.
 
     Attributes:
-        began: UTC, ISO 8601, of the earliest; ``None`` where none is known, and all that is stored is told of.
+        began: UTC, ISO 8601, of the earliest; ``None`` where none is known; then all stored runs count.
         alive: whether one is under way.
         planned: runs in all.
         finished: those that have a record and did not fail.
@@ -38,6 +38,11 @@ class Overview:
     running: list[Training]
     waiting: int
     stale: list[tuple[Record, str]]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is stored, planned or under way."""
+        return not (self.planned or self.running)
 
 
 def overview(store: Store, registry: Registry) -> Overview:
@@ -65,7 +70,7 @@ def overview(store: Store, registry: Registry) -> Overview:
     )
 
 
-def _records(store: Store, asked: list[Asked]) -> dict[str, Record]:
+def _records(store: Store, asked: list[RunSpec]) -> dict[str, Record]:
     """Key → record, of the runs that have one and were not interrupted."""
     found = [record for one in asked if (record := store.get(one, curves=False))]
     return {record.asked.key: record for record in found if record.status != "interrupted"}

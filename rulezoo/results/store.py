@@ -27,7 +27,8 @@ from rulezoo.results import files, reading
 from rulezoo.results.migrations import UnknownSchema, migrate
 from rulezoo.results.provenance import anonymous
 from rulezoo.results.reading import Unreadable
-from rulezoo.results.records import LARGEST, SCHEMA, Asked, Record, RecordError
+from rulezoo.results.records import LARGEST, SCHEMA, Record, RecordError, RunSpec
+from rulezoo.specs import file_name
 from rulezoo.text import SENTENCE, TRACEBACK, bounded
 
 T = TypeVar("T")
@@ -74,11 +75,11 @@ class Store:
 
     root: Path
 
-    def path(self, asked: Asked) -> Path:
+    def path(self, asked: RunSpec) -> Path:
         """Where the record of a run is, or would be."""
         return self.root / _place(asked)
 
-    def kept_path(self, asked: Asked, kind: str) -> Path:
+    def kept_path(self, asked: RunSpec, kind: str) -> Path:
         """Where the weights or the memory of a run are, or would be; ``kind`` is a key of `KEPT`."""
         path = self.path(asked)
         aside = _kept_path(self.root / _AGAIN / path.name, kind)
@@ -97,7 +98,7 @@ class Store:
             raise StoreError(_words(self.root, error)) from error
         return folder
 
-    def set_aside(self, asked: Asked) -> None:
+    def set_aside(self, asked: RunSpec) -> None:
         """Put the record of a run aside that is to be run again.
 
         `get` finds none then, so it will be run; `read` finds it until there is another, which `put` stores.
@@ -114,7 +115,7 @@ class Store:
         except OSError as error:
             raise StoreError(_words(self.root, error)) from error
 
-    def put_back(self, asked: Asked) -> Record | None:
+    def put_back(self, asked: RunSpec) -> Record | None:
         """Undo `set_aside` for a run that was not run again after all; the record, if there is one."""
         path = self.path(asked)
         with suppress(OSError):
@@ -152,7 +153,7 @@ class Store:
                 old.replace(replaced)
         return path
 
-    def get(self, asked: Asked, *, curves: bool = True) -> Record | None:
+    def get(self, asked: RunSpec, *, curves: bool = True) -> Record | None:
         """The record of a run; ``None`` when it has to be run: there is none, or it is damaged. ``curves`` as in `read`."""
         try:
             record = self._load(_place(asked))
@@ -160,7 +161,7 @@ class Store:
             return None
         return record if curves or record is None else _without_curves(record)
 
-    def has(self, asked: Asked) -> bool:
+    def has(self, asked: RunSpec) -> bool:
         """Whether there is a readable record of the run."""
         return self.get(asked) is not None
 
@@ -230,9 +231,9 @@ class Store:
         return record
 
 
-def _place(asked: Asked) -> str:
+def _place(asked: RunSpec) -> str:
     """The path of a record within its store."""
-    return f"runs/{asked.task}/{asked.rule}/seed{asked.seed}-{asked.key}.json"
+    return f"runs/{file_name(asked.task)}/{asked.rule}/seed{asked.seed}-{asked.key}.json"
 
 
 def _kept_path(path: Path, kind: str) -> Path:

@@ -52,11 +52,11 @@ def _expect_module_unread(case: Case, moment: Moment) -> None:
     with _other_values(case.tiny.net.module):
         begun = flat(case.begin(batch=batch)[1])
         again = case.step(params, state, batch, noise, t)
-        told = case.predict(params, state, batch.x)
+        answer = case.predict(params, state, batch.x)
     what = "after the parameters of the module behind the network were changed (they are not those that are trained)"
     expect_same(f"step {t}, {what}", flat_step(again), flat_step(step))
     expect_same(f"the state of init, {what}", begun, flat(case.begin(batch=batch)[1]))
-    expect_same(f"predict(), {what}", {"output": told}, {"output": case.predict(params, state, batch.x)})
+    expect_same(f"predict(), {what}", {"output": answer}, {"output": case.predict(params, state, batch.x)})
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from rulezoo.task import Split
 from rulezoo.testing.case import Case, generator
 from rulezoo.testing.expect import NotApplicable, expect
 from rulezoo.testing.on_task import TaskNet
+from rulezoo.text import percent
 from rulezoo.training.batches import Batches
 from rulezoo.training.trainer import Trainer, build
 
@@ -68,14 +69,14 @@ def check_noise(case: Case) -> str:
         return _Lost(scores.lost, max(usual, 0.0) + MARGIN * above + LUCK * scores.error)
 
     found = _least(lost)
-    told = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
+    effect = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
     expect(
         found.excess <= 0,
-        f"after {STEPS} steps, with noise of {NOISE:g} standard deviations on the test inputs, {told}, expected at most "
-        f"{found.allowed:.3g} (backprop's, {MARGIN:.0%} of the score above chance and {LUCK:g} standard errors): the rule "
+        f"after {STEPS} steps, with noise of {NOISE:g} standard deviations on the test inputs, {effect}, expected at most "
+        f"{found.allowed:.3g} (backprop's, {percent(MARGIN, 0)} of the score above chance and {LUCK:g} standard errors): the rule "
         "seems to know the test inputs",
     )
-    return told
+    return effect
 
 
 def check_from_training(case: Case) -> str:
@@ -111,13 +112,13 @@ def check_other_data(case: Case) -> str:
     above, usual = _learnt(on, case.rule, WELL), _lost_by_sign(on, Reference())
     allowed = max(usual, 0.0) + DISGUISED * above
     found = _least(lambda seed: _Lost(_lost_by_sign(on, case.rule, seed), allowed))
-    told = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
+    effect = f"the score falls by {found.lost:.3g} (backprop's by {usual:.3g})"
     expect(
         found.excess <= 0,
-        f"with the opposite sign of every input, in training and in the test, {told}, expected at most {allowed:.3g} "
-        f"(backprop's and {DISGUISED:.0%} of the score above chance): the rule seems to know the data",
+        f"with the opposite sign of every input, in training and in the test, {effect}, expected at most {allowed:.3g} "
+        f"(backprop's and {percent(DISGUISED, 0)} of the score above chance): the rule seems to know the data",
     )
-    return told
+    return effect
 
 
 class _Lost(NamedTuple):
@@ -158,7 +159,7 @@ def _learnt(on: TaskNet, rule: LearningRule, share: float = LEARNT) -> float:
     if not above > share * max(usual, 0.0):  # nor where it is not a number
         raise NotApplicable(
             f"after {STEPS} steps the score is {on.task.chance + above:.3g} (backprop's {on.task.chance + usual:.3g}), "
-            f"expected more than {share:.0%} of the way from chance ({on.task.chance:.3g}) to backprop's: too little to be judged"
+            f"expected more than {percent(share, 0)} of the way from chance ({on.task.chance:.3g}) to backprop's: too little to be judged"
         )
     return above
 

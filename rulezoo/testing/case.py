@@ -85,8 +85,10 @@ class Case:
         net = drawn_net(tiny.name, 1 + self.seed, like.dtype, like.device.type)
         drawn = replace(self, tiny=net)
         reason = self.rule.skip(drawn.tiny.net, drawn.tiny.task)
-        told = f"the rule serves {tiny.name}, but skips a network of the same kind with other sizes and names"
-        expect(reason is None, f"{told}: {reason}")
+        sentence = (
+            f"the rule serves {tiny.name}, but skips a network of the same kind with other sizes and names"
+        )
+        expect(reason is None, f"{sentence}: {reason}")
         return drawn
 
     @property

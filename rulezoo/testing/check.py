@@ -155,8 +155,8 @@ def _result(check: Check, reason: str | None) -> CheckResult:
     if reason is not None and outcome in ("failed", "not examined"):
         outcome, message = "expected failure", reason
     elif reason is not None and outcome == "passed":
-        told = f"passes, though it is declared to fail ({reason}); take the declaration back"
-        outcome, message = "failed", told
+        why = f"passes, though it is declared to fail ({reason}); take the declaration back"
+        outcome, message = "failed", why
     return CheckResult(check.id, check.promise, outcome, message, measured)
 
 

@@ -88,14 +88,14 @@ def check_signal(case: Case) -> str:
             others = moment.batch._replace(y=other_targets(moment.batch.y))
             step = variant.step(moment.params, moment.state, others, moment.noise, moment.t)
             got, wanted = directions(step), directions(moment.step)
-            heard = [
+            affected = [
                 n
                 for n in variant.hidden
                 if not torch.equal(*(d.get(n, torch.zeros(())) for d in (got, wanted)))
             ]
             expect(
-                not heard,
-                f"in step {moment.t} on {title(variant.tiny)} other targets changed what is taught to {listed(heard)}, though "
+                not affected,
+                f"in step {moment.t} on {title(variant.tiny)} other targets changed what is taught to {listed(affected)}, though "
                 'the spec declares signal="none": hidden layers do receive an error signal',
             )
             looks += 1
@@ -141,8 +141,8 @@ def _angle(case: Case, moment: Moment) -> float | None:
 def _expect_exact(case: Case, moment: Moment) -> None:
     true = true_gradient(case, moment)
     got = _joined(directions(moment.step), true, list(true))
-    told = 'the gradient of a rule that is tagged "exact", compared with that of autograd,'
-    expect_close(told, got, _joined(true, true, list(true)), ROUNDING)
+    name = 'the gradient of a rule that is tagged "exact", compared with that of autograd,'
+    expect_close(name, got, _joined(true, true, list(true)), ROUNDING)
 
 
 def _joined(grads: Tensors, like: Tensors, names: list[str]) -> Tensor:

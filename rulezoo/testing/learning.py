@@ -17,6 +17,7 @@ from rulezoo.testing.drawn import practice, title
 from rulezoo.testing.expect import CheckFailed
 from rulezoo.testing.nets import TinyNet
 from rulezoo.testing.networks import Network
+from rulezoo.text import percent
 
 BUDGET, BUDGET_LR = 120, 0.02  # steps of Adam on 16 new examples each
 FACTORS = (
@@ -70,14 +71,14 @@ class _Attempt(NamedTuple):
 
 def _attempt(case: Case, lr: float) -> _Attempt:
     first, last = _tested(case, *case.begin()), _learnt(case, lr)
-    told = (
+    sentence = (
         f"in {BUDGET} steps of Adam with learning rate {lr:g} on {title(case.tiny)} the loss on new examples went from "
-        f"{first.loss:.3g} to {last.loss:.3g}, with {last.errors:.0%} errors"
+        f"{first.loss:.3g} to {last.loss:.3g}, with {percent(last.errors, 0)} errors"
     )
     measured = f"loss {first.loss:.3g} → {last.loss:.3g}"
     learns = _better(last, first, 1.0)
     if not learns or case.unsupervised:
-        return _Attempt(measured, None if learns else told)
+        return _Attempt(measured, None if learns else sentence)
     factor = BEYOND if _is_first(case) else NO_HARM
     alone = _alone(case.tiny, lr)
     measured = f"{measured}; read-out alone {alone.loss:.3g}"
@@ -89,8 +90,8 @@ def _attempt(case: Case, lr: float) -> _Attempt:
         return _Attempt(measured, None)
     return _Attempt(
         measured,
-        f"{told}, expected below {factor:g} times the {alone.loss:.3g} ({alone.errors:.0%} errors) to which training the "
-        f"read-out alone brings it, or the {held.loss:.3g} ({held.errors:.0%} errors) of the rule with hidden layers held",
+        f"{sentence}, expected below {factor:g} times the {alone.loss:.3g} ({percent(alone.errors, 0)} errors) to which training the "
+        f"read-out alone brings it, or the {held.loss:.3g} ({percent(held.errors, 0)} errors) of the rule with hidden layers held",
     )
 
 

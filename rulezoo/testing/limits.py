@@ -34,14 +34,14 @@ def _checked(case: Case, limit: Limit) -> str:
     zoo = discover()
     mine = type(case.rule)(**{**case.rule.resolved(), **_read(type(case.rule), limit.options)})
     other = zoo.make_rule(limit.equals, dict(word.split("=", 1) for word in limit.others))
-    told = f"{', '.join(limit.options)} gives {limit.equals}"
+    claim = f"{', '.join(limit.options)} gives {limit.equals}"
     got, wanted = (_white_step(first_served(Case(rule, None, case.tiny))) for rule in (mine, other))
-    expect(got.keys() == wanted.keys(), f"{told}: {listed(set(got) ^ set(wanted))} came or went")
+    expect(got.keys() == wanted.keys(), f"{claim}: {listed(set(got) ^ set(wanted))} came or went")
     for name, grad in wanted.items():
-        expect_close(f"{told}: the gradient of {name}", got[name], grad, limit.tolerance)
+        expect_close(f"{claim}: the gradient of {name}", got[name], grad, limit.tolerance)
     size = sum(float(g.norm()) ** 2 for g in wanted.values()) ** 0.5
     error = sum(float((got[n] - wanted[n]).norm()) ** 2 for n in wanted) ** 0.5
-    return f"{told} (off by {error / size:.0e})"
+    return f"{claim} (off by {error / size:.0e})"
 
 
 def _read(rule: type[LearningRule], words: tuple[str, ...]) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def check_memory(case: Case) -> str:
     for _ in walk(served):
         pass
     for moment, anew in zip(walk(served, seed=1), walk(replace(served, rule=fresh), seed=1), strict=True):
-        told = f"step {moment.t}, by a fresh import of the rule's module"
-        expect_same(told, flat_step(anew.step), flat_step(moment.step))
+        what = f"step {moment.t}, by a fresh import of the rule's module"
+        expect_same(what, flat_step(anew.step), flat_step(moment.step))
     return f"{len(TIMES)} steps by a fresh import"
 
 

@@ -20,6 +20,7 @@ from rulezoo.comparison import contract
 from rulezoo.comparison.examination import Examination, examine
 from rulezoo.inputs import Inputs, prepared
 from rulezoo.net import Net, Tensors
+from rulezoo.options import configure
 from rulezoo.rule import Batch
 from rulezoo.source import Source
 from rulezoo.specs import TaskSpec
@@ -33,6 +34,7 @@ from rulezoo.testing.expect import (
     expect_same,
     listed,
 )
+from rulezoo.text import percent
 from rulezoo.training.trainer import build
 
 COMPANY = 1e-4  # of a tensor's norm, in float32: a batch of another size is added up in another order
@@ -109,7 +111,13 @@ def check_task_spec(case: TaskCase) -> None:
     expect(issubclass(loaded, Task), f"{case.spec.target} is not a subclass of rulezoo.Task")
     expect(bool(case.spec.summary.strip()), f"the spec of {case.spec.name} has no summary")
     expect(bool((vars(loaded).get("__doc__") or "").strip()), f"{case.spec.target} has no docstring")
-    loaded()
+    made(case.spec)
+
+
+def made(spec: TaskSpec) -> Task:
+    """The task with its default options, but for those that its name gives a value."""
+    task: Task = configure(spec.load(), spec.name, spec.words({}))
+    return task
 
 
 def check_budget(case: TaskCase) -> str:
@@ -164,7 +172,7 @@ def check_disjoint(case: TaskCase) -> str:
         name: [_fingerprint(row) for rows in _rows(part.x) for row in rows]
         for name, part in case.data._asdict().items()
     }
-    told = []
+    counts = []
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         known = set(seen[one])
         shared = sum(row in known for row in seen[other])
@@ -172,8 +180,8 @@ def check_disjoint(case: TaskCase) -> str:
             shared <= SHARED * len(seen[other]),
             f"{shared} of {len(seen[other])} examples of {other} are in {one}, too; split before you repeat examples",
         )
-        told.append(shared)
-    return f"{sum(told)} shared"
+        counts.append(shared)
+    return f"{sum(counts)} shared"
 
 
 def _rows(x: Tensor | Source) -> Iterator[Tensor]:
@@ -202,10 +210,10 @@ def check_no_leak(case: TaskCase) -> str:
     most, where = explained.max(0)
     expect(
         float(most) < GIVEN_AWAY,
-        f"input {int(where)} (of the flattened input) says what the label is: the label explains {float(most):.1%} "
+        f"input {int(where)} (of the flattened input) says what the label is: the label explains {percent(float(most))} "
         "of its variance; take it out of x",
     )
-    return f"the label explains {float(most):.0%} of an input's variance at most"
+    return f"the label explains {percent(float(most), 0)} of an input's variance at most"
 
 
 def check_network(case: TaskCase) -> str:
@@ -273,9 +281,12 @@ def check_score(case: TaskCase) -> str:
 
 
 def _right_answers(output: Tensor, y: Tensor) -> Tensor | None:
-    """Outputs that say the target: one-hot for labels, the target itself for numbers of the output's shape."""
+    """Outputs that say the target: one-hot for labels, the target itself for numbers of the output's shape.
+
+    A label below 0 marks an answer that does not count, and any answer is right there.
+    """
     if not y.is_floating_point() and output.shape[:-1] == y.shape:
-        return torch.nn.functional.one_hot(y, output.shape[-1]).to(output.dtype)
+        return torch.nn.functional.one_hot(y.clamp_min(0), output.shape[-1]).to(output.dtype)
     return y.to(output.dtype) if output.shape == y.shape else None
 
 

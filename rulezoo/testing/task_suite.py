@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rulezoo.comparison.examination import Examination
-from rulezoo.specs import TaskSpec
+from rulezoo.specs import TaskSpec, file_name
 from rulezoo.task import Task
 from rulezoo.testing import declarations, purity, task_checks
 from rulezoo.testing.check import ByFunction, CheckResult, outcomes, parametrized
@@ -58,13 +58,13 @@ class TaskCheck(ByFunction):
     @property
     def id(self) -> str:
         """``digits-cnn:disjoint``; a task without a spec goes by the name of its class."""
-        return f"{type(self.task).__name__ if self.spec is None else self.spec.name}:{self.name}"
+        return f"{type(self.task).__name__ if self.spec is None else file_name(self.spec.name)}:{self.name}"
 
     def __call__(self) -> str | None:
         """Run it; returns what was measured."""
         with purity.undisturbed():
             if "case" not in self.made:
-                task = self.task.load()() if isinstance(self.task, TaskSpec) else self.task
+                task = task_checks.made(self.task) if isinstance(self.task, TaskSpec) else self.task
                 self.made["case"] = TaskCase(task, self.spec, self.root, self.found)
             return self.function(self.made["case"])
 

@@ -24,6 +24,7 @@ from rulezoo.testing.drawn import is_drawn
 from rulezoo.testing.expect import NotApplicable, expect, listed
 from rulezoo.testing.gradients import true_gradient
 from rulezoo.testing.watch import Watch
+from rulezoo.text import percent
 
 # Of a tensor's norm: the activity moves by rounding, since weights change where it is zero. By type.
 UNHEARD = {torch.float64: 1e-9, torch.float32: 1e-2}
@@ -53,8 +54,8 @@ def check_weight_transport(case: Case) -> str:
             "not verified: the passes of the rule use all directions of the input of every layer, so no weight can be "
             "changed without changing activity"
         )
-    told = f"; not verified: {listed(weights - verified)}" if weights - verified else ""
-    return f"0 where backprop's gradient changes by {would:.0%}{told}"
+    note = f"; not verified: {listed(weights - verified)}" if weights - verified else ""
+    return f"0 where backprop's gradient changes by {percent(would, 0)}{note}"
 
 
 def _weights(case: Case) -> list[str]:
@@ -90,7 +91,7 @@ def _examined(case: Case, moment: Moment) -> Iterator[tuple[str, float]]:
                 inputs = seen.stepping.get(name, []) + (seen.beginning.get(name, []) if whole else [])
                 params = _elsewhere(few.params, name, inputs)
                 if params is not None:
-                    _expect_unheard(case, few, seen, name, params, whole=whole)
+                    _expect_independent(case, few, seen, name, params, whole=whole)
                     left.remove(name)
                     yield name, _heard_by_backprop(case, few, params)
                     break
@@ -141,7 +142,7 @@ def _elsewhere(params: Tensors, name: str, inputs: list[Tensor]) -> Tensors | No
     return {**params, name: weight + 3 * delta * weight.norm() / delta.norm()}
 
 
-def _expect_unheard(
+def _expect_independent(
     case: Case, moment: Moment, seen: _Seen, name: str, params: Tensors, *, whole: bool
 ) -> None:
     begun = case.rule.init(case.tiny.net, params, moment.batch, generator(0))
@@ -150,10 +151,10 @@ def _expect_unheard(
         ("the gradient of", directions(step), directions(seen.step)),
         ("after the step,", flat(step.state), flat(seen.step.state)),
     ):
-        heard = [n for n, p in got.items() if n != name and n in wanted and _moved(p, wanted[n])]
+        affected = [n for n, p in got.items() if n != name and n in wanted and _moved(p, wanted[n])]
         expect(
-            not heard,
-            f"{name} was changed so that no activity changes, yet {kind} {listed(heard)} did (step {moment.t}): the "
+            not affected,
+            f"{name} was changed so that no activity changes, yet {kind} {listed(affected)} did (step {moment.t}): the "
             "feedback path reads a forward weight, though the spec declares weight_transport=False",
         )
     if whole:

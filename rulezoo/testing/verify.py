@@ -93,7 +93,7 @@ class Report:
         from rulezoo.testing.verification import marks
 
         def row(result: CheckResult) -> dict[str, object]:
-            told = {
+            common = {
                 "check": result.check,
                 "net": result.net,
                 "promise": result.promise,
@@ -101,7 +101,7 @@ class Report:
             }
             open_ = result.outcome in ("failed", "not examined")
             failed = {"next_step": NEXT_STEP.get(result.check)} if open_ else {}
-            return {**told, "measured": result.measured, "message": result.message, **failed}
+            return {**common, "measured": result.measured, "message": result.message, **failed}
 
         head: dict[str, object] = {
             "kind": self.subject.kind,
@@ -196,9 +196,9 @@ def verify(
     spec, made = subject.found.spec, None
     if options and subject.kind == CLAIM.name:
         raise UserError(f"claim {subject.name!r} has no options; leave -o out")
-    if options:
-        with foreign(f"{subject.kind} {subject.name!r} cannot be made"):
-            made = configure(spec.load(), subject.name, options)
+    if words := spec.words(options):
+        with foreign(f"{subject.kind} {subject.name!r} cannot be made", hint=spec.advice):
+            made = configure(spec.load(), subject.name, words)
     results = _results(subject, made, options, root, seed, on, report, download=download)
     names = tuple(task.name for task in on) if subject.kind != TASK.name else ()
     return Report(subject, tuple(results), _resolved(subject, made), seed, names)
@@ -251,7 +251,7 @@ def lines(report: Report) -> Iterator[str]:
     for group in _alike(report.results):
         first = group[0]
         nets = "" if len(group) == everywhere[first.check] else f" [{', '.join(r.net or '' for r in group)}]"
-        yield f"{_MARKS[first.outcome]} {first.check}{nets}: {clean(_told(group))}"
+        yield f"{_MARKS[first.outcome]} {first.check}{nets}: {clean(_message(group))}"
         if first.outcome in ("failed", "not examined"):
             yield f"    why: {clean(first.message)}"
             yield f"    next: {NEXT_STEP.get(first.check, 'see the check in rulezoo.testing')}"
@@ -259,7 +259,7 @@ def lines(report: Report) -> Iterator[str]:
     yield _verdict(report)
 
 
-def _told(group: Sequence[CheckResult]) -> str:
+def _message(group: Sequence[CheckResult]) -> str:
     """What was measured, net by net where it differs; else why the check was skipped, or what was promised."""
     if group[0].outcome in ("skipped", "expected failure"):
         return group[0].message
@@ -280,8 +280,10 @@ def _alike(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
 
 def _verdict(report: Report) -> str:
     failed = list(dict.fromkeys(r.check for r in report.results if r.outcome == "failed"))
-    told = ", ".join(f"{report.counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
+    counts = ", ".join(f"{report.counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
     name = report.subject.name
     if failed:
-        return f"{name} fails {', '.join(failed)}: {told}"
-    return f"{name} keeps every promise: {told}" if report.examined else f"{name} was not examined: {told}"
+        return f"{name} fails {', '.join(failed)}: {counts}"
+    return (
+        f"{name} keeps every promise: {counts}" if report.examined else f"{name} was not examined: {counts}"
+    )

@@ -21,7 +21,7 @@ from rulezoo.results.files import write_whole
 from rulezoo.training.errors import in_words
 
 if TYPE_CHECKING:
-    from rulezoo.results.records import Asked
+    from rulezoo.results.records import RunSpec
 
 Saved = dict[str, Any]
 """A state: nested dictionaries and lists of tensors, numbers and strings."""
@@ -86,20 +86,20 @@ class CheckpointFiles(Checkpoints):
         made_by: name → fingerprint of everything that the numbers depend on, beside what was asked.
         every: seconds between two states; 0 = none is kept.
         device: where tensors are loaded to.
-        say: told in a sentence what was not loaded or not written, and why.
+        log: called with a sentence about what was not loaded or not written, and why.
     """
 
     def __init__(
         self,
         folder: Path,
-        asked: Asked,
+        asked: RunSpec,
         made_by: Mapping[str, str],
         every: float,
         device: str,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.folder, self.asked, self.made_by = folder, asked, dict(made_by)
-        self.every, self.device, self.say = every, device, say
+        self.every, self.device, self.log = every, device, log
         self._last, self._took = time.monotonic(), 0.0
         self._handed_out: set[tuple[int, ...]] = set()
 
@@ -111,7 +111,7 @@ class CheckpointFiles(Checkpoints):
             if state is not None and like is not None and (where := _misfit_of_training(state, like)):
                 raise _Unusable(f"its content is not that of this training: {where}")
         except _Unusable as error:
-            self._say_unused(path, str(error))
+            self._log_unused(path, str(error))
             return None
         if state is not None:
             self._handed_out.add(tuple(seeds))
@@ -123,13 +123,13 @@ class CheckpointFiles(Checkpoints):
             return False
         self._handed_out.discard(tuple(seeds))
         path = self._path(seeds, "pt")
-        self._say_unused(path, f"a training that went on from it failed ({in_words(error)})")
+        self._log_unused(path, f"a training that went on from it failed ({in_words(error)})")
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return True
 
-    def _say_unused(self, path: Path, why: str) -> None:
-        self.say(f"checkpoint {path.name} is not used: {why}; the training begins anew")
+    def _log_unused(self, path: Path, why: str) -> None:
+        self.log(f"checkpoint {path.name} is not used: {why}; the training begins anew")
 
     def due(self) -> bool:
         """See `Checkpoints.due`; a state that takes long to write is kept less often, see `_STALL`."""
@@ -190,7 +190,7 @@ class CheckpointFiles(Checkpoints):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, content)
         except OSError as error:
-            self.say(f"no checkpoint could be written ({error.strerror}); the training goes on without")
+            self.log(f"no checkpoint could be written ({error.strerror}); the training goes on without")
 
     def _read(self, path: Path, seeds: Sequence[int]) -> Saved | None:
         import torch
@@ -273,7 +273,7 @@ def _first(found: Iterable[str | None]) -> str | None:
     return next((one for one in found if one is not None), None)
 
 
-def clear(folder: Path, asked: Asked, done: Callable[[int], bool]) -> None:
+def clear(folder: Path, asked: RunSpec, done: Callable[[int], bool]) -> None:
     """Delete what was kept of groups whose every seed is ``done``.
 
     Args:

@@ -54,7 +54,7 @@ class Clock:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from what another clock had measured."""
-        self._epochs, self._peak = [(rule, pace) for rule, pace in saved["epochs"]], saved["peak"]
+        self._epochs, self._peak = [(rule, backprop) for rule, backprop in saved["epochs"]], saved["peak"]
         for name, watch in self._watches.items():
             watch.set(*saved["watches"][name])
 

@@ -17,8 +17,8 @@ from rulezoo.credit import Loss
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.rule import Batch, LearningRule, State
 from rulezoo.seeding import generator
+from rulezoo.training.batched_kernels import MIN_SEEDS, Pooling, channels_last
 from rulezoo.training.rule_output import check_directions
-from rulezoo.training.together import MANY, Pooling, channels_last
 
 _GRAPHS = 32  # of all trainers in a process: a rule has one for each kind of step in its schedule
 OWN = "rule."  # prefix of the parameters that a rule owns
@@ -54,7 +54,7 @@ class Networks:
         memory: Sequence[State] | None = None,
     ) -> None:
         self.rule, self.net, self.loss = rule, net, loss
-        self.alone, self.many = len(seeds) == 1, len(seeds) >= MANY
+        self.single, self.batched_kernels = len(seeds) == 1, len(seeds) >= MIN_SEEDS
         device = first.x.device
         own = [(type(rule).__name__, "init"), (type(rule).__name__, "noise")]
         self.seeds = seeds
@@ -73,7 +73,7 @@ class Networks:
         self.noise = [generator(seed, *own[1], device=device) for seed in seeds]
         self.params = self._stack([v.params for v in values])
         self.state = State(self._stack([s.params for s in states]), self._stack([s.buffers for s in states]))
-        self._every = self._one if self.alone else torch.func.vmap(self._one, in_dims=(None, *(0,) * 9))
+        self._every = self._one if self.single else torch.func.vmap(self._one, in_dims=(None, *(0,) * 9))
         # The full graph or nothing: half of a step compiled, or given up in silence, would be recorded as compiled.
         self._fast = torch.compile(self._every, fullgraph=True) if compiled else None
 
@@ -85,9 +85,9 @@ class Networks:
         """
         masks = self._masks(batch)
         noise = self._draw(batch, masks)
-        if self.alone:
+        if self.single:
             batch = Batch(batch.x[0], batch.y[0])
-        elif self.many and not self.compiled:
+        elif self.batched_kernels and not self.compiled:
             batch = Batch(channels_last(batch.x), batch.y)
         grads, updates, buffers, self.statistics, loss, logs = self._all(
             self.t, self.params, self.state.params, self.state.buffers, batch.x, batch.y, noise,
@@ -100,14 +100,14 @@ class Networks:
     def network(self, place: int, rows: int, *, training: bool = True) -> Net:
         """The network of one seed as it is now: for a step with that many examples, or to evaluate it."""
         masks = self._masks_of(self.seeds[place], rows)
-        if not self.alone:
+        if not self.single:
             fixed, statistics = _at(self.fixed, place), _at(self.statistics, place)
             return self.net.bind(fixed, statistics, masks, training=training)
         return self.net.bind(self.fixed, self.statistics, masks, training=training)
 
     def _of(self, place: int, masks: Tensors) -> Net:
         """The network of one seed with its share of the masks of a step."""
-        if self.alone:
+        if self.single:
             return self.net.bind(self.fixed, self.statistics, masks)
         return self.net.bind(_at(self.fixed, place), _at(self.statistics, place), _at(masks, place))
 
@@ -124,7 +124,7 @@ class Networks:
         """A copy of one network's parameters, and of its rule's memory, without an axis of seeds."""
 
         def copy(tensors: Tensors) -> Tensors:
-            return {name: (v if self.alone else v[place]).clone() for name, v in tensors.items()}
+            return {name: (v if self.single else v[place]).clone() for name, v in tensors.items()}
 
         return copy(self.params), State(copy(self.state.params), copy(self.state.buffers))
 
@@ -145,7 +145,7 @@ class Networks:
 
         given = self.params, self.state.params, self.state.buffers, self.fixed, self.statistics
         with torch.no_grad():
-            if self.alone:
+            if self.single:
                 return one(*given)[None]
             with self._kernels():
                 outputs: Tensor = torch.func.vmap(one)(*given)
@@ -202,10 +202,10 @@ class Networks:
         return step.grads, step.updates, kept, net.moved_statistics(), loss, step.logs
 
     def _kernels(self) -> AbstractContextManager[object]:
-        return Pooling() if self.many else nullcontext()
+        return Pooling() if self.batched_kernels else nullcontext()
 
     def _draw(self, batch: Batch, masks: Tensors) -> Tensors:
-        if self.alone:
+        if self.single:
             first = Batch(batch.x[0], batch.y[0])
             return self.rule.noise(self._of(0, masks), self.state, first, self.noise[0], self.t)
         drawn = []
@@ -216,7 +216,7 @@ class Networks:
         return self._stack(drawn)
 
     def _stack(self, each: Sequence[Tensors]) -> Tensors:
-        if self.alone:
+        if self.single:
             contiguous = torch.contiguous_format  # for the optimiser, see `_descend`
             return {name: one.clone(memory_format=contiguous) for name, one in each[0].items()}
         return {name: torch.stack([one[name] for one in each]) for name in each[0]}

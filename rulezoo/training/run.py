@@ -22,12 +22,13 @@ from rulezoo import credit
 from rulezoo.inputs import Inputs
 from rulezoo.measures.locality import travel
 from rulezoo.measures.precision import at_least_single
-from rulezoo.measures.probes import Prober, points
+from rulezoo.measures.probes import Prober, probe_steps
 from rulezoo.net import Net, Tensors, Values
 from rulezoo.results.records import Probe
 from rulezoo.rule import Batch, LearningRule, State, Step
 from rulezoo.source import Source
 from rulezoo.task import Budget, Data, Split, Task
+from rulezoo.text import percent
 from rulezoo.trained import check_restorable, needs_memory, state_tensors
 from rulezoo.training import optimizers
 from rulezoo.training.batches import Batches, Feed, Take
@@ -40,15 +41,15 @@ from rulezoo.training.trainer import Trainer
 
 _SAMPLES = 60  # times in a run at which plain backprop is timed, for the cost
 _STRETCH = 8  # steps of it each time, on a GPU
-_TOLD = 1.0  # seconds between two reports of progress
+_REPORT_EVERY = 1.0  # seconds between two reports of progress
 _FEW, _LOOKED_AT = 4, 2  # examples and steps on which the depth of blocks is measured
 
 Progress = Callable[[int, int], None]
 """``progress(steps done, steps in all)``, called now and then."""
 
 
-def _unheard(done: int, total: int) -> None:
-    """Progress that nobody asked for."""
+def _no_progress(done: int, total: int) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class RunRequest:
         trial: set where the runs are trials of a tuning: then the test data are not read.
         checkpoints: where to store the state now and then, and to resume from; on a CPU, and with as many threads, the
             numbers are the same bit for bit, however often a run was interrupted.
-        compiled: let `torch.compile` take the step, and that of the pace-maker.
+        compiled: let `torch.compile` take the step, and that of the reference.
         keep_weights: hand over the weights of each network that was trained to the end, see `Outcome.kept`; with the
             memory of a rule that predicts with it.
         keep_memory: hand over the rule's memory.
@@ -79,7 +80,7 @@ class RunRequest:
     budget: Budget
     data: Data[Tensor | Source]
     device: torch.device
-    progress: Progress = _unheard
+    progress: Progress = _no_progress
     probes: int = 0
     trial: Trial | None = None
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -89,7 +90,7 @@ class RunRequest:
 
 
 class _PlainBackprop(LearningRule):
-    """The pace-maker: plain autograd, the unit in which cost is told."""
+    """The reference for cost: backprop by plain autograd."""
 
     def step(
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
@@ -123,11 +124,11 @@ class Run:
         self.stretch = min(self.every, _STRETCH) if request.device.type == "cuda" else 1
         first = self.batches.take(self.batches.epoch(0)[:, 0])
         self.parameters = sum(p.numel() for p in values[0].params.values())
-        self.trainer, self.pace = (
+        self.trainer, self.reference = (
             Trainer(
                 r, net, self.task.loss, values, first, seeds, budget, self.steps, compiled=request.compiled
             )
-            for r, budget in ((request.rule, self.budget), (_PlainBackprop(), _plain(self.budget)))
+            for r, budget in ((request.rule, self.budget), (_PlainBackprop(), _reference_budget(self.budget)))
         )
         self.block_depth = 0  # layers in series that errors reach one through another; 0 = not measured
         self.curves: list[list[Evaluation]] = [[] for _ in seeds]
@@ -139,7 +140,7 @@ class Run:
         self.pruned: dict[int, str] = {}  # seed's place in the group → why it was given up
         self.clock = Clock(request.device)
         self.prober = Prober(net, self.task.loss, self.data, self.batches.size) if request.probes else None
-        self.probed_at = points(request.probes, self.steps)
+        self.probed_at = probe_steps(request.probes, self.steps)
         self.probes: list[list[Probe]] = [[] for _ in seeds]
         like = self._state_dict()
         like["trainer"]["optimizer"]["state"] = self.trainer.optimizer_state_like()
@@ -149,7 +150,7 @@ class Run:
             self.block_depth = _block_depth(request.rule, self.trainer, self.task.loss, first)
 
     def _state_dict(self) -> Saved:
-        """All of it but the pace-maker, on which no number depends: tensors, numbers and strings."""
+        """All of it but the reference trainer, on which no score depends: tensors, numbers and strings."""
         return {
             "block_depth": self.block_depth,
             "trainer": self.trainer.state_dict(),
@@ -181,7 +182,7 @@ class Run:
         else:
             progress(self.trainer.t, self.steps)
         self.cold = True  # torch sets much up at the first step in a process
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         with self.batches.feed(self.trainer.t, self.steps) as feed:
             while self.trainer.t < self.steps and len(self._ended) < len(self.seeds):
                 self._train(feed, progress)
@@ -195,7 +196,7 @@ class Run:
 
     @property
     def _ended(self) -> set[int]:
-        """Places of the seeds of which nothing more is wanted."""
+        """Positions of the seeds whose training has ended."""
         return {*self.failed, *self.pruned}
 
     def _prune(self) -> None:
@@ -207,7 +208,7 @@ class Run:
             if place not in self.failed and curve[-1].validation < self.trial.bar:
                 self.pruned[place] = (
                     f"given up after epoch {epoch} of {self.budget.epochs}: {self.task.metric} on validation data was "
-                    f"{curve[-1].validation:.1%}, the lower quartile of the trials before it {self.trial.bar:.1%}"
+                    f"{percent(curve[-1].validation)}, the lower quartile of the trials before it {percent(self.trial.bar)}"
                 )
 
     def _train(self, feed: Feed, progress: Progress) -> None:
@@ -227,15 +228,15 @@ class Run:
                     raise
                 return  # given numbers that are none, a rule may well raise: what happened is that it diverged
             self.clock.rule.laps += 1
-            self._remember(loss, log)
+            self._observe(loss, log)
             if self.cold or self.trainer.t % self.every == 0:
                 with self.clock.rule.paused():
-                    self._pace(take)
+                    self._time_reference(take)
                     self._report(progress)
                     if self.cold:
                         self.clock.warmed_up()
                         self.cold = False
-            elif time.monotonic() - self._told >= _TOLD:
+            elif time.monotonic() - self._reported >= _REPORT_EVERY:
                 with self.clock.rule.paused():
                     self._report(progress)
             if self.trainer.t in self.probed_at:
@@ -253,21 +254,21 @@ class Run:
 
     def _report(self, progress: Progress) -> None:
         progress(self.trainer.t, self.steps)
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def _save(self) -> None:
         self.checkpoints.save(self.seeds, self._state_dict())
 
-    def _remember(self, loss: Tensor | None, log: Tensors) -> None:
+    def _observe(self, loss: Tensor | None, log: Tensors) -> None:
         if loss is not None:
             self.losses[self.trainer.t - 1] = loss
         for name, value in log.items():  # a rule need not log at every step
             self.logs.setdefault(name, []).append(value)
 
-    def _pace(self, take: Take) -> None:
+    def _time_reference(self, take: Take) -> None:
         self.clock.backprop.start()
         for _ in range(self.stretch):
-            self.pace.step(take())
+            self.reference.step(take())
         self.clock.backprop.laps += self.stretch
         self.clock.backprop.stop()
 
@@ -313,8 +314,8 @@ class Run:
         means = {name: _mean(values) for name, values in self.logs.items()}
         for place, curve in enumerate(self.curves):
             if place not in self._ended:
-                told = {name: values[place] for name, values in means.items()}
-                curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], told))
+                logged = {name: values[place] for name, values in means.items()}
+                curve.append(Evaluation(self.trainer.t, epoch + 1, losses[place], validation[place], logged))
         self.losses, self.logs = {}, {}
 
     def _score(self, split: Split[Tensor | Inputs]) -> list[float]:
@@ -370,8 +371,8 @@ def _on_cpu(tensors: Tensors) -> Tensors:
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
 
 
-def _plain(budget: Budget) -> Budget:
-    """The pace-maker's budget: without a weight decay that only the rule's own, decoupled one makes possible."""
+def _reference_budget(budget: Budget) -> Budget:
+    """The budget of the reference trainer: without a weight decay that only the rule's own, decoupled one makes possible."""
     return budget if optimizers.problem(budget) is None else replace(budget, weight_decay=0.0)
 
 
@@ -381,7 +382,7 @@ def _block_depth(rule: LearningRule, trainer: Trainer, loss: credit.Loss, first:
     params, state = trainer.of(0)
     try:
         found = travel(rule, trainer.network(0, len(few.x)), loss, params, few, state=state, steps=_LOOKED_AT)
-    except Exception:  # noqa: BLE001  what cannot be measured is no reason not to train; the training will tell
+    except Exception:  # noqa: BLE001  what cannot be measured is no reason not to train; the training will show it
         return 0
     return found.depth
 

@@ -104,10 +104,10 @@ def _once(request: RunRequest, seeds: tuple[int, ...], wanted: tuple[int, ...], 
     if reason is not None:
         return [Outcome("skipped", reason)] * len(seeds)
 
-    def tell(done: int, total: int) -> None:
+    def report_progress(done: int, total: int) -> None:
         """Of all seeds, each of which counts alike."""
         if wanted != tuple(request.seeds):
             done, total = before * total + len(wanted) * done, len(request.seeds) * total
         request.progress(done, total)
 
-    return Run(request, data, net, values, seeds).outcomes(tell)
+    return Run(request, data, net, values, seeds).outcomes(report_progress)

@@ -88,7 +88,7 @@ class Trainer(Networks):
         self.t += 1
         # Autocast remembers a copy of each parameter until its outermost block is left, which is after the last step.
         torch.clear_autocast_cache()
-        if not self.alone:
+        if not self.single:
             return loss, logs
         return None if loss is None else loss[None], {k: v[None] for k, v in logs.items()}
 

@@ -20,8 +20,9 @@ from rulezoo.options import Value
 from rulezoo.results import reading
 from rulezoo.results.merging import Contents, Item
 from rulezoo.results.provenance import without_paths
-from rulezoo.results.records import Asked, Count, Number, RecordError, Status
+from rulezoo.results.records import Count, Number, RecordError, RunSpec, Status
 from rulezoo.results.store import Damage, Store, write_whole
+from rulezoo.specs import file_name
 
 SCHEMA = 1  #: raise it when a stored conclusion can no longer be read
 _OF_THEIR_OPTIONS = frozenset(
@@ -66,7 +67,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     schema: int = SCHEMA
-    asked: Asked
+    asked: RunSpec
     given: dict[str, Value]
     n: Count
     trials: Annotated[list[Tried], Meta(min_length=1)]
@@ -124,7 +125,7 @@ def put(store: Store, name: str, tuned: Tuned) -> None:
     Raises:
         StoreError: if it cannot be written.
     """
-    folder = _folder(store) / tuned.asked.task / tuned.asked.rule
+    folder = _folder(store) / file_name(tuned.asked.task) / tuned.asked.rule
     content = msgspec.json.format(msgspec.json.encode(tuned, order="sorted"), indent=1) + b"\n"
     write_whole(store.root, folder / f"{tuned.ruleset}-{name}.json", content)
 
@@ -181,12 +182,12 @@ def publish(store: Store, to: Store) -> int:
             trials = [
                 msgspec.structs.replace(t, runs=[keys.get(key, key) for key in t.runs]) for t in tuned.trials
             ]
-            told = msgspec.structs.replace(tuned, asked=_without_paths(tuned.asked), trials=trials)
-            put(to, path.stem.removeprefix(f"{tuned.ruleset}-"), told)
+            published = msgspec.structs.replace(tuned, asked=_without_paths(tuned.asked), trials=trials)
+            put(to, path.stem.removeprefix(f"{tuned.ruleset}-"), published)
     return copied
 
 
-def _without_paths(asked: Asked) -> Asked:
+def _without_paths(asked: RunSpec) -> RunSpec:
     """The same with no folder of this machine among its options, such as that of a folder of images."""
 
     def shown(options: dict[str, Value]) -> dict[str, Value]:

@@ -54,12 +54,12 @@ def propose(space: Space, past: Sequence[Past], count: int, seed: int) -> list[d
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would greet every study on stderr
     sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=ROUND)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.add_trials([_told(space, one) for one in past])
+    study.add_trials([_frozen_trial(space, one) for one in past])
     asked = [study.ask(dict(space)).params for _ in range(count)]
     return [{option: legible(value, space[option]) for option, value in one.items()} for one in asked]
 
 
-def _told(space: Space, past: Past) -> FrozenTrial:
+def _frozen_trial(space: Space, past: Past) -> FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
     params = {option: past.values[option] for option in space}

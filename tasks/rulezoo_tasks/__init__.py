@@ -28,6 +28,11 @@ _ADDING = (
 _DELAYED_MATCH = "the non-match task of Miconi 2017, https://doi.org/10.7554/eLife.20899, its times in steps"
 _RECALL = "the store-and-recall task of Bellec et al. 2018, https://arxiv.org/abs/1803.09574, with one cue in a trial"
 
+_NEUROGYM = (
+    "Molano-Mazón et al. 2022, NeuroGym, https://doi.org/10.31234/osf.io/aqc9n; "
+    "environments: https://neurogym.github.io/neurogym"
+)
+
 
 @hookimpl
 def rulezoo_tasks() -> list[TaskSpec]:
@@ -96,6 +101,17 @@ def rulezoo_tasks() -> list[TaskSpec]:
             tags=("snn", "memory"),
             reference=_RECALL,
             embedded=True,
+        ),
+        TaskSpec(
+            name="neurogym",
+            target="rulezoo_tasks.neurogym_envs:Neurogym",
+            summary="A task of cognitive neuroscience: any environment of neurogym that names the right action at each step.",
+            tags=("rnn", "neuroscience"),
+            reference=_NEUROGYM,
+            embedded=True,
+            requires="rulezoo[neurogym]",
+            selects="env",
+            example="PerceptualDecisionMaking-v0",
         ),
         TaskSpec(
             name="mnist-mlp",

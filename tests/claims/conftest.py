@@ -4,7 +4,7 @@ import pytest
 
 from rulezoo.claims.design import Arm
 from rulezoo.claims.evidence import Evidence
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Probe, Record
+from rulezoo.results.records import Hardware, Plugin, Probe, Provenance, Record, RunSpec
 
 
 def _record(arm, seed, *, test=0.5, validation=0.5, probes=(), status="ok", changed=None, **asked):
@@ -17,7 +17,7 @@ def _record(arm, seed, *, test=0.5, validation=0.5, probes=(), status="ok", chan
         probes: site → quantity → number, for each probe; a number after training alone may be given as a mapping.
         status: how it ended.
         changed: options that were not the default; the arm's, if not given.
-        asked: fields of `Asked` that differ.
+        asked: fields of `RunSpec` that differ.
     """
     probes = [probes] if isinstance(probes, dict) else probes
     plugin = Plugin(distribution="rulezoo", version="0")
@@ -35,8 +35,8 @@ def _record(arm, seed, *, test=0.5, validation=0.5, probes=(), status="ok", chan
         "device": "cpu",
     }
     return Record(
-        asked=Asked(**(fields | asked)),
-        answered=Answered(
+        asked=RunSpec(**(fields | asked)),
+        answered=Provenance(
             packages={},
             rule_plugin=plugin,
             task_plugin=plugin,

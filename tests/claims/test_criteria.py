@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 
 from rulezoo.claims.advantage import Advantage, crossover
@@ -9,7 +10,7 @@ from rulezoo.claims.alignment import Alignment, alignment
 from rulezoo.claims.growth import Growth, slope
 from rulezoo.claims.not_worse import NotWorse
 from rulezoo.claims.standing import Standing
-from rulezoo.results.records import Probe
+from rulezoo.results.records import Cost, Probe
 
 JITTER = (-0.004, 0.002, 0.0, -0.001, 0.003)  # between seeds, so that intervals have a width
 
@@ -273,6 +274,15 @@ def test_the_gap_to_the_top_is_in_the_table(arm, record, evidence):
         evidence(*scored(arm, record, {"backprop": 0.7, "NMNC": 0.55}))
     )[0]
     assert [row[2] for row in table.rows] == ["", "15.0 [15.0, 15.0]"]
+
+
+def test_the_cost_of_a_step_is_in_the_table(arm, record, evidence):
+    pairs = scored(arm, record, {"backprop": 0.7, "NMNC": 0.55})
+    cost = Cost(step_ms=3.0, backprop_step_ms=2.0, ratio=1.5)
+    timed = {seed: msgspec.structs.replace(run, cost=cost) for seed, run in pairs[1][1].items()}
+    table = Standing("NMNC", (), "backprop").tables(evidence(pairs[0], (pairs[1][0], timed)))[0]
+    where = table.head.index("cost of a step")
+    assert table.rows[1][where] == "×1.5"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import re
 import msgspec
 import pytest
 
-from rulezoo.results.records import Answered, Asked, Cost, Hardware, Plugin, Point, Probe, Record
+from rulezoo.results.records import Cost, Hardware, Plugin, Point, Probe, Provenance, Record, RunSpec
 
 LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)
 SERVER = Hardware(cpu="Server", cores=64, threads=1)
@@ -24,7 +24,7 @@ def _run(rule, task="digits-cnn", seed=0, test=0.9, *, cost=1.0, hardware=LAPTOP
         "seed": seed,
         "device": "cpu",
     }
-    answered = Answered(
+    answered = Provenance(
         packages={"rulezoo": "0.1.0"},
         rule_plugin=Plugin(distribution="rulezoo"),
         task_plugin=Plugin(distribution="rulezoo"),
@@ -46,7 +46,7 @@ def _run(rule, task="digits-cnn", seed=0, test=0.9, *, cost=1.0, hardware=LAPTOP
         if test is None
         else [Point(step=20 * e, epoch=e, validation=test * e / 3) for e in (1, 2, 3)],
     }
-    return Record(asked=Asked(**(question | (asked or {}))), answered=answered, **(values | changes))
+    return Record(asked=RunSpec(**(question | (asked or {}))), answered=answered, **(values | changes))
 
 
 @pytest.fixture(scope="session")

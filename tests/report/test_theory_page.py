@@ -226,7 +226,7 @@ def test_bad_input_is_a_sentence_on_stderr(command, words, message, tmp_path, mo
 @pytest.fixture
 def stored(tmp_path):
     """A folder of claims with two runs of one network."""
-    from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Probe, Record
+    from rulezoo.results.records import Hardware, Plugin, Probe, Provenance, Record, RunSpec
     from rulezoo.results.store import Store
 
     plugin = Plugin(distribution="rulezoo", version="0")
@@ -239,11 +239,11 @@ def stored(tmp_path):
             "ceiling": 20.0,
         }
         record = Record(
-            asked=Asked(
+            asked=RunSpec(
                 protocol=1, rule="mine", rule_version=1, rule_options={}, task="digits-cnn", task_version=1,
                 task_options={"width": 0.5}, budget={"epochs": 1}, seed=seed, device="cpu",
             ),
-            answered=Answered(
+            answered=Provenance(
                 packages={}, rule_plugin=plugin, task_plugin=plugin, hardware=Hardware(cpu="a machine", cores=2, threads=1),
                 commit=None, dirty=None, started="2026-01-01", finished="2026-01-01", seeds_together=1, mode="single",
             ),

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from rulezoo.cli import main
-from rulezoo.results.records import Answered, Asked, Hardware, Plugin, Point, Probe, Record
+from rulezoo.results.records import Hardware, Plugin, Point, Probe, Provenance, Record, RunSpec
 from rulezoo.results.store import Store
 
-ANSWERED = Answered(
+ANSWERED = Provenance(
     packages={"torch": "2.15.0", "python": "3.11.7"},
     rule_plugin=Plugin(distribution="rulezoo", version="0.1.0"),
     task_plugin=Plugin(distribution="rulezoo", version="0.1.0"),
@@ -40,7 +40,7 @@ def _run(rule="nmnc", seed=0, test=0.9, losses=(2.0, 1.0), asked=None, answered=
         "logs": {"rank": [4.0 + i for i in range(len(losses))]},
     }  # fmt: skip
     return Record(
-        asked=Asked(**(identity | (asked or {}))),
+        asked=RunSpec(**(identity | (asked or {}))),
         answered=msgspec.structs.replace(ANSWERED, **(answered or {})),
         **(values | changes),
     )

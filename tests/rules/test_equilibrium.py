@@ -57,9 +57,9 @@ def layered(request):
     return network(request.param)
 
 
-def first(rule, tiny, params=None):
-    params = params or tiny.params()
-    return rule.step(tiny.net, tiny.task.loss, params, State(), tiny.batch(), {}, 0)
+def first(rule, tiny, params=None, sign=1.0):
+    params, noise = params or tiny.params(), {"sign": torch.tensor(sign).double()}
+    return rule.step(tiny.net, tiny.task.loss, params, State(), tiny.batch(), noise, 0)
 
 
 def assert_equal(grads, expected, rtol=1e-9, atol=1e-12):
@@ -117,13 +117,21 @@ def written_out(p, batch, betas, free, nudged, rate):
     return grads, torch.stack(outputs)
 
 
-@pytest.mark.parametrize(("rule", "betas"), [(RULES[0], (0.3, 0.0)), (RULES[1], (0.3, -0.3))])
+@pytest.mark.parametrize(
+    ("rule", "options", "sign", "betas"),
+    [
+        (RULES[0], {}, 1.0, (0.3, 0.0)),
+        (RULES[0], {}, -1.0, (-0.3, 0.0)),
+        (RULES[0], {"sign": "positive"}, -1.0, (0.3, 0.0)),
+        (RULES[1], {}, 1.0, (0.3, -0.3)),
+    ],
+)
 @pytest.mark.parametrize("rate", [1.0, 0.6])
-def test_written_out(mlp, rule, betas, rate):
+def test_written_out(mlp, rule, options, sign, betas, rate):
     params, batch = mlp.params(seed=1), mlp.batch()
-    one = rule(free=7, nudged=4, beta=0.3, rate=rate)
+    one = rule(free=7, nudged=4, beta=0.3, rate=rate, **options)
 
-    result = first(one, mlp, params)
+    result = first(one, mlp, params, sign)
 
     grads, outputs = written_out(params, batch, betas, 7, 4, rate)
     assert_equal(result.grads, grads)
@@ -224,6 +232,22 @@ def test_the_relaxation_has_an_equilibrium_within(layered):
 
     assert max((a - b).abs().max() for a, b in zip(before, after, strict=True)) < 1e-12
     assert all(((s > 0) & (s < 1)).any() for s in after)
+
+
+def test_the_mean_over_both_signs_of_the_nudge_is_the_symmetric_form(layered):
+    ahead, back = (first(RULES[0](), layered, sign=sign).grads for sign in (1.0, -1.0))
+
+    assert_equal({name: (g + back[name]) / 2 for name, g in ahead.items()}, first(RULES[1](), layered).grads)
+    assert distance(ahead, back) > 0.1
+
+
+def test_the_sign_of_the_nudge_is_drawn_for_each_batch(mlp):
+    gen = torch.Generator().manual_seed(0)
+    signs = [RULES[0]().noise(mlp.net, State(), mlp.batch(), gen, t)["sign"].item() for t in range(400)]
+
+    assert set(signs) == {1.0, -1.0}
+    assert abs(sum(signs)) < 80  # four standard deviations of a sum of 400 fair signs
+    assert RULES[0](sign="positive").noise(mlp.net, State(), mlp.batch(), gen, 0) == {}
 
 
 @pytest.mark.parametrize(("rule", "order"), [(RULES[0], 1), (RULES[1], 2)])

@@ -189,6 +189,17 @@ def test_sangers_units_are_the_principal_components_in_order():
     )
 
 
+def test_sangers_learning_rate_falls_with_the_number_of_steps_and_that_of_the_others_does_not(mlp):
+    params, batch = mlp.params(), mlp.batch()
+    for rule, factor in ((Sanger(halving=30), 0.25), (Oja(), 1.0), (SoftHebb(), 1.0)):
+        first, later = (
+            rule.step(mlp.net, mlp.task.loss, params, State(), batch, {}, t).updates for t in (0, 90)
+        )
+        for name, update in first.items():
+            by = 1.0 if name.endswith("bias") else factor  # biases follow a mean that moves
+            torch.testing.assert_close(later[name], by * update)
+
+
 def test_biases_come_to_centre_the_drives():
     x, _ = correlated_inputs()
 

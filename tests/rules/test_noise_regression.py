@@ -340,9 +340,7 @@ def test_without_spread_the_error_goes_to_zero_where_the_correlation_keeps_its_o
 
 
 def test_the_correlation_is_nmnc(tiny):
-    other = ManifoldNoiseCorrelation(
-        rank=4, samples=24, refresh=3, perturbations=10, together=True, antithetic=False
-    )
+    other = ManifoldNoiseCorrelation(rank=4, samples=24, refresh=3, perturbations=10, together=True, every=1)
     rule = replace(DIRECT, estimator="correlation", rate=0.1)
     params, batch, state = begin(rule, tiny)
     for t in range(5):

@@ -54,6 +54,7 @@ def specs() -> list[RuleSpec]:
         ),
         RuleSpec(
             name="direct-random-target-projection",
+            version=2,  # another default
             target=f"{package}.random_targets:DirectRandomTargetProjection",
             family=_FAMILY,
             summary="Every site receives the label through fixed random weights, in place of the error.",

@@ -10,8 +10,13 @@ B_l fixed and random. y* is known before the output is, so a layer learns as soo
 learns from its error.
 
 What a layer receives does not vanish when the output is right: in the paper's networks it stops at the saturation of tanh
-units. Rectified units do not saturate, and may need a smaller learning rate than the read-out, ``hidden_rate``; the
-paper's is the same for all.
+units. Rectified units do not saturate: activity grows for as long as they learn. They need a smaller learning rate than the
+read-out, ``hidden_rate``; the paper's is the same for all.
+
+Accuracy on validation data (mean of 2 seeds): 88.1 % on digits-mlp, where `frozen` has 84.2 % and ``hidden_rate=1`` 82.5 %;
+80.8 % on digits-cnn, where `frozen` has 82.5 %, ``hidden_rate=1`` 67.2 %, and values from 0.3 to 0.003 between 77 and 81 %. All
+positions of a convolution share a kernel, and each receives other fixed numbers for the label, so their mean tells the kernel
+little. The authors' own command for CIFAR-10 leaves convolutions as they are (``--freeze-conv-layers``).
 
 Choices: B_l is uniform with variance 2 scale² / units, as in the public code (Kaiming), where the sign of the projection is
 +: B_l and −B_l are equally probable. In the mean over the batch the label counts as the error of the mean loss does: it
@@ -44,7 +49,7 @@ class DirectRandomTargetProjection(LearningRule):
     )  # fmt: skip
 
     hidden_rate: float = hp(
-        1.0,
+        0.1,
         "learning rate of the hidden layers relative to that of the read-out",
         low=0,
         search=(0.01, 1),

@@ -25,6 +25,7 @@ def specs() -> list[RuleSpec]:
     return [
         RuleSpec(
             name="equilibrium-propagation",
+            version=2,  # the sign of the nudge is drawn
             target=f"{target}:EquilibriumPropagation",
             family=_FAMILY,
             summary="A network with symmetric weights relaxes freely and nudged; the two equilibria differ by the gradient.",

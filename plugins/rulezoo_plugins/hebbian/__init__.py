@@ -37,6 +37,7 @@ def specs() -> list[RuleSpec]:
         ),
         RuleSpec(
             name="sanger",
+            version=2,  # the Hebbian learning rate falls; another default
             target=f"{target}:Sanger",
             family=_FAMILY,
             summary="Units find the principal components of their inputs, in order; a read-out is trained.",

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from rulezoo import claims
-from rulezoo_plugins.nmnc_claims.protocol import CIFAR_GRID, PAPER, THREE, forecast, lr_grid, untrained
+from rulezoo_plugins.nmnc_claims.protocol import (
+    CIFAR_GRID,
+    PAPER,
+    THREE,
+    forecast,
+    lr_grid,
+    noise_options,
+    untrained,
+)
 
 _DIRECT, _LAYERWISE = (2, 8), (1, 16)
 _OTHERS = ("backprop", "frozen", "untrained")
@@ -27,7 +35,7 @@ def _alexnets(
 
     def arm(label: str, rule: str, k: int = 0) -> claims.Arm:
         noise = claims.Noise(k, manifold=label == "NMNC") if label in ("NMNC", "VNC") else None
-        words = {"perturbations": str(k)} if k else {}
+        words = noise_options(rule, k)
         return claims.Arm(
             label, rule, task, THREE, k, words, options, epochs, probes=1, tuned=label if grid else "", noise=noise,
             budget=budget,

@@ -12,6 +12,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     forecast,
     half_cifar_scale,
     lr_grid,
+    noise_options,
 )
 
 _AREAS = (
@@ -27,7 +28,7 @@ def _networks(
 
     def arm(label: str, rule: str, many: int, budget: int = 0) -> claims.Arm:
         noise = claims.Noise(budget, manifold=rule == "nmnc") if budget else None
-        words = {"perturbations": str(budget)} if budget else {}
+        words = noise_options(rule, budget)
         tuned = {"backprop": "backprop"}.get(rule, label) if grid else ""
         return claims.Arm(
             label,

@@ -44,6 +44,23 @@ def forecast(hours: float) -> str:
     return f"forecast: {hours:g} hours of training steps on 2 CPU cores, from the time of single steps; probes and evaluations add to it"
 
 
+_IN_EVERY_STEP: claims.OptionTexts = {"antithetic": "true", "every": "1"}
+_NOISE: dict[str, claims.OptionTexts] = {
+    "noise-correlation": _IN_EVERY_STEP,
+    "nmnc": {**_IN_EVERY_STEP, "rank": "32"},
+    "nmnc-random": {**_IN_EVERY_STEP, "rank": "32"},
+}
+
+
+def noise_options(rule: str, budget: int) -> claims.OptionTexts:
+    """Options of a rule with a number of perturbed examples per site in every step; none without a number.
+
+    Claims about a number of perturbations fix the noise, so that they do not change with the author's defaults: two-sided, in every
+    step, and for NMNC in 32 dimensions.
+    """
+    return {**_NOISE.get(rule, {}), "perturbations": str(budget)} if budget else {}
+
+
 def lr_grid(arm: claims.Arm, values: tuple[str, ...] = CIFAR_GRID) -> claims.Tuning:
     """The choice of an arm's learning rate."""
     bare = replace(arm, seeds=TUNING, probes=0, tuned="", noise=None)
@@ -89,7 +106,7 @@ def against(
 
     def arm(label: str, rule: str, budget: int = 0, tuned: str = "") -> claims.Arm:
         seeds = FIVE if 0 < budget < many else THREE
-        words = {"perturbations": str(budget)} if budget else {}
+        words = noise_options(rule, budget)
         tuned = f"{tuned or label} on {task}"
         noise = claims.Noise(budget, manifold=label == "NMNC") if label in ("NMNC", "VNC") else None
         return claims.Arm(

@@ -10,6 +10,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     THREE,
     forecast,
     lr_grid,
+    noise_options,
     untrained,
 )
 
@@ -30,7 +31,7 @@ def _widths(
     def arm(label: str, rule: str, width: str, budget: int = 0) -> claims.Arm:
         noise = claims.Noise(budget, manifold=rule == "nmnc") if budget else None
         tuned = "VNC" if label.startswith("VNC") else label
-        options = {"perturbations": str(budget)} if budget else {}
+        options = noise_options(rule, budget)
         return claims.Arm(
             label,
             rule,

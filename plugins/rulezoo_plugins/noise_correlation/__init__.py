@@ -14,12 +14,16 @@ _NOISY = Plausibility(
     update_locking=True,
     signal="vector",
     perturbation=True,
-    phases=2,
+    phases=1,
     past_storage=True,
 )
 _DERIVATIVE = "response=derivative"  # a finite difference also sees how the network bends
 #: Antithetic perturbations take two passes; one-sided ones and the derivative along the noise take one.
 ONE_PASS = (Variant(("antithetic=false",), {"phases": 1}), Variant((_DERIVATIVE,), {"phases": 1}))
+_TWO_PASSES = (
+    Variant(("antithetic=true",), {"phases": 2}),
+    Variant(("antithetic=true", _DERIVATIVE), {"phases": 1}),
+)
 _FULL_RANK = Limit(("rank=4096", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,))
 _FULL_RANK_IN_SUBSPACE = Limit(
     ("rank=4096", "feedback=subspace", _DERIVATIVE), "noise-correlation", (_DERIVATIVE,)
@@ -37,7 +41,7 @@ def specs() -> list[RuleSpec]:
             summary="Feedback learnt by correlating isotropic perturbations of activity with changes of the output.",
             reference=f"the baseline of {NMNC}",
             plausibility=_NOISY,
-            variants=ONE_PASS,
+            variants=_TWO_PASSES,
         ),
         RuleSpec(
             name="nmnc",
@@ -47,7 +51,7 @@ def specs() -> list[RuleSpec]:
             summary="Noise correlation with perturbations restricted to the manifold on which activity lives.",
             reference=NMNC,
             plausibility=_NOISY,
-            variants=ONE_PASS,
+            variants=_TWO_PASSES,
             limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
         ),
         RuleSpec(
@@ -75,7 +79,7 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
             plausibility=_NOISY,
-            variants=ONE_PASS,
+            variants=_TWO_PASSES,
             limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
         ),
     ]

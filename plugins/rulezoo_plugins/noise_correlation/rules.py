@@ -23,8 +23,10 @@ Choices:
   and ``feedback=subspace`` keeps B U in place of B, ``(o, d)`` in place of ``(o, n)``. In a subspace that stays as it is
   the two are the same. When a manifold is found anew, the feedback is carried over, B U_old (U_oldᵀ U_new): what lies
   outside of the new manifold is forgotten at once, where the full form forgets it at ``rate``.
-- Responses are finite differences (antithetic by default), as a brain could take them; ``response="derivative"``
-  takes the limit σ → 0.
+- Responses are finite differences, as a brain could take them: by default of one noisy pass and the clean one, with
+  ``antithetic`` of two noisy ones. ``response="derivative"`` takes the limit σ → 0.
+- One noisy pass in every second step, and a manifold of a quarter of the units of a site, at most 128, are our defaults, chosen by
+  accuracy on validation data at equal cost (``benchmarks/nmnc_cost.md``). VNC has the same noise.
 - By default every example of a batch is perturbed at one site only, so that one noisy pass serves all sites without
   cross-talk.
 - On a recurrent network every time step's visit has a feedback of its own to the whole output (a lagged feedback, and
@@ -62,13 +64,13 @@ class NoiseCorrelation(LearningRule):
     )  # fmt: skip
     rate: float = hp(0.1, "weight of the newest estimate in the feedback's running average", low=1e-6, high=1.0,
                      search=(0.01, 0.5), log=True)  # fmt: skip
-    every: int = hp(1, "update the feedback every so many steps", low=1)
+    every: int = hp(2, "update the feedback every N steps", low=1)
     perturbations: int | None = hp(
         None, "perturbed examples per site and update; none = the batch, shared among sites perturbed one at a time",
         low=1,
     )  # fmt: skip
     together: bool = hp(False, "perturb all sites in one example, instead of one site in each")
-    antithetic: bool = hp(True, "difference of two noisy passes, ±ξ, instead of a noisy and the clean one")
+    antithetic: bool = hp(False, "difference of two noisy passes, ±ξ, instead of a noisy and the clean one")
     estimator: str = hp("correlation", "how the response is related to the noise",
                         choices=("correlation", "least-squares"))  # fmt: skip
     response: str = hp("difference", "finite difference, or the derivative along the noise",
@@ -272,9 +274,9 @@ class NoiseCorrelation(LearningRule):
 class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
     """NMNC: perturbations in the principal subspace of recent activity."""
 
-    rank: int | float | str = hp(  # type: ignore[assignment]  # a word more than the mixin knows
-        32, "dimensions of the manifold, or (below 1) the fraction of variance it explains, or the best at the budget",
-        low=1e-6, choices=("auto",), search=(8, 16, 32, 64, 128, "auto"),
+    rank: int | float | str | None = hp(  # type: ignore[assignment]  # more than the mixin knows
+        None, "dimensions of the manifold, or (below 1) the fraction of variance it explains, or the best at the budget; none = a "
+        "quarter of the units of a site, at most 128", low=1e-6, choices=("auto",), search=(16, 32, 64, 128, 256, "auto"),
     )  # fmt: skip
 
     feedback: str = hp("units", "what the feedback is kept for: every unit, or every dimension of the manifold, which "
@@ -339,6 +341,8 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
 
     def columns(self, units: int) -> tuple[int, float]:
         """See `InManifold`."""
+        if self.rank is None:
+            return rank_by_size(units), 1.0
         return (min(units, self.samples, _MOST), 1.0) if self.rank == "auto" else super().columns(units)
 
     def found(self, name: str, recent: list[Tensor]) -> Tensors:
@@ -409,7 +413,10 @@ class ManifoldNoiseCorrelation(InManifold, NoiseCorrelation):
 class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
     """The control of NMNC: perturbations in a random subspace of the same dimension, drawn once."""
 
-    rank: int = hp(32, "dimensions of the subspace", low=1, search=(8, 16, 32, 64, 128))
+    rank: int | None = hp(
+        None, "dimensions of the subspace; none = a quarter of the units of a site, at most 128", low=1,
+        search=(16, 32, 64, 128, 256),
+    )  # fmt: skip
     feedback: str = hp("units", "what the feedback is kept for: every unit, or every dimension of the subspace",
                        choices=("units", "subspace"))  # fmt: skip
 
@@ -421,7 +428,10 @@ class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
     def feedback_width(self, net: Net, key: str) -> int:
         """See `NoiseCorrelation.feedback_width`."""
         units = super().feedback_width(net, key)
-        return min(self.rank, units) if self.in_subspace else units
+        return self._dimensions(units) if self.in_subspace else units
+
+    def _dimensions(self, units: int) -> int:
+        return rank_by_size(units) if self.rank is None else min(self.rank, units)
 
     def smaller_forms(self) -> list[dict[str, object]]:
         """See `NoiseCorrelation.smaller_forms`."""
@@ -431,7 +441,10 @@ class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
         """See `NoiseCorrelation.state_size`; adds bases."""
         bases = {
             net.visits[k].site: torch.empty(
-                self.seen(net, k).units, self.rank, dtype=net.memory_dtype(k), device="meta"
+                self.seen(net, k).units,
+                self._dimensions(self.seen(net, k).units),
+                dtype=net.memory_dtype(k),
+                device="meta",
             )
             for k in net.keys("post")
         }
@@ -446,7 +459,7 @@ class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
             if f"basis.{site}" not in buffers:
                 drawn = torch.randn(
                     units,
-                    min(self.rank, units),
+                    self._dimensions(units),
                     generator=gen,
                     dtype=net.memory_dtype(key),
                     device=gen.device,
@@ -457,6 +470,14 @@ class RandomSubspaceNoiseCorrelation(NoiseCorrelation):
     def basis(self, net: Net, state: State, key: str) -> Tensor:
         """The drawn basis, shared by the visits."""
         return state.buffers[f"basis.{net.visits[key].site}"]
+
+
+_LARGEST_RANK = 128  # by default; larger ones took longer and learned no better
+
+
+def rank_by_size(units: int) -> int:
+    """Dimensions of the manifold of a site by default: a quarter of its units, at most 128."""
+    return min(max(units // 4, 1), _LARGEST_RANK)
 
 
 _MOST = 256  # columns that an automatic rank can choose from

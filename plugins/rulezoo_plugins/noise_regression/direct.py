@@ -48,6 +48,7 @@ class NoiseRegression(ManifoldNoiseCorrelation):
     rate: float = hp(0.3, "step of the regression, in units of the one that shrinks the error fastest without noise; for the "
                      "correlation, weight of the newest estimate in the running average", low=1e-6, high=1.99,
                      search=(0.05, 1), log=True)  # fmt: skip
+    every: int = hp(1, "update the feedback every N steps", low=1)
     antithetic: bool = hp(False, "difference of two noisy passes, ±ξ, instead of a noisy and the clean one")
     estimator: str = hp("regression", "regression of the change on the noise, or their correlation, which is NMNC",
                         choices=("regression", "correlation"))  # fmt: skip

@@ -44,6 +44,8 @@ Tensors = dict[str, Tensor]
 class KickedNoiseCorrelation(NoiseCorrelation):
     """Base of rules that learn a feedback ``(L, o, n)``, one for each lag, from kicks at one moment of a trial."""
 
+    every: int = hp(1, "update the feedback every N steps", low=1)
+    antithetic: bool = hp(True, "difference of two noisy passes, ±ξ, instead of a noisy and the clean one")
     # A kick is alone in its example, so there is nothing to share among sites, and no option for it.
     together: ClassVar[bool] = False  # type: ignore[misc]  # an option of the base becomes a constant
     patch: ClassVar[int] = 1  # type: ignore[misc]  # likewise: a state is a vector of units

@@ -458,7 +458,7 @@ def test_defaults():
         "condition": "both",
         "match_norm": True,
     }
-    assert DirectRandomTargetProjection().resolved() == free | {"hidden_rate": 1.0}
+    assert DirectRandomTargetProjection().resolved() == free | {"hidden_rate": 0.1}
     searched = [
         {name: one.search for name, one in declared(rule).items() if one.search and one.log} for rule in RULES
     ]

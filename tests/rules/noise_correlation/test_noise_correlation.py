@@ -20,6 +20,7 @@ from rulezoo_plugins.noise_correlation.rules import (
     ManifoldNoiseCorrelation,
     NoiseCorrelation,
     RandomSubspaceNoiseCorrelation,
+    rank_by_size,
 )
 from rulezoo_plugins.shared.state_size import gigabytes
 
@@ -403,10 +404,27 @@ def walk(rule, tiny, steps, size=4):
     return history
 
 
+@pytest.mark.parametrize(("units", "rank"), [(3, 1), (4, 1), (128, 32), (511, 127), (512, 128), (8192, 128)])
+def test_the_default_rank_is_a_quarter_of_the_units_and_at_most_128(units, rank):
+    assert rank_by_size(units) == rank
+    assert ManifoldNoiseCorrelation().columns(units) == (rank, 1.0)
+
+
+@pytest.mark.parametrize(
+    "rule", [ManifoldNoiseCorrelation(), RandomSubspaceNoiseCorrelation()], ids=["nmnc", "random"]
+)
+def test_every_site_has_the_default_rank_of_its_size(rule, tiny):
+    buffers = rule.init(tiny.net, tiny.params(), tiny.batch(12), seeded(0)).buffers
+    for key in tiny.net.keys("post"):
+        basis = buffers[f"basis.{tiny.net.visits[key].site}"]
+        assert basis.shape == (tiny.net.visits[key].width, max(tiny.net.visits[key].width // 4, 1))
+    assert rule.state_size(tiny.net) < replace(rule, rank=4096).state_size(tiny.net)
+
+
 def test_the_feedback_is_a_running_average_of_the_estimates(mlp):
     """B ← (1 - rate) B + rate Ĵ, from zero; with rate = 1 it is the estimate itself."""
-    averaged = walk(NoiseCorrelation(rate=0.3), mlp, 4)
-    estimates = walk(NoiseCorrelation(rate=1.0), mlp, 4)
+    averaged = walk(NoiseCorrelation(rate=0.3, every=1), mlp, 4)
+    estimates = walk(NoiseCorrelation(rate=1.0, every=1), mlp, 4)
     wanted = torch.zeros(3, 8, dtype=torch.float64)
 
     assert not averaged[0][0].buffers["feedback.post1"].any()
@@ -419,7 +437,7 @@ def test_feedback_is_updated_every_so_many_steps_and_costs_nothing_in_between(ml
     passes = []
     run = Net.run
     monkeypatch.setattr(Net, "run", lambda *args: passes.append(1) or run(*args))
-    rule, params, batch = NoiseCorrelation(every=3), mlp.params(), mlp.batch()
+    rule, params, batch = NoiseCorrelation(every=3, antithetic=True), mlp.params(), mlp.batch()
     state, gen, updated, counts = rule.init(mlp.net, params, batch, seeded(0)), seeded(1), [], []
     noise = rule.noise(mlp.net, state, batch, gen, 0)
     rule.step(
@@ -815,7 +833,7 @@ def test_a_network_whose_state_would_not_fit_is_skipped_with_options_that_help(r
 
 
 @pytest.mark.parametrize("examples", [3, 7])
-@pytest.mark.parametrize("options", [{}, {"antithetic": False}, {"response": "derivative"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"antithetic": True}, {"response": "derivative"}], ids=str)
 def test_each_example_is_perturbed_at_one_site_and_answers_for_itself(tiny, examples, options):
     """A pass of each site's examples alone, with noise there, gives the same; also for more examples than the batch has."""
     batch, params = tiny.batch(12), tiny.params()
@@ -834,7 +852,7 @@ def test_each_example_is_perturbed_at_one_site_and_answers_for_itself(tiny, exam
             zero = torch.zeros((), dtype=torch.float64)
             wanted = torch.func.jvp(output, (zero,), (torch.ones_like(zero),))[1]
         elif options:
-            wanted = output(1.0) - tiny.net.run(params, x)
-        else:
             wanted = (output(1.0) - output(-1.0)) / 2
+        else:
+            wanted = output(1.0) - tiny.net.run(params, x)
         torch.testing.assert_close(found[key], credit.rows(wanted), rtol=0, atol=EXACT)
