@@ -24,6 +24,7 @@ def specs() -> list[RuleSpec]:
     return [
         RuleSpec(
             name="contrastive-hebbian-learning",
+            version=2,  # another default
             target=f"{target}:ContrastiveHebbianLearning",
             family=_FAMILY,
             summary="Correlations with the output clamped at its target, minus those without; feedback is weak.",

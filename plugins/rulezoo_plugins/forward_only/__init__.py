@@ -45,6 +45,7 @@ def specs() -> list[RuleSpec]:
         ),
         RuleSpec(
             name="pepita",
+            version=2,  # other defaults
             target=f"{package}.pepita:Pepita",
             family=_FAMILY,
             summary="The error is added to the input, and layers learn from the change of activity in a second pass.",
