@@ -14,6 +14,7 @@ from rulezoo.leaderboard.rows import DEFAULT, SET
 from rulezoo.report import pictures
 from rulezoo.report.series import Series, angles, curve, series
 from rulezoo.report.words import NOTHING, number
+from rulezoo.specs import file_name
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
@@ -300,7 +301,8 @@ def _file(found: Findings, i: int) -> str:
     """A name for the files of a column: the task's, and a number where it has several columns."""
     task = found.board.columns[i].task
     of_task = found.tasks[task]
-    return task if len(of_task) == 1 else f"{task}-{of_task.index(i) + 1}"
+    name = file_name(task)
+    return name if len(of_task) == 1 else f"{name}-{of_task.index(i) + 1}"
 
 
 def _listed(names: Sequence[str]) -> str:

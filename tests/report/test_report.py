@@ -51,6 +51,25 @@ def test_no_page_names_a_date_of_today_or_an_outside_file(site):
 
 
 def test_every_link_leads_somewhere(site):
+    check_links(site)
+
+
+def test_a_task_of_a_family_has_pages_whose_names_hold_no_colon(runs):
+    """Windows allows none, and a link that begins with one names a protocol."""
+    made = make(
+        [
+            *runs("backprop", [0.9, 0.8], task="mazes:Small-v0"),
+            *runs("nmnc", [0.7, 0.6], task="mazes:Small-v0"),
+        ],
+        discover(),
+    )
+    assert "tasks/mazes+Small-v0.html" in made
+    assert not [name for name in made if ":" in name]
+    assert ">mazes:Small-v0</a>" in made["index.html"].decode()
+    check_links(made)
+
+
+def check_links(site):
     for name, content in site.items():
         if not name.endswith(".html"):
             continue

@@ -200,6 +200,10 @@ def test_every_environment_is_served_or_refused_in_a_sentence():
             {"env": "GoNogo-v0", "dt": 1000},
             "dt is 1000 ms, and the period in which GoNogo-v0 is answered lasts less",
         ),
+        (
+            {"env": "DelayMatchSample-v0", "dt": 5000},
+            "dt is 5000 ms, and the period in which DelayMatchSample-v0 is answered",
+        ),
         ({"env": "GoNogo-v0", "arguments": "{"}, "arguments must be a JSON object, got '{': "),
         ({"env": "GoNogo-v0", "arguments": "[1]"}, "arguments must be a JSON object, like"),
         (
@@ -210,7 +214,7 @@ def test_every_environment_is_served_or_refused_in_a_sentence():
     ],
 )
 def test_what_cannot_be_used_is_refused(options, message):
-    with pytest.raises(OptionError, match=re.escape(message)):
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}"):
         Neurogym(**options)
 
 
