@@ -117,13 +117,12 @@ def _short_table(registry: Registry, folder: Path) -> str:
         f"{plausibility.feature(field).letter} {plausibility.feature(field).name}" for field in marks
     )
     metrics = ", ".join(dict.fromkeys(column.metric for column in board.columns))
-    return "\n".join([
-        *lines,
-        "",
+    legend = (
         f"Rules as their authors set them; {metrics} in % on test data, mean ± SD, n = {board.seeds} seeds; intervals are 95 % CIs. "
         "% of backprop: chance = 0, backprop = 100. Δ: difference to backprop, ▲ better, ▼ worse, ≈ the interval contains 0. "
-        f"Cost: time of a training step, in multiples of backprop's. ● implausible feature, ○ free of it, ✓ verified: {named}.",
-    ])  # fmt: skip
+        f"Cost: time of a training step, in multiples of backprop's. ● implausible feature, ○ free of it, ✓ verified: {named}."
+    )
+    return "\n".join([*lines, "", legend])
 
 
 def _written(parts: tables.Parts) -> str:
