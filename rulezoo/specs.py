@@ -284,7 +284,7 @@ class RuleSpec(Spec):
         tags: free words to filter by.
         reference: the paper, with a link.
         family: the heading under which it is listed.
-        plausibility: `Plausibility`, shown on the board.
+        plausibility: `Plausibility`, shown on the leaderboard.
         limits: in which it equals other rules; see `Limit`.
         variants: options that change its plausibility; see `Variant`. Where several hold, later ones win.
         former_names: names under which it was known; they still work where a rule is asked for.

@@ -89,7 +89,7 @@ class Finding:
 
     @property
     def crossovers(self) -> list[Table]:
-        """Where the order of two series changes; none, if the claim's code fails at it."""
+        """The crossover of two series; none, if the claim's code fails at it."""
         try:
             with foreign(f"the crossovers of claim {self.claim.name!r} cannot be found"):
                 found = getattr(

@@ -1,4 +1,4 @@
-"""Records arranged as the table that a board shows: which runs stand in which row, column and cell.
+"""Records arranged as the table that a leaderboard shows: which runs stand in which row, column and cell.
 
 `rulezoo.leaderboard.names` says what tells rows and columns apart. The same arrangement is what the statistics see: a row
 is a rule to them, a column a task, and of several runs of one seed the latest counts.

@@ -1,4 +1,4 @@
-"""Statistics of a board: what several seeds of many rules on some tasks allow us to say.
+"""Statistics of a leaderboard: what several seeds of many rules on some tasks allow us to say.
 
 * The unit of replication is the seed. Rules share seeds, so resamples and tests are paired over them.
 * A failed run counts as a run at chance level (``failures="chance"``); ``"exclude"`` leaves failed runs out.
@@ -8,7 +8,7 @@
 * Across tasks, scores are normalised: 0 is chance and 1 is the mean of the reference's finished runs; more
   than 1 is possible. This scale is held fixed when runs are resampled.
 * Random numbers are seeded from the *design* (tasks and seeds), not from the scores: the same store gives the
-  same bytes, and a rule that is added or run anew does not move the other intervals by sampling noise.
+  same bytes, and a rule that is added or run again does not move the other intervals by sampling noise.
 * Bootstrap intervals are too narrow for few seeds; they are taken at a higher level that undoes it (see
   `_level`).
 

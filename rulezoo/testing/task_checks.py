@@ -220,7 +220,7 @@ def check_network(case: TaskCase) -> str:
     """The network has 'post' sites in front of a read-out, and is drawn from torch's global generator alone."""
     net, (one, other) = case.built(0, 1)
     _, (again,) = case.built(0)
-    expect_same("the network, made again with the same seed,", again, one)
+    expect_same("the network, built again with the same seed,", again, one)
     same = [name for name in one if name.endswith("weight") and torch.equal(one[name], other[name])]
     expect(not same, f"{listed(same)} is the same for two seeds; initialise it from torch's global generator")
     expect(bool(net.keys("post")), "the network has no Site('post'): most rules could not teach it anything")
@@ -242,7 +242,7 @@ def check_seeds_together(case: TaskCase) -> None:
     together = torch.func.vmap(gradient)(stacked)
     for seed, alone in enumerate(params):
         for name, grad in gradient(alone).items():
-            expect_close(f"the gradient of {name}, beside another seed,", together[name][seed], grad, 1e-3)
+            expect_close(f"the gradient of {name}, next to another seed,", together[name][seed], grad, 1e-3)
 
 
 def check_loss(case: TaskCase) -> str:
