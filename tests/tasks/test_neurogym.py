@@ -244,7 +244,7 @@ def test_recurrent_rules_learn_it(tmp_path):
         RULES, ["neurogym:GoNogo-v0:trials=640,width=32"], seeds=2, epochs=8, out=tmp_path, device="cpu"
     )
     records = results.records
-    assert {(r.asked.rule, r.status) for r in records} == {(rule, "finished") for rule in RULES}
+    assert {(r.asked.rule, r.status) for r in records} == {(rule, "ok") for rule in RULES}
     assert {r.asked.task for r in records} == {"neurogym:GoNogo-v0"}
     assert len({r.answered.data for r in records}) == 1
     assert all(
