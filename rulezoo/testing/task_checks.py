@@ -301,7 +301,8 @@ def check_chance(case: TaskCase) -> str:
     untrained = sum(float(case.task.score(net.run(p, x), y).double().mean()) for p in params) / len(params)
     guesses = {"an untrained network": untrained}
     if y.ndim == 1 and not y.is_floating_point() and len(net.output_shape) == 1:
-        commonest = torch.full_like(y, int(case.data.train.y.mode().values))
+        labels = case.data.train.y
+        commonest = torch.full_like(y, int(labels[labels >= 0].mode().values))
         guess = torch.nn.functional.one_hot(commonest, net.output_shape[0]).to(x.dtype)
         guesses["the commonest label"] = float(case.task.score(guess, y).double().mean())
     share = min(max(case.task.chance, 0.0), 1.0)
