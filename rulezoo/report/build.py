@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.errors import UserError
 from rulezoo.leaderboard.grid import arrange
-from rulezoo.report import pages
+from rulezoo.report import looks, pages
 from rulezoo.report.findings import Findings
 from rulezoo.results.files import dangling
 
@@ -28,7 +28,7 @@ Files = Mapping[str, bytes]
 """Path within the folder, with ``/`` → content."""
 
 GENERATOR = b'<meta name="generator" content="rulezoo">'  #: by which a page of ours is known
-_STATIC = ("style.css", "board.js")
+_STATIC = ("style.css", "board.js", "figures.js")
 _EXPORT = re.compile(r"\bexport\s*\{([^{}]*)\};?")
 
 
@@ -59,6 +59,7 @@ def report(
     found = Findings(grid, registry, claims, verifications, evaluations)
     here = Path(__file__).parent / "templates"
     static = {name: (here / name).read_bytes() for name in _STATIC}
+    static["figures.css"] = looks.page_style().encode() + (here / "figures.css").read_bytes()
     return {**static, "tables.js": _tables(), **pages.render(found)}
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rulezoo.leaderboard import board, stats
+from rulezoo.leaderboard import board, overview, stats
 from rulezoo.leaderboard.grid import Grid
 from rulezoo.report import legend
+from rulezoo.report.looks import Looks
 from rulezoo.results.freshness import stale
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rulezoo.discovery.registry import Registry
     from rulezoo.leaderboard.board import Board, Cell, Row
     from rulezoo.leaderboard.evaluated import Evaluations
+    from rulezoo.leaderboard.overview import Overview
     from rulezoo.leaderboard.stats import Comparison, Summary
     from rulezoo.leaderboard.verified import Verifications, Verified
     from rulezoo.results.records import Record
@@ -50,6 +52,20 @@ class Findings:
             self.verifications,
             self.evaluations,
         )
+
+    @cached_property
+    def overview(self) -> Overview:
+        """The leaderboard, one line for each rule."""
+        return (
+            overview.of(self.grid, self.board, self.registry.specs())
+            if self.grid.rows
+            else overview.Overview()
+        )
+
+    @cached_property
+    def looks(self) -> Looks:
+        """How each rule is drawn, the same in every figure."""
+        return Looks.of(self.overview, list(self.registry.rules))
 
     @cached_property
     def best(self) -> list[set[int]]:

@@ -133,7 +133,9 @@ def _index(found: Findings) -> dict[str, Any]:
     board = found.board
     notes = legend.footnotes(board)
     fields = _fields(found)
-    shown = _present([figures.places(found), figures.cost(found)]) if board.rows else []
+    shown = (
+        _present([*figures.costs(found), figures.profile(found), figures.ranks(found)]) if board.rows else []
+    )
     specs = found.registry.rules
     summary = found.summary.rows if board.rows else ()
     places = {row.rule: row.place for row in summary}
