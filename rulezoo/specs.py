@@ -248,8 +248,8 @@ class RuleSpec(Spec):
         plausibility: `Plausibility`, shown on the board.
         limits: in which it equals other rules; see `Limit`.
         variants: options that change its plausibility; see `Variant`. Where several hold, later ones win.
-        formula: its update, one formula a line, in the LaTeX that docutils turns into MathML. The report explains the letters
-            of `rulezoo.report.formula`; a formula explains others itself, as in ``\\text{…}``.
+        formula: its update, one formula a line, in the LaTeX that docutils turns into MathML. The report
+            explains the letters that `rulezoo.report.formula` lists; a formula explains others itself, in words.
         former_names: names under which it was known; they still work where a rule is asked for.
     """
 

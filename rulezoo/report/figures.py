@@ -21,9 +21,9 @@ from rulezoo.report.words import NOTHING, number
 from rulezoo.text import clean
 
 if TYPE_CHECKING:
-    from rulezoo.leaderboard.scores import Floats
     from rulezoo.leaderboard.option_curves import OptionCurve
     from rulezoo.leaderboard.ranking import Ranking, Setting
+    from rulezoo.leaderboard.scores import Floats
     from rulezoo.report.findings import Findings
 
 _BUDGET = re.compile(r" perturbations=\S+")  # in a label, whatever other options stand beside it

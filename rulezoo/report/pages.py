@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rulezoo import __version__
 from rulezoo.discovery.plugins import foreign
 from rulezoo.errors import UserError
-from rulezoo.leaderboard import plausibility, references
+from rulezoo.leaderboard import plausibility
 from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
-from rulezoo.report import figures, legend, pictures, words
+from rulezoo.report import claims_pages, figures, legend, pictures, rule_page, words
 from rulezoo.report.commands import command
 from rulezoo.text import clean
 
@@ -80,13 +80,14 @@ def render(found: Findings) -> Pages:
         "runs": len(found.records),
         "has_claims": bool(found.claims),
         "root": "",
+        "signs": board_words.SIGNS,
         "found": found,
     }
     pages: Pages = {}
     with pictures.style():
         _page(pages, environment, "index.html", "index.html", {**shared, **_index(found)})
         for rule in found.rules:
-            context = {**shared, "root": "../", **_rule(found, rule)}
+            context = {**shared, "root": "../", **rule_page.context(found, rule)}
             _page(pages, environment, "rule.html", f"rules/{rule}.html", context)
         for task in found.tasks:
             context = {**shared, "root": "../", **_task(found, task)}
@@ -246,41 +247,6 @@ def _fields(found: Findings) -> list[Field]:
     return [Field(n, h.name, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
 
 
-def _rule(found: Findings, rule: str) -> dict[str, Any]:
-    known = found.registry.rules.get(rule)
-    curves = figures.curves_of_rule(found, rule)
-    angles = list(figures.angles_of_rule(found, rule))
-    published = [(one, references.verdict(one, found.records)) for one in references.of_rule(rule)]
-    marks = known.spec.plausibility.marks() if known and known.spec.plausibility else {}
-    heads = {name: plausibility.feature(name) for name in marks}
-    verified = found.verified(rule)
-    checks = verified.marks if verified else {}
-    return {
-        "title": f"{rule}: rulezoo",
-        "rule": rule,
-        "spec": known.spec if known else None,
-        "origin": known.origin if known else "",
-        "marks": [
-            {
-                "name": heads[n].name,
-                "field": n,
-                "mark": m,
-                "meaning": heads[n].meaning,
-                "checks": checks.get(n, ()),
-            }
-            for n, m in marks.items()
-        ],
-        "verified": verified,
-        "options": _options(found.registry, "rule", rule),
-        "results": list(_results(found, found.rules[rule], range(len(found.board.columns)))),
-        "curves": curves,
-        "angles": angles,
-        "pictures": _present([curves, *angles]),
-        "published": published,
-        "sources": list(dict.fromkeys(one.source for one, _ in published)),
-    }
-
-
 def _task(found: Findings, task: str) -> dict[str, Any]:
     known = found.registry.tasks.get(task)
     columns = [_column(found, i) for i in found.tasks[task]]
@@ -384,25 +350,17 @@ def _present(shown: Sequence[Figure | None]) -> list[Figure]:
 
 
 def _claims(pages: Pages, environment: Environment, found: Findings, shared: Mapping[str, Any]) -> None:
-    from rulezoo.claims.report import Judgement, protocol, tuning
-
-    claims: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
-    for one in found.claims:
-        tables = [protocol(one.study)]
-        picture, sentence = "", ""
-        if isinstance(one.judgement, Judgement):
-            tables += [*one.judgement.tables, *tuning(one.study, one.evidence)]
-            if one.judgement.chart and isinstance(one.picture, bytes):
-                picture, sentence = one.figure, one.judgement.chart.description
-                pages[f"pictures/{picture}"] = one.picture
-        entry = {
-            "finding": one,
-            "verdict": one.verdict,
-            "problem": one.problem(drawn=True),
-            "tables": tables,
-            "picture": picture,
-            "words": sentence,
-        }
-        claims.setdefault(one.claim.name, (one.claim, []))[1].append(entry)
-    context = {**shared, "title": "Claims: rulezoo", "claims": list(claims.values()), "pictures": ()}
-    _page(pages, environment, "claims.html", "claims.html", context)
+    shared = {**shared, "page": "claims", "pictures": ()}
+    theory = claims_pages.theory(found.claims)
+    shown, drawn = claims_pages.profiles(found.claims)
+    if theory:
+        context, drawn[context["picture"]] = theory
+        title = "Theory and measurements: rulezoo"
+        _page(pages, environment, "theory.html", "theory.html", {**shared, **context, "title": title})
+    context = {
+        "summary": claims_pages.summary(found.claims),
+        "claims": shown,
+        "has_theory": theory is not None,
+    }
+    _page(pages, environment, "claims.html", "claims.html", {**shared, **context, "title": "Claims: rulezoo"})
+    pages |= {f"pictures/{name}": content for name, content in drawn.items()}

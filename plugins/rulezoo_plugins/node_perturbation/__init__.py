@@ -54,7 +54,7 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"\hat{g}_l = \frac{L(h_l + \xi) - L(h_l - \xi)}{2 v}\; \xi",
                 r"\Delta W_l = -\eta\, \left(\hat{g}_l \odot \varphi'(s_l)\right) h_{l-1}^\top",
-                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \quad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
             ),
             plausibility=_SCALAR,
             variants=_VARIANTS,

@@ -23,7 +23,7 @@ def specs() -> list[RuleSpec]:
                 r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
                 r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
                 r"r = \Delta y - \sum_l B_l\, \xi_l, \qquad \Delta B_l = \mu\; \overline{r\, \xi_l^\top} / v_l",
-                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \quad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
             ),
             plausibility=Plausibility(
                 weight_transport=False,
@@ -53,7 +53,7 @@ def specs() -> list[RuleSpec]:
                 r"\delta_l = (B_l\, \delta_{l+1}) \odot \varphi'(s_l)",
                 r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
                 r"\Delta B_l^\top = \mu\; \overline{(W_{l+1}\, \xi - B_l^\top\, \xi)\, \xi^\top} / v",
-                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \quad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
             ),
             plausibility=Plausibility(
                 weight_transport=False,

@@ -66,7 +66,7 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="RFLO with feedback learnt from the immediate response to isotropic kicks of the state.",
             reference="Murray 2019, Local online learning in recurrent networks with random feedback, "
-            f"doi:10.7554/eLife.43299, with the feedback of the baseline of {NMNC}",
+            f"doi:10.7554/eLife.43299; with the feedback of the baseline of {NMNC}",
             formula=(
                 r"p_{ij}(t) = (1 - a)\, p_{ij}(t-1) + a\, \varphi'(u_i(t))\, h_j(t-1)",
                 r"\Delta W_{ij} = -\eta \sum_t (B^\top e_t)_i\; p_{ij}(t)",
@@ -82,7 +82,7 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="RFLO with feedback learnt from kicks restricted to the manifold on which states live.",
             reference="Murray 2019, Local online learning in recurrent networks with random feedback, "
-            f"doi:10.7554/eLife.43299, with the feedback of {NMNC}",
+            f"doi:10.7554/eLife.43299; with the feedback of {NMNC}",
             formula=(
                 r"p_{ij}(t) = (1 - a)\, p_{ij}(t-1) + a\, \varphi'(u_i(t))\, h_j(t-1)",
                 r"\Delta W_{ij} = -\eta \sum_t (B^\top e_t)_i\; p_{ij}(t)",
