@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,8 @@ from rulezoo.leaderboard import plausibility, references
 from rulezoo.leaderboard import words as board_words
 from rulezoo.leaderboard.grid import is_too_short
 from rulezoo.options import Option, as_text, declared
-from rulezoo.report import figures, legend, pictures, words
+from rulezoo.report import figures, pairs, pictures, table, words
 from rulezoo.report.commands import command
-from rulezoo.text import clean
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,24 +37,13 @@ _CITATION = Markup(f"""@software{{rulezoo,
 }}""")  # several lines, which `words.finalize` would join
 
 
-class Field(NamedTuple):
-    """A column of plausibility."""
-
-    name: str
-    word: str
-    meaning: str
-    binary: bool
-
-
 class Evaluated(NamedTuple):
-    """An evaluation of a cell: its head, mean, spread and number of networks as text, and its order."""
+    """An evaluation of a cell: its head, mean, spread and number of networks as text."""
 
     head: Head
     mean: str
     sd: str
     few: str
-    best: bool
-    order: float
 
 
 class Result(NamedTuple):
@@ -89,6 +76,7 @@ def render(found: Findings) -> Pages:
         "root": "",
         "page": "",
         "citation": _CITATION,
+        "signs": board_words.SIGNS,
         "found": found,
     }
     pages: Pages = {}
@@ -102,6 +90,8 @@ def render(found: Findings) -> Pages:
         for task in found.tasks:
             context = {**shared, "root": "../", **_task(found, task)}
             _page(pages, environment, "task.html", f"tasks/{task}.html", context)
+    for ranking in found.overview.rankings:
+        pages[f"pairs-{ranking.name}.js"] = pairs.script(found, ranking)
     if found.claims:
         _claims(pages, environment, found, shared)
     return pages
@@ -121,12 +111,10 @@ def _environment() -> Environment:
         "percent": words.percent,
         "percent2": lambda score: words.number(100 * score),
         "number": words.number,
-        "estimate": words.estimate,
-        "difference": words.difference,
-        "probability": words.probability,
         "linked": words.linked,
         "value": as_text,
         "variant": plausibility.variant,
+        "order": lambda value: f"{value:.6g}",
     }
     return environment
 
@@ -141,34 +129,17 @@ def _page(
 
 
 def _index(found: Findings) -> dict[str, Any]:
-    board = found.board
-    notes = legend.footnotes(board)
-    fields = _fields(found)
-    shown = _present([figures.places(found), figures.cost(found)]) if board.rows else []
-    specs = found.registry.rules
-    summary = found.summary.rows if board.rows else ()
-    places = {row.rule: row.place for row in summary}
+    overview, specs = found.overview, found.registry.rules
+    shown = _present([figures.places(found), figures.cost(found)]) if overview.lines else []
+    verified = [line.verification for line in overview.lines if line.verification]
     return {
         "title": "rulezoo: learning rules, compared",
-        "board": board,
-        "fields": fields,
-        "families": sorted({clean(found.family(rule)) for rule in found.rules}),
-        "rulesets": sorted({one for row in board.rows for one in (row.ruleset, *row.kept)}),
-        "rows": [_row(found, at, fields, notes, places[row.label]) for at, row in enumerate(board.rows)],
-        "legend": legend.numbers(board, bold=True) if board.rows else [],
-        "notes": list(notes),
-        "verification": legend.verification(board),
-        "few": 0 < board.seeds < 5,
-        "summary": [
-            {
-                "row": row,
-                "rule": found.grid.rows[row.rule].runs[0].asked.rule,
-                "backprop": found.against_reference.get(row.rule),
-                "floor": found.against_floor.get(row.rule),
-            }
-            for row in summary
-        ],
-        "left_out": found.summary.left_out if board.rows else {},
+        "tables": table.tables(found) if overview.rankings else [],
+        "families": sorted({line.family for line in overview.lines}),
+        "filters": _filters(found),
+        "legend": board_words.legend(overview, bold=True, letters=False) if overview.lines else [],
+        "notes": list(board_words.footnotes(overview)),
+        "verification": board_words.verification(verified),
         "figures": shown,
         "pictures": shown,
         "rules": [_card(name, specs.get(name), found.family(name)) for name in found.rules],
@@ -176,38 +147,19 @@ def _index(found: Findings) -> dict[str, Any]:
     }
 
 
+def _filters(found: Findings) -> list[plausibility.Feature]:
+    """The features of plausibility that a rule may be free of."""
+    marks = [line.plausibility for line in found.overview.lines]
+    return [
+        plausibility.feature(field)
+        for field in plausibility.columns(marks)
+        if any(plausibility.symbol(one, field) in (plausibility.HAS, plausibility.HAS_NOT) for one in marks)
+    ]
+
+
 def _card(name: str, found: Any, family: str) -> dict[str, str]:  # noqa: ANN401  a rule or a task
     summary = found.spec.summary if found else "not installed where this page was written"
     return {"name": name, "family": family, "summary": summary}
-
-
-def _row(
-    found: Findings, at: int, fields: Sequence[Field], notes: Mapping[str, int], place: stats.Estimate | None
-) -> dict[str, Any]:
-    row = found.board.rows[at]
-    ran = [found.cells[row.label, column].counts for column in found.grid.columns]
-    return {
-        "row": row,
-        "place": words.NOTHING if place is None else f"{place.value:g}",
-        "more": row.label.removeprefix(row.rule).strip(),
-        "family": found.family(row.rule),
-        "rulesets": row.rulesets,
-        "marks": {f.name: plausibility.mark(row.plausibility, f.name) for f in fields},
-        "checks": {f.name: _checks(row, f.name) for f in fields},
-        "verified": legend.verified_cell(found.board, row),
-        "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
-        "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
-        "cells": [
-            {
-                "cell": cell,
-                "best": at in found.best[i],
-                "share": _share(found, i, cell),
-                "notes": [notes[note] for note in cell.notes] if cell else [],
-                "evaluated": _evaluated(found, at, i),
-            }
-            for i, cell in enumerate(row.cells)
-        ],
-    }
 
 
 def _evaluated(found: Findings, at: int, i: int) -> list[Evaluated]:
@@ -215,44 +167,9 @@ def _evaluated(found: Findings, at: int, i: int) -> list[Evaluated]:
     board = found.board
     cell, shown = board.rows[at].cells[i], []
     for j, head in enumerate(board.columns[i].evaluations):
-        one = cell.evaluations[j] if cell else None
         mean, sd = board_words.evaluated(cell, j)
-        last = math.inf if head.higher_is_better is False else -math.inf  # where there is no value
-        shown.append(
-            Evaluated(
-                head,
-                mean,
-                sd,
-                board_words.evaluated_suffix(cell, j),
-                at in legend.best_evaluated(board, i, j),
-                last if one is None or one.mean is None else one.mean,
-            )
-        )
+        shown.append(Evaluated(head, mean, sd, board_words.evaluated_suffix(cell, j)))
     return shown
-
-
-def _checks(row: Row, field: str) -> tuple[str, ...]:
-    """Names of the checks that verified what a narrow table shows as the mark of a field."""
-    shown = "hidden_learning" if plausibility.mark(row.plausibility, field) == plausibility.FIXED else field
-    return row.verification.marks.get(shown, ()) if row.verification else ()
-
-
-def _share(found: Findings, i: int, cell: Cell | None) -> str:
-    """Where a score lies between chance (0) and the best of the column (1)."""
-    chance, best = found.board.columns[i].chance, found.highest[i]
-    if cell is None or cell.mean is None or best <= chance:
-        return "0"
-    return f"{min(1.0, max(0.0, (cell.mean - chance) / (best - chance))):.3f}"
-
-
-def _fields(found: Findings) -> list[Field]:
-    values: dict[str, set[str]] = {}
-    for row in found.board.rows:
-        for name, mark in row.plausibility.items():
-            values.setdefault(name, set()).add(mark)
-    shown = plausibility.columns(row.plausibility for row in found.board.rows)
-    heads = {name: plausibility.feature(name) for name in shown}
-    return [Field(n, h.name, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
 
 
 def _rule(found: Findings, rule: str) -> dict[str, Any]:
@@ -322,7 +239,7 @@ def _column(found: Findings, i: int) -> dict[str, Any]:
         "column": column,
         "conditions": ", ".join(conditions),
         "figures": _present(shown),
-        "results": list(_results(found, found.board.rows, [i])),
+        "tables": table.of_task(found, i),
     }
 
 
