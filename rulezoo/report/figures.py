@@ -53,7 +53,7 @@ class Figure(NamedTuple):
         title: what it is.
         words: what there is to see, in a sentence or two.
         table: the numbers.
-        setting: of the rules, where there is a figure for each: ``default``, or, e.g., ``tuned-8``.
+        ranking: name of the ranking that it shows, where there is a figure for each; else empty.
     """
 
     file: str
@@ -62,13 +62,13 @@ class Figure(NamedTuple):
     title: str
     words: str
     table: Table
-    setting: str = ""
+    ranking: str = ""
 
 
-def _figure(file: str, drawn: Drawing, title: str, words: str, table: Table, setting: str = "") -> Figure:
+def _figure(file: str, drawn: Drawing, title: str, words: str, table: Table, ranking: str = "") -> Figure:
     alt = _alt(title, words)
     return Figure(
-        file, drawn.file(), drawn.inline(file.removesuffix(".svg"), alt), title, words, table, setting
+        file, drawn.file(), drawn.inline(file.removesuffix(".svg"), alt), title, words, table, ranking
     )
 
 
@@ -76,10 +76,21 @@ def _alt(title: str, words: str) -> str:
     return clean(f"{title}. {words} The numbers are in the table below.")
 
 
-def ranks(found: Findings) -> Figure | None:
+def of_ranking(found: Findings, ranking: Ranking) -> Iterator[Figure]:
+    """The figures of all rules at one setting: score against cost, performance profile, ranks."""
+    yield from filter(None, [cost(found, ranking), profile(found, ranking), ranks(found, ranking)])
+
+
+def _named(what: str, ranking: Ranking) -> tuple[str, str]:
+    """File and title of a figure of a ranking."""
+    file = what.lower().replace(" ", "-")
+    if ranking.name == DEFAULT:
+        return f"{file}.svg", what
+    return f"{file}-{ranking.name}.svg", f"{what}, {ranking.name} settings"
+
+
+def ranks(found: Findings, ranking: Ranking) -> Figure | None:
     """The rank of each ranked rule, with its interval."""
-    ranking = shown_ranking(found)
-    ranked = ranking.ranked if ranking else {}
     dots = [
         Dot(
             label,
@@ -90,10 +101,10 @@ def ranks(found: Findings) -> Figure | None:
             r.high,
             f"{label}: rank {r.value} [{r.low}, {r.high}]",
         )
-        for label, one in ranked.items()
+        for label, one in ranking.ranked.items()
         if (r := one.rank)
     ]
-    if ranking is None or len(dots) < 2:
+    if len(dots) < 2:
         return None
     first = [dot.name for dot in dots if dot.low is not None and dot.low <= 1]
     sure = (
@@ -101,13 +112,14 @@ def ranks(found: Findings) -> Figure | None:
         if len(first) == 1
         else f"{dots[0].name} has the best rank; the intervals of {_listed(first)} reach rank 1."
     )
-    table = [(d.name, f"{d.x:g}", f"[{d.low:g}, {d.high:g}]") for d in dots]
+    file, title = _named("Ranks", ranking)
     return _figure(
-        "ranks.svg",
+        file,
         pictures.intervals(dots[:MOST_ROWS], "rank, with its 95 % interval"),
-        "Ranks and their intervals",
-        f"{sure}{_of_setting(ranking)}{_only(len(dots))}",
-        Table(("rule", "rank", "95 % CI"), table),
+        title,
+        f"{sure}{_only(len(dots))}",
+        Table(("rule", "rank", "95 % CI"), [(d.name, f"{d.x:g}", f"[{d.low:g}, {d.high:g}]") for d in dots]),
+        ranking.name,
     )
 
 
@@ -117,27 +129,15 @@ def shown_ranking(found: Findings) -> Ranking | None:
     return found.overview.tuned or (rankings[0] if rankings else None)
 
 
-def _of_setting(ranking: Ranking) -> str:
-    return "" if ranking.name == DEFAULT else f" Settings are those of {ranking.name}."
-
-
-def costs(found: Findings) -> Iterator[Figure]:
-    """% of backprop against cost: a figure for each ranking, one dot for each ranked rule."""
-    for ranking in found.overview.rankings:
-        dots = [
-            _cost_dot(found, label, one.cost, one.percent.value, (one.percent.low, one.percent.high), " %")
-            for label, one in ranking.ranked.items()
-            if one.percent and one.cost
-        ]
-        file = "cost.svg" if ranking.name == DEFAULT else f"cost-{ranking.name}.svg"
-        if figure := _cost(found, file, dots, "% of backprop", ranking.name):
-            yield figure
-
-
-def cost(found: Findings) -> Figure | None:
-    """The same for the ranking that is shown."""
-    ranking = shown_ranking(found)
-    return next((one for one in costs(found) if ranking and one.setting == ranking.name), None)
+def cost(found: Findings, ranking: Ranking) -> Figure | None:
+    """% of backprop against cost: one dot for each ranked rule."""
+    dots = [
+        _cost_dot(found, label, one.cost, one.percent.value, (one.percent.low, one.percent.high), " %")
+        for label, one in ranking.ranked.items()
+        if one.percent and one.cost
+    ]
+    file, title = _named("Score against cost", ranking)
+    return _cost(found, file, title, dots, "% of backprop", ranking.name)
 
 
 def _cost_dot(
@@ -161,7 +161,7 @@ def cost_on_task(found: Findings, i: int) -> Figure | None:
             mean = own.mean if own and own.mean and own.mean.method != "none" else None
             ends = (100 * mean.low, 100 * mean.high) if mean else (100 * cell.mean, 100 * cell.mean)
             dots.append(_cost_dot(found, label, cell.cost, 100 * cell.mean, ends, " %"))
-    return _cost(found, f"{_file(found, i)}-cost.svg", dots, f"{column.metric}, %")
+    return _cost(found, f"{_file(found, i)}-cost.svg", "Score against cost", dots, f"{column.metric}, %")
 
 
 def _settings(found: Findings, i: int) -> list[tuple[str, Setting]]:
@@ -174,7 +174,9 @@ def _settings(found: Findings, i: int) -> list[tuple[str, Setting]]:
     return chosen
 
 
-def _cost(found: Findings, file: str, dots: list[Dot], y: str, setting: str = "") -> Figure | None:
+def _cost(
+    found: Findings, file: str, title: str, dots: list[Dot], y: str, ranking: str = ""
+) -> Figure | None:
     dots = [dot for dot in dots if dot.x > 0]
     if len(dots) < 2:
         return None
@@ -187,7 +189,6 @@ def _cost(found: Findings, file: str, dots: list[Dot], y: str, setting: str = ""
         "implausible feature that a rule has."
     )
     rows = [(d.name, number(d.y, 1), _ends(d), f"×{d.x:.2f}") for d in dots]
-    title = "Score against cost" + ("" if setting in ("", DEFAULT) else f", {setting} settings")
     stem, alt = file.removesuffix(".svg"), _alt(title, words)
     forms = {width: pictures.scatter(dots, found.looks.families, _COST, y, width=width)
              for width in (pictures.WIDE, pictures.NARROW)}  # fmt: skip
@@ -195,7 +196,7 @@ def _cost(found: Findings, file: str, dots: list[Dot], y: str, setting: str = ""
         f"{stem}-narrow", alt, "narrow"
     )
     table = Table(("rule", y, "95 % CI", "cost"), rows)
-    return Figure(file, forms[pictures.WIDE].file(), inline, title, words, table, setting)
+    return Figure(file, forms[pictures.WIDE].file(), inline, title, words, table, ranking)
 
 
 def _scores(dot: Dot, what: str) -> str:
@@ -212,12 +213,11 @@ def _ends(dot: Dot) -> str:
     return f"[{number(dot.low, 1)}, {number(dot.high, 1)}]"
 
 
-def profile(found: Findings) -> Figure | None:
+def profile(found: Findings, ranking: Ranking) -> Figure | None:
     """Performance profile: the share of a rule's runs that reach a score, for the best rules."""
     from rulezoo.leaderboard import stats
 
-    ranking = shown_ranking(found)
-    if ranking is None or ranking.by != "iqm" or len(ranking.ranked) < 2:
+    if ranking.by != "iqm" or len(ranking.ranked) < 2:
         return None
     members = {one.row: label for label, one in ranking.ranked.items()}
     reference = None if ranking.reference is None else ranking.settings[ranking.reference].row
@@ -236,15 +236,12 @@ def profile(found: Findings) -> Figure | None:
     ]
     words = (
         "The share of a rule's runs, of all tasks and seeds, whose score is at least that on the horizontal axis. A curve that "
-        f"stays high to the right is better.{_of_setting(ranking)}{_of(len(drawn), len(shares))}"
+        f"stays high to the right is better.{_of(len(drawn), len(shares))}"
     )
-    return _figure(
-        "profile.svg",
-        pictures.lines(drawn, "score, % of backprop", "runs that reach it, %"),
-        "Performance profile",
-        words,
-        Table(("rule", *(f"% of runs at ≥ {step:g} %" for step in _SHOWN)), rows),
-    )
+    file, title = _named("Performance profile", ranking)
+    head = ("rule", *(f"% of runs at ≥ {step:g} %" for step in _SHOWN))
+    svg = pictures.lines(drawn, "score, % of backprop", "runs that reach it, %")
+    return _figure(file, svg, title, words, Table(head, rows), ranking.name)
 
 
 def _profile_line(label: str, share: Floats, span: slice) -> Series:

@@ -137,9 +137,9 @@ def style(selector: str) -> str:
 
 
 def page_style() -> str:
-    """The same for pages, which have a switch of their own: a theme that is chosen beats the reader's scheme."""
-    chosen = f':root[data-theme="light"]{{{_variables(0)}}}:root[data-theme="dark"]{{{_variables(1)}}}'
-    return f"{style(':root')}{chosen}\n"
+    """The colours that figures add to those of a page, whose scheme the reader can choose."""
+    pairs = ";".join(f"--{name}:light-dark({COLOURS[name][0]},{COLOURS[name][1]})" for name in _HUES)
+    return f":root{{{pairs}}}\n"
 
 
 def _variables(form: int) -> str:

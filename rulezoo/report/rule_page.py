@@ -117,7 +117,7 @@ def context(found: Findings, rule: str) -> dict[str, Any]:
         "marks": _marks(found, rule, spec),
         "verified": found.verified(rule),
         "limits": list(_limits(found.registry, spec)) if spec else [],
-        "options": options(found.registry, rule),
+        "options": options(found.registry, "rule", rule),
         "heads": _heads(lines),
         "overall": [one for line in lines for one in _overall(found, line)],
         "results": [one for line in lines for one in _results(found, line)],
@@ -195,13 +195,15 @@ def _listed(texts: Sequence[str]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
-def options(registry: Registry, rule: str) -> list[Option] | None:
-    """The options of a rule; ``None`` if it is not installed, or its code fails."""
-    if rule not in registry.rules:
+def options(registry: Registry, kind: str, name: str) -> list[Option] | None:
+    """The options of a rule or a task; ``None`` if it is not installed, or its code fails."""
+    known = registry.rules if kind == "rule" else registry.tasks
+    if name not in known:
         return None
     try:
-        with foreign(f"rule {rule!r} cannot be shown"):
-            return list(declared(registry.rule_class(rule)).values())
+        with foreign(f"{kind} {name!r} cannot be shown"):
+            cls = registry.rule_class(name) if kind == "rule" else registry.task_class(name)
+            return list(declared(cls).values())
     except UserError:
         return None
 
