@@ -130,6 +130,7 @@ def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[st
             yield "; ".join(f"{plausibility.name(field)}: {mark}" for field, mark in marks.items()) + "\n"
         if found.spec.variants:
             yield "; ".join(plausibility.variant(one) for one in found.spec.variants) + "\n"
+        yield from (f"$$\n{line}\n$$\n" for line in found.spec.formula)
         yield from _formulas(name, cls.__module__, explained)
         yield from _options(cls)
 

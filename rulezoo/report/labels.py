@@ -58,11 +58,10 @@ def place(points: Sequence[Point], frame: Box, lines: Sequence[Box] = ()) -> lis
     whiskers = [*lines, *(Box(one.x - 1, one.low, one.x + 1, one.high) for one in points)]
     placed: dict[int, Box] = {}
     for i in sorted(range(len(points)), key=lambda i: (-_crowd(points, i), i)):
-        best = min(
-            _candidates(points[i]), key=lambda c: _cost(c, frame, obstacles, whiskers, placed.values())
-        )
-        if _is_free(best[1], frame, obstacles, placed.values()):
-            placed[i] = best[1]
+        taken = list(placed.values())
+        free = [one for one in _candidates(points[i]) if _is_free(one.box, frame, obstacles, taken)]
+        if free:
+            placed[i] = min(free, key=lambda one: one.penalty + 4 * sum(map(one.box.overlap, whiskers))).box
     return [placed.get(i) for i in range(len(points))]
 
 
@@ -76,28 +75,23 @@ def _crowd(points: Sequence[Point], i: int) -> float:
     )
 
 
-def _candidates(one: Point) -> Iterable[tuple[float, Box]]:
-    """Boxes around a point, each with a penalty for how little it is preferred."""
+class _Candidate(NamedTuple):
+    """A box, and how little it is preferred."""
+
+    penalty: float
+    box: Box
+
+
+def _candidates(one: Point) -> Iterable[_Candidate]:
+    """Boxes around a point."""
     for reach, distance in enumerate(_DISTANCES):
         for preference, angle in enumerate(_ANGLES):
             across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             x, y = one.x + distance * across, one.y + distance * up
             left = x - one.width * (1 - across) / 2
             bottom = y - one.height * (1 - up) / 2
-            yield 30 * reach + preference, Box(left, bottom, left + one.width, bottom + one.height)
-
-
-def _cost(
-    candidate: tuple[float, Box],
-    frame: Box,
-    points: Iterable[Box],
-    whiskers: Iterable[Box],
-    names: Iterable[Box],
-) -> float:
-    penalty, box = candidate
-    outside = (box.right - box.left) * (box.top - box.bottom) - box.overlap(frame)
-    covered = sum(map(box.overlap, points)) + sum(_wide(box).overlap(name) for name in names)
-    return penalty + 100 * (outside + covered) + 4 * sum(map(box.overlap, whiskers))
+            box = Box(left, bottom, left + one.width, bottom + one.height)
+            yield _Candidate(30 * reach + preference, box)
 
 
 def _is_free(box: Box, frame: Box, points: Iterable[Box], names: Iterable[Box]) -> bool:
@@ -105,7 +99,7 @@ def _is_free(box: Box, frame: Box, points: Iterable[Box], names: Iterable[Box]) 
     return (
         box.overlap(frame) >= 0.999 * area
         and not any(map(box.overlap, points))
-        and not any(box.overlap(name) for name in names)
+        and not any(map(_wide(box).overlap, names))
     )
 
 

@@ -1,10 +1,11 @@
-"""How a rule is drawn, the same in every figure: colour of its family, marker of its plausibility, dash of its own.
+"""How a rule is drawn, the same in every figure: the colour of its family, the marker of its plausibility, a dash of its own.
 
 Colours are variables of the page, since a colour that can be read on white cannot be read on black. `COLOURS` has both.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,14 +31,16 @@ COLOURS = {
     "c7": ("#3f6f78", "#9ccbd4"),
 }
 _HUES = [name for name in COLOURS if name.startswith("c")]
-#: Solid, dashed, dotted, dash-dotted, long dashes, dash-dot-dotted.
+#: Lengths of dashes and gaps, in points; the first is solid.
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 2)),
     (0, (1.2, 1.6)),
     (0, (6, 2, 1.2, 2)),
-    (0, (9, 3)),
+    (0, (10, 3)),
     (0, (6, 2, 1.2, 2, 1.2, 2)),
+    (0, (2.5, 1.5)),
+    (0, (10, 2, 3, 2)),
 )
 
 
@@ -95,25 +98,26 @@ class Looks:
     def of(cls, overview: Overview, catalogue: Sequence[str]) -> Looks:
         """The looks of an overview's lines; the reference and the floor are drawn in the colours of text.
 
+        Marker and dash tell rules apart without their colour, unless more rules than there are dashes share a marker.
+
         Args:
             overview: whose lines are drawn.
-            catalogue: names of rules, in whose order families get colours and rules of a family dashes.
+            catalogue: names of rules, in whose order families get colours, and rules with one marker dashes.
         """
         places = {rule: i for i, rule in enumerate(catalogue)}
         lines = sorted(overview.lines, key=lambda line: (places.get(line.rule, len(places)), line.label))
         families: dict[str, str] = {}
         found: dict[str, Look] = {}
-        members: dict[str, int] = {}
+        alike: Counter[Class] = Counter()
         for line in lines:
             shown = plausibility_class(line.plausibility)
+            dash = DASHES[alike[shown] % len(DASHES)]
+            alike[shown] += 1
             if line.rule in (REFERENCE, FLOOR):
-                found[line.label] = Look(
-                    "ink" if line.rule == REFERENCE else "soft", DASHES[line.rule == FLOOR], shown
-                )
-                continue
-            hue = families.setdefault(line.family, _HUES[len(families) % len(_HUES)])
-            number = members[line.family] = members.get(line.family, -1) + 1
-            found[line.label] = Look(hue, DASHES[number % len(DASHES)], shown)
+                hue = "ink" if line.rule == REFERENCE else "soft"
+            else:
+                hue = families.setdefault(line.family, _HUES[len(families) % len(_HUES)])
+            found[line.label] = Look(hue, dash, shown)
         return cls(found, {line.rule: found[line.label] for line in reversed(lines)}, families)
 
     def of_rule(self, rule: str) -> Look:

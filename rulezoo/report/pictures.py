@@ -54,7 +54,16 @@ _SETTINGS = {
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
 }
-_FONT = re.compile(r"font: ([^;\"']*?px) [^;\"]*")
+#: What matplotlib writes and a page does not need: fonts, as letters have those of the page; turns by nothing; space.
+_NEEDLESS = (
+    (re.compile(r"<!DOCTYPE[^>]*>|<metadata>.*?</metadata>", re.DOTALL), ""),
+    (re.compile(r"font-family: [^;\"]*; ?"), ""),
+    (re.compile(r"font: ([^;\"']*?px) [^;\"]*"), r"font-size: \1"),
+    (re.compile(r' transform="rotate\(-?0 [^)]*\)"'), ""),
+    (re.compile(r">\s+<"), "><"),
+    (re.compile(r" *\n *(?=[LMCQz\"])"), ""),
+)
+_LONG = re.compile(r"(?<![\w#.])-?\d+\.\d{3,}")  # numbers with more digits than can be seen
 _ROW = 19.0  # height of a line of a legend
 _MARKS = 7  # on a line, at most
 
@@ -104,9 +113,8 @@ class Drawing(NamedTuple):
     def file(self) -> bytes:
         """As a file."""
         content = _titled(self.svg, self.tips, lambda name, tip: f"<title>{tip}</title>")
-        return content.replace(
-            '<style type="text/css">', f'<style type="text/css">{looks.style("svg")}', 1
-        ).encode()
+        style = f'<style type="text/css">{looks.style("svg")}text{{font-family:system-ui,sans-serif}}'
+        return content.replace('<style type="text/css">', style, 1).encode()
 
     def inline(self, name: str, alt: str, kind: str = "") -> Markup:
         """As a part of a page.
@@ -117,14 +125,11 @@ class Drawing(NamedTuple):
             kind: further classes.
         """
         content = self.svg[self.svg.index("<svg") :]
-        content = re.sub(r" *<metadata>.*?</metadata>\n?", "", content, flags=re.DOTALL)
         content = re.sub(r"<style type=\"text/css\">.*?</style>", "", content, count=1, flags=re.DOTALL)
         content = _titled(content, self.tips, lambda one, tip: "")
-        content = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{re.escape(name)}-", content)
+        content = re.sub(r'\bid="|url\(#|href="#', lambda found: f"{found[0]}{name}-", content)
         box = re.search(r'viewBox="[^"]*"', content)
-        head = (
-            f'<svg class="figure {kind}" role="img" aria-label="{html.escape(alt)}" {box[0] if box else ""}>'
-        )
+        head = f'<svg class="figure {kind}" role="img" aria-label="{html.escape(clean(alt))}" {box[0] if box else ""}>'
         return Markup(re.sub(r"<svg[^>]*>", lambda _: head, content, count=1))
 
 
@@ -174,7 +179,10 @@ class _Sheet:
             text = text.replace(colour, f"var(--{name})")
         used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) | set(self.tips)
         text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", text)
-        return Drawing(_FONT.sub(r"font: \1 system-ui, sans-serif", text), self.tips)
+        text = _LONG.sub(lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), text)
+        for pattern, instead in _NEEDLESS:
+            text = pattern.sub(instead, text)
+        return Drawing(text, self.tips)
 
 
 @contextmanager

@@ -101,32 +101,6 @@ def test_a_rule_page_tells_what_it_is_its_angles_and_what_was_published(site, te
     assert b"https://arxiv.org/abs/2108.13446" in site["rules/feedback-alignment.html"]
 
 
-def test_a_task_page_has_the_pictures_that_its_runs_allow(site):
-    page = site["tasks/digits-cnn.html"].decode()
-    for kind in ("cost", "curves", "perturbations", "angles"):
-        assert f"pictures/digits-cnn-{kind}.svg" in page
-        assert f"pictures/digits-cnn-{kind}.svg" in site
-
-
-def test_every_picture_has_words_and_a_table(site):
-    for name, content in site.items():
-        if name.endswith(".html"):
-            page = content.decode()
-            for alt in re.findall(r'<img[^>]*alt="([^"]*)"', page):
-                assert len(alt) > 40, name
-            assert page.count("<figure>") == page.count("<img") == page.count("</table></div>\n</details>"), (
-                name
-            )
-
-
-def test_pictures_follow_the_readers_colours_and_hold_no_date(site):
-    for name, content in site.items():
-        if name.endswith(".svg"):
-            assert b"prefers-color-scheme" in content
-            assert b"#12345" not in content, "a stand-in colour is left"
-            assert b"<dc:date>" not in content
-
-
 def test_a_rule_that_is_not_installed_has_a_page_of_its_results(runs):
     files = make(runs("unheard-of", [0.5, 0.6]), discover())
     assert b"not installed" in files["rules/unheard-of.html"]
@@ -262,7 +236,7 @@ def evil(run, runs):
     """A board whose plugin-made words are all hostile, and a registry with its spec."""
     found = discover()
     spec = RuleSpec(
-        name="evil", target="nowhere:Evil", summary=EVIL, family=EVIL, tags=(EVIL,), reference=f"{EVIL} https://x.y/{EVIL}",
+        name="evil", target="nowhere:Evil", summary=EVIL, family=EVIL, tags=(EVIL,), reference=f"{EVIL} https://x.y/{EVIL}; Evil 2020, {EVIL}, arXiv:2601.02636", formula=(EVIL,),
         plausibility=Plausibility(False, False, True, "vector", True),
     )  # fmt: skip
     rules = {**found.rules, "evil": Found(spec, EVIL, EVIL)}
