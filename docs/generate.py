@@ -25,7 +25,7 @@ from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.leaderboard import formats, overview, plausibility, verified
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.options import as_text, declared
-from rulezoo.report.figures import cost
+from rulezoo.report.figures import cost, shown_ranking
 from rulezoo.report.findings import Findings
 from rulezoo.report.pictures import style
 from rulezoo.results.store import Store
@@ -85,8 +85,11 @@ def _table(registry: Registry, folder: Path) -> str:
 
 
 def _picture(registry: Registry, folder: Path) -> str:
+    found = _findings(registry, folder)
+    ranking = shown_ranking(found)
+    assert ranking is not None
     with style():
-        figure = cost(_findings(registry, folder))
+        figure = cost(found, ranking)
     assert figure is not None
     return figure.svg.decode()
 

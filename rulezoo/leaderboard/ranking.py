@@ -104,6 +104,7 @@ class Setting:
         mean_rank: rank on each task, mean over the tasks; ``None`` likewise.
         gap: why it is not ranked, in words; empty where it is.
         cells: one for each column; ``None`` where nothing was run.
+        row: label of its runs in the grid.
     """
 
     ruleset: str
@@ -114,6 +115,7 @@ class Setting:
     mean_rank: Estimate | None
     gap: str
     cells: tuple[Cell | None, ...]
+    row: str
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def _setting(
         mean_rank=ranked.mean_rank if ranked else None,
         gap="",
         cells=cells,
+        row=row.label,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rulezoo.errors import UserError
 from rulezoo.leaderboard import formats
 from rulezoo.leaderboard.grid import arrange
-from rulezoo.report import pages
+from rulezoo.report import looks, pages
 from rulezoo.report.findings import Findings
 from rulezoo.results.files import dangling
 
@@ -28,7 +28,7 @@ Files = Mapping[str, bytes]
 """Path within the folder, with ``/`` → content."""
 
 GENERATOR = b'<meta name="generator" content="rulezoo">'  #: by which a page of ours is known
-_STATIC = ("style.css", "report.js", "leaderboard.js")
+_STATIC = ("style.css", "report.js", "leaderboard.js", "figures.js")
 
 
 def report(
@@ -58,6 +58,7 @@ def report(
     found = Findings(grid, registry, claims, verifications, evaluations)
     here = Path(__file__).parent / "templates"
     static = {name: (here / name).read_bytes() for name in _STATIC}
+    static["figures.css"] = looks.page_style().encode() + (here / "figures.css").read_bytes()
     return {**static, **_downloads(found.overview), **pages.render(found)}
 
 

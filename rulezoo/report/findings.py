@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import board, overview, stats
 from rulezoo.leaderboard.grid import Grid
+from rulezoo.report.looks import Looks
 from rulezoo.results.freshness import stale
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Findings:
         if not self.grid.rows:
             return overview.Overview()
         return overview.of(self.grid, self.board, self.registry.specs())
+
+    @cached_property
+    def looks(self) -> Looks:
+        """How each rule is drawn, the same in every figure."""
+        return Looks.of(self.overview, list(self.registry.rules))
 
     @cached_property
     def summary(self) -> Summary:
