@@ -76,7 +76,7 @@ def _duration(records: Iterable[Record]) -> str:
     """How long the runs took, one after the other; seeds that were trained together count once."""
     spans = {(one.answered.started, one.answered.finished) for one in records}
     seconds = sum((datetime.fromisoformat(b) - datetime.fromisoformat(a)).total_seconds() for a, b in spans)
-    return f"{seconds / 3600:.1f} h" if seconds >= 360 else f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
 
 
 def profiles(findings: Iterable[Finding]) -> tuple[list[tuple[Any, list[Profile]]], dict[str, bytes]]:

@@ -19,7 +19,7 @@ SYMBOLS = (
     (r"\\Delta y", r"\Delta y", "change of the output that a perturbation causes"),
     (r"\\xi", r"\xi", "perturbation"),
     (r"\bv\b", "v", "variance of the perturbation"),
-    (r"(?<![_\\a-zA-Z])L(?![_a-zA-Z])", "L", "loss of an example"),
+    (r"\bL\(|(?<![_{\\a-zA-Z])L(?![_a-zA-Z])", "L", "loss of an example"),
     (r"\bK\b", "K", "number of perturbations"),
     (r"(?<![a-z_\\])r\b(?!_)", "r", "rate of the running average"),
     (r"\\lambda", r"\lambda", "rate of decay"),
@@ -56,6 +56,19 @@ def lines(formula: Sequence[str]) -> list[Markup]:
 
 
 def letters(formula: Sequence[str]) -> list[tuple[Markup, str]]:
-    """The shared letters that a formula uses, as MathML, with their meanings."""
+    r"""The shared letters that a formula uses, as MathML, with their meanings.
+
+    A line such as ``K \\text{: the layer of the output}`` gives letters another meaning, or one of their own.
+    """
     text = re.sub(r"\\text\{[^}]*\}", " ", "\n".join(formula))
-    return [(mathml(letter), meaning) for pattern, letter, meaning in SYMBOLS if re.search(pattern, text)]
+    own = "\n".join(
+        re.split(r"\\q?quad", head)[-1]
+        for line in formula
+        for head, colon, _ in [line.partition(r"\text{:")]
+        if colon
+    )
+    return [
+        (mathml(letter), meaning)
+        for pattern, letter, meaning in SYMBOLS
+        if re.search(pattern, text) and not re.search(pattern, own)
+    ]

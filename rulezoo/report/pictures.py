@@ -387,7 +387,9 @@ def _scatter_axes(dots: Sequence[Dot], families: Mapping[str, str], width: float
     keys.append((Line2D([], [], color=_SOFT, linewidth=1.3), "best score up to this cost"))
     handles, names = zip(*keys, strict=True)
     if width == WIDE:
-        sheet = _Sheet(width, max(430, _ROW * len(keys) + 40))
+        sheet = _Sheet(
+            width, max(430, _ROW * len(keys) + 40, 250 + 8 * len(dots))
+        )  # more dots need more room
         place: dict[str, Any] = {
             "loc": "upper left",
             "bbox_to_anchor": (1 - 258 / width, 1 - 8 / sheet.height),
@@ -395,7 +397,7 @@ def _scatter_axes(dots: Sequence[Dot], families: Mapping[str, str], width: float
         ax = sheet.axes(60, 50, 270, 12)
     else:
         below = _ROW * len(keys) + 12
-        sheet = _Sheet(width, 400 + below)
+        sheet = _Sheet(width, max(400, 250 + 8 * len(dots)) + below)
         place = {"loc": "lower left", "bbox_to_anchor": (0, 0)}
         ax = sheet.axes(52, 46 + below, 8, 10)
     sheet.figure.legend(

@@ -33,6 +33,8 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"x_k \to f_k\left(d_k + \gamma\, W_{k+1}^\top x_{k+1}\right), \text{ with the output free } (x) \text{ and clamped } (\hat{x})",
                 r"\Delta W_k \propto \gamma^{k-K} \left( \hat{x}_k \hat{x}_{k-1}^\top - x_k x_{k-1}^\top \right)",
+                r"K \text{: the layer of the output}",
+                r"\gamma \text{: strength of the feedback}",
             ),
             plausibility=replace(_CONTRASTIVE, phases=84),
             limits=(Limit(("feedback=1e-4", "ceiling=100"), "backprop", tolerance=1e-3),),
@@ -47,6 +49,7 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"z_k^\pm = f_k\left(d_k(\bar{z}_{k-1}) \pm \tfrac{1}{2} W_{k+1}^\top (z_{k+1}^+ - z_{k+1}^-)\right), \qquad \bar{z} = \tfrac{1}{2}(z^+ + z^-)",
                 r"\Delta W_k \propto \frac{1}{\beta} (z_k^+ - z_k^-)\, \bar{z}_{k-1}^\top",
+                r"\beta \text{: nudge of the output}",
             ),
             plausibility=_CONTRASTIVE,
             limits=(Limit(("beta=1e-4",), "backprop"),),

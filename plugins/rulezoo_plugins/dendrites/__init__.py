@@ -23,6 +23,8 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"u_l = Y_l\, b_{l+1} - Q_l\, e_{l+1}, \qquad p_l = \sigma\!\left(\mathrm{logit}\, p_b + \frac{h_l\, u_l}{p_b (1 - p_b)}\right), \qquad b_l = p_l\, e_l",
                 r"\Delta W_l \propto (b_l - p_b\, e_l)\, e_{l-1}^\top",
+                r"e_l, b_l \text{: rates of events and of bursts}",
+                r"h_l \text{: slope of the activation divided by } e_l",
             ),
             plausibility=Plausibility(
                 weight_transport=False,
@@ -50,6 +52,8 @@ def specs() -> list[RuleSpec]:
                 r"u_k = v_k + \lambda\, a_k, \qquad v_k = W_k\, r_{k-1} + b_k, \qquad r_k = \varphi(u_k)",
                 r"a_k = W^{PP}_k \varphi(u_{k+1}) + W^{PI}_k \varphi(u^I_k)",
                 r"\Delta W_k \propto \left(\varphi(u_k) - \varphi(v_k)\right) r_{k-1}^\top",
+                r"v_k, a_k \text{: basal and apical potential}",
+                r"\lambda \text{: coupling of the apical dendrite}",
             ),
             plausibility=Plausibility(
                 weight_transport=False,

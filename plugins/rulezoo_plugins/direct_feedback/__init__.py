@@ -63,6 +63,7 @@ def specs() -> list[RuleSpec]:
                 r"\delta_l = (B_l^\top e) \odot \varphi'(s_l), \qquad G_l = \overline{\delta_l\, h_{l-1}^\top}",
                 r"\Delta W_l = -\eta\, (E_l + \lambda_E I)^{-1}\, G_l\, (A_l + \lambda_A I)^{-1}",
                 r"A_l = \overline{h_{l-1} h_{l-1}^\top}, \qquad E_l = \overline{\delta_l\, \delta_l^\top}",
+                r"\lambda_A, \lambda_E \text{: damping}",
             ),
             plausibility=replace(_DIRECT, phases=1),  # the inputs of layers are read in a pass of their own
             variants=(Variant(("condition=error",), {"phases": 0}),),

@@ -36,6 +36,8 @@ def specs() -> list[RuleSpec]:
                 r"E_\beta(s) = \sum_l \tfrac{1}{2} \|s_l\|^2 - \sum_l \langle s_l, d_l(s_{l-1}) \rangle + \beta L",
                 r"s \leftarrow \rho\left(s - \varepsilon\, \frac{\partial E_\beta}{\partial s}\right), \qquad \rho(u) = \min(\max(u, 0), 1)",
                 r"\Delta W = -\frac{\eta}{\beta} \left( \frac{\partial E_\beta}{\partial W}(s^\beta) - \frac{\partial E_0}{\partial W}(s^0) \right)",
+                r"s_l \text{: state of the units of layer } l",
+                r"\beta \text{: nudge of the output}",
             ),
             plausibility=_ONE_SIDED,
             limits=(Limit(("beta=1e-6", *settled), symmetric, ("beta=1e-6", *settled), tolerance=1e-4),),
@@ -52,6 +54,8 @@ def specs() -> list[RuleSpec]:
                 r"E_\beta(s) = \sum_l \tfrac{1}{2} \|s_l\|^2 - \sum_l \langle s_l, d_l(s_{l-1}) \rangle + \beta L",
                 r"s \leftarrow \rho\left(s - \varepsilon\, \frac{\partial E_\beta}{\partial s}\right), \qquad \rho(u) = \min(\max(u, 0), 1)",
                 r"\Delta W = -\frac{\eta}{2 \beta} \left( \frac{\partial E_\beta}{\partial W}(s^\beta) - \frac{\partial E_{-\beta}}{\partial W}(s^{-\beta}) \right)",
+                r"s_l \text{: state of the units of layer } l",
+                r"\beta \text{: nudge of the output}",
             ),
             # A third phase, and a pass for the loss at the free equilibrium.
             plausibility=replace(_ONE_SIDED, phases=68),

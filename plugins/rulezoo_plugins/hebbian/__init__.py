@@ -29,6 +29,8 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"y = \mathrm{softmax}(u / \tau), \qquad u_k = w_k \cdot x",
                 r"\Delta w_k = \eta\, \left| \|w_k\| - 1 \right|^{p}\, y_k\, (x - u_k w_k)",
+                r"\eta \text{: rate of the Hebbian updates}",
+                r"x \text{: centred input of a layer}",
             ),
             plausibility=_HEBBIAN,
         ),
@@ -42,6 +44,8 @@ def specs() -> list[RuleSpec]:
             "doi:10.1142/S0129065789000475",
             formula=(
                 r"\Delta W = \eta\, \left( \overline{u\, x^\top} - \overline{u\, u^\top}\, W \right), \qquad u = W x",
+                r"\eta \text{: rate of the Hebbian updates}",
+                r"x \text{: centred input of a layer}",
             ),
             plausibility=_HEBBIAN,
         ),
@@ -54,6 +58,8 @@ def specs() -> list[RuleSpec]:
             "network, doi:10.1016/0893-6080(89)90044-0",
             formula=(
                 r"\Delta W = \eta\, \left( \overline{u\, x^\top} - \mathrm{lower}\!\left(\overline{u\, u^\top}\right) W \right), \qquad u = W x",
+                r"\eta \text{: rate of the Hebbian updates}",
+                r"x \text{: centred input of a layer}",
             ),
             plausibility=_HEBBIAN,
         ),

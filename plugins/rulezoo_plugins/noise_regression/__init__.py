@@ -24,6 +24,8 @@ def specs() -> list[RuleSpec]:
                 r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
                 r"r = \Delta y - \sum_l B_l\, \xi_l, \qquad \Delta B_l = \mu\; \overline{r\, \xi_l^\top} / v_l",
                 r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+                r"r \text{: change of the output that the feedback does not predict}",
+                r"\mu \text{: step of the delta rule}",
             ),
             plausibility=Plausibility(
                 weight_transport=False,
@@ -54,6 +56,7 @@ def specs() -> list[RuleSpec]:
                 r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
                 r"\Delta B_l^\top = \mu\; \overline{(W_{l+1}\, \xi - B_l^\top\, \xi)\, \xi^\top} / v",
                 r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+                r"\mu \text{: step of the delta rule}",
             ),
             plausibility=Plausibility(
                 weight_transport=False,

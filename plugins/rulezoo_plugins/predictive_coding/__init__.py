@@ -32,6 +32,8 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"F = \sum_l \tfrac{1}{2} \left\| x_l - f_l(x_{l-1}; W_l) \right\|^2 + L",
                 r"\Delta x_l \propto -\frac{\partial F}{\partial x_l} \text{ until activities have relaxed, then } \Delta W_l = -\eta\, \frac{\partial F}{\partial W_l}",
+                r"f_l \text{: what lies in front of site } l",
+                r"x_l \text{: its activity, free to relax}",
             ),
             plausibility=_RELAXING,
         ),
@@ -60,6 +62,8 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"F = \sum_l \tfrac{1}{2} \left\| x_l - f_l(x_{l-1}; W_l) \right\|^2 + L",
                 r"\Delta x_l \propto -\frac{\partial F}{\partial x_l} \text{ and } \Delta W_l = -\eta\, \frac{\partial F}{\partial W_l} \text{ at every step}",
+                r"f_l \text{: what lies in front of site } l",
+                r"x_l \text{: its activity, free to relax}",
             ),
             plausibility=replace(_RELAXING, phases=20),
         ),
@@ -72,6 +76,8 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"F = \sum_l \tfrac{1}{2} \left\| x_l - f_l(x_{l-1}; W_l) \right\|^2 + L",
                 r"x_l = f_l(x_{l-1}) + e_l, \qquad \Delta e_l \propto -\frac{\partial F}{\partial e_l}, \text{ then } \Delta W_l = -\eta\, \frac{\partial F}{\partial W_l}",
+                r"f_l \text{: what lies in front of site } l",
+                r"x_l \text{: its activity}",
             ),
             plausibility=replace(_RELAXING, backward_pass=True, phases=43),
         ),

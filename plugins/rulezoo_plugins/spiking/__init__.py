@@ -34,6 +34,7 @@ def specs() -> list[RuleSpec]:
                 r"\Delta W_{ji} = -\eta \sum_t (B\, e^t)_j\; e_{ji}^t",
                 r"e_{ji}^t = \frac{\partial z_j^t}{\partial h_j^t}\, \varepsilon_{ji}^t, \qquad \varepsilon_{ji}^t = \frac{\partial h_j^t}{\partial h_j^{t-1}}\, \varepsilon_{ji}^{t-1} + \frac{\partial h_j^t}{\partial W_{ji}}",
                 r"B \text{ fixed and random}",
+                r"z, h \text{: spikes and hidden states of neurons}",
             ),
             plausibility=_ONLINE,
             variants=(Variant(("mode=symmetric",), {"weight_transport": True}),),
@@ -52,6 +53,9 @@ def specs() -> list[RuleSpec]:
                 r"\hat{a}^l[t] = \lambda\, \hat{a}^l[t-1] + s^l[t]",
                 r"g^l[t] = \psi(u^l[t]) \odot W^{l+1\,\top} g^{l+1}[t]",
                 r"\Delta W^{l+1} = -\eta \sum_t g^{l+1}[t]\; \hat{a}^l[t]^\top",
+                r"s, u \text{: spikes and potentials}",
+                r"\lambda \text{: decay of the potential}",
+                r"\psi \text{: surrogate derivative}",
             ),
             plausibility=replace(
                 _ONLINE, weight_transport=True, backward_pass=True, signal="neuron-specific", phases=1
@@ -70,6 +74,9 @@ def specs() -> list[RuleSpec]:
                 r"\delta_l = (B_l\, \delta_{l+1}) \odot \psi(u_l) \text{, back through time}",
                 r"\Delta B_{ij} = \frac{4}{g N} \sum_t \left[ u_i(t)\, \bar{l}_j(t) - \bar{u}_i(t)\, l_j(t) \right]",
                 r"\bar{x}(t) = \lambda\, \bar{x}(t-1) + x(t-1) \text{, of noisy spikes } u, l \text{ of the upper and the lower layer}",
+                r"\lambda \text{: decay of the trace}",
+                r"g \text{: gain}",
+                r"N \text{: number of steps}",
             ),
             plausibility=replace(
                 _ONLINE,
