@@ -409,11 +409,12 @@ def _verified(one: Verified | None) -> str:
 def _mark(line: Line, field: str) -> Mark:
     feature = plausibility.feature(field)
     shown = plausibility.mark(line.plausibility, field)
-    symbol = plausibility.symbol(line.plausibility, field)
-    is_verified = plausibility.symbol(line.plausibility, field, words.verified_marks(line)) != symbol
-    kind, text = _kind(field, symbol)
-    said = f"{feature.name}: {shown or 'not known'}{', verified' if is_verified else ''}"
-    return Mark(kind, text, said, is_verified, feature.letter)
+    kind, text = _kind(field, plausibility.symbol(line.plausibility, field))
+    source = plausibility.HIDDEN if shown == plausibility.FIXED else field
+    checks = line.verification.marks.get(source, ()) if line.verification and shown else ()
+    said = f"{feature.name}: {shown or 'not known'}"
+    said += f", verified by {', '.join(checks)}" if checks else ""
+    return Mark(kind, text, said, bool(checks), feature.letter)
 
 
 def _kind(field: str, symbol: str) -> tuple[str, str]:
