@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from rulezoo.text import clean
+
 #: LaTeX that a formula contains → the letter in words. What one rule alone uses is explained in its formula.
 SYMBOLS = (
     (r"h_l|h_\{l-1\}", "h_l", "activity of layer l, at its site"),
@@ -34,6 +36,7 @@ def mathml(latex: str, *, block: bool = False) -> Markup:
     from docutils.utils.math import MathError
     from docutils.utils.math.latex2mathml import tex2mathml
 
+    latex = clean(latex)
     # ⊤ is an operator, which stands too high in an exponent.
     written = re.sub(r"\\top\b", r"\\mathsf{T}", latex)
     try:

@@ -42,7 +42,7 @@ def test_every_rule_of_the_zoo_has_a_formula_that_becomes_mathml(rule):
 
 
 def test_a_formula_that_is_no_latex_is_shown_as_it_is():
-    assert formula.mathml(r"\frac{<b>") == "<code>\\frac{&lt;b&gt;</code>"
+    assert formula.mathml("\\nosuch{<b>}\x1b") == "<code>\\nosuch{&lt;b&gt;}�</code>"
 
 
 def test_letters_are_those_that_the_formula_uses():
