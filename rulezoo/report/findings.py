@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rulezoo.leaderboard.board import Board, Row
     from rulezoo.leaderboard.evaluated import Evaluations
     from rulezoo.leaderboard.overview import Overview
-    from rulezoo.leaderboard.stats import Summary
     from rulezoo.leaderboard.verified import Verifications, Verified
     from rulezoo.results.records import Record
 
@@ -64,11 +63,6 @@ class Findings:
     def looks(self) -> Looks:
         """How each rule is drawn, the same in every figure."""
         return Looks.of(self.overview, list(self.registry.rules))
-
-    @cached_property
-    def summary(self) -> Summary:
-        """The statistics across tasks."""
-        return stats.summarise(self.grid.scores())
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], stats.Cell]:

@@ -91,9 +91,7 @@ class Score(NamedTuple):
 class OnTask(NamedTuple):
     """What is known of a line on a task, behind its score; the remarks are options, evaluations and notes."""
 
-    task: str
     label: str
-    metric: str
     score: Number
     difference: Number
     cost: Number
@@ -104,7 +102,6 @@ class OnTask(NamedTuple):
 class Row:
     """A line of the leaderboard in one ranking."""
 
-    id: str
     line: Line
     setting: Setting
     is_reference: bool
@@ -202,7 +199,6 @@ class _Maker:
         cells = [cell for i in columns if (cell := one.cells[i])]
         is_kept = self.ranking.name != DEFAULT and line.kept == self.ranking.name
         return Row(
-            id=f"{self.ranking.name}-{at + 1}",
             line=line,
             setting=one,
             is_reference=line.label == self.ranking.reference,
@@ -278,9 +274,7 @@ class _Maker:
         if self.reference and (other := self.reference.cells[i]) and one is not self.reference:
             difference = on_task(cell, other, column)
         return OnTask(
-            task=column.task,
             label=column.label,
-            metric=column.metric,
             score=self.score(cell, i),
             difference=_difference(difference),
             cost=_cost(cell),
