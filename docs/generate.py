@@ -27,7 +27,7 @@ from rulezoo.leaderboard import formats, overview, plausibility, tables, verifie
 from rulezoo.leaderboard.board import Cell
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.options import as_text, declared
-from rulezoo.report.figures import cost
+from rulezoo.report.figures import cost, shown_ranking
 from rulezoo.report.findings import Findings
 from rulezoo.report.pictures import style
 from rulezoo.results.store import Store
@@ -36,7 +36,11 @@ from rulezoo.tuning import records as tunings
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = ROOT / "leaderboard" / "claims"
-BOARDS = ("lenet", "tiny-imagenet", "tuned")  # folders of leaderboard/ whose README holds the table of their runs
+BOARDS = (
+    "lenet",
+    "tiny-imagenet",
+    "tuned",
+)  # folders of leaderboard/ whose README holds the table of their runs
 PUBLISHED = ROOT / "leaderboard" / "published"  # runs in the settings of published numbers
 TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the table and the picture of the README
 
@@ -141,8 +145,11 @@ def _score(cell: Cell | None) -> str:
 
 
 def _picture(registry: Registry, folder: Path) -> str:
+    found = _findings(registry, folder)
+    ranking = shown_ranking(found)
+    assert ranking is not None
     with style():
-        figure = cost(_findings(registry, folder))
+        figure = cost(found, ranking)
     assert figure is not None
     return figure.svg.decode()
 
@@ -183,6 +190,7 @@ def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[st
             yield "; ".join(f"{plausibility.name(field)}: {mark}" for field, mark in marks.items()) + "\n"
         if found.spec.variants:
             yield "; ".join(plausibility.variant(one) for one in found.spec.variants) + "\n"
+        yield from (f"$$\n{line}\n$$\n" for line in found.spec.formula)
         yield from _formulas(name, cls.__module__, explained)
         yield from _options(cls)
 
