@@ -246,7 +246,7 @@ class Spec:
         """The options as the command line gives them, with those that the name itself gives a value.
 
         Raises:
-            UnknownName: if this is a family, of which nothing can be made.
+            UnknownName: if this is a family, which cannot be trained itself.
             OptionError: if an option contradicts the name.
         """
         return given

@@ -151,7 +151,7 @@ class Theory:
 
     Attributes:
         chart: measured angles over the closed form.
-        crossovers: claim with its profile, and where the order of two of its series changes.
+        crossovers: claim with its profile, and the crossover of two of its series.
         tables: predicted and measured angles, summarised and in full.
     """
 

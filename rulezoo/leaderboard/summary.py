@@ -26,7 +26,7 @@ def sentence(overview: Overview) -> str:
 
 
 def answer(overview: Overview, ranking: Ranking) -> str:
-    """The same of one ranking, without warnings."""
+    """The sentence for one ranking, without warnings."""
     rivals = {label: one for label, one in ranking.ranked.items() if label != ranking.reference}
     if not rivals:
         return _nothing_ranked(overview, ranking)

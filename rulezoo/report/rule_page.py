@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from rulezoo.discovery.plugins import foreign
 from rulezoo.errors import UserError
 from rulezoo.leaderboard import plausibility, references, words
+from rulezoo.leaderboard.names import machine
 from rulezoo.leaderboard.ranking import by_seed, scaled, sign
 from rulezoo.leaderboard.rows import DEFAULT
 from rulezoo.options import Option, declared
@@ -313,10 +314,24 @@ def _scored(found: Findings, setting: Setting | None, i: int) -> Scored | None:
         spread=spread,
         runs=f"{cell.n}" + (f", {cell.failed} failed" if cell.failed else ""),
         difference=_on_task(found, setting, cell, i),
-        cost="mixed" if cell.mixed else f"×{cell.cost:.2f}" if cell.cost else "–" if cell.short else "",
-        notes=(*filter(None, [chosen]), *evaluations, *cell.notes),
+        cost="mixed hardware"
+        if cell.mixed
+        else f"×{cell.cost:.2f}"
+        if cell.cost
+        else "–"
+        if cell.short
+        else "",
+        notes=(*filter(None, [chosen, _of_mixed_cost(found, cell)]), *evaluations, *cell.notes),
         is_bad=bool(cell.failed),
     )
+
+
+def _of_mixed_cost(found: Findings, cell: Cell) -> str:
+    """Why there is no cost, where its runs were timed on different hardware."""
+    if not cell.mixed:
+        return ""
+    timed = sorted({machine(run.answered.hardware) for run in found.runs_of(cell) if run.cost})
+    return f"cost: measured on different hardware, so not averaged: {'; '.join(timed)}"
 
 
 def _on_task(found: Findings, setting: Setting, cell: Cell, i: int) -> Number:

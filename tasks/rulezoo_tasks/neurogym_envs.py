@@ -11,6 +11,7 @@ different trials without it: validation and test would then repeat the training 
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import warnings
@@ -27,7 +28,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rulezoo import Budget, Data, OptionError, Split, Task, hp, nets
-from rulezoo.errors import did_you_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,8 +118,12 @@ def _made(setting: Setting) -> Any:  # noqa: ANN401  neurogym is not annotated
     import gymnasium
 
     if setting.env not in ALL_EXTENDED_ENVS:
-        near = did_you_mean(setting.env, ALL_EXTENDED_ENVS)
-        hint = near or f"there are {', '.join(sorted(ALL_EXTENDED_ENVS))}"
+        near = difflib.get_close_matches(setting.env, list(ALL_EXTENDED_ENVS))
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"there are {', '.join(sorted(ALL_EXTENDED_ENVS))}"
+        )
         raise OptionError(f"env must be an environment of neurogym, got {setting.env!r}; {hint}")
     arguments = {**read_arguments(setting.arguments), **({} if setting.dt is None else {"dt": setting.dt})}
     with _quiet():
