@@ -28,7 +28,8 @@
         return ascending ? order(a, b) : order(b, a);
       });
     }
-    sorted.forEach((row) => row.parentElement.append(row, row.nextElementSibling));
+    const shown = all("tbody > tr.line", table);
+    if (sorted.some((row, place) => row !== shown[place])) sorted.forEach((row) => row.parentElement.append(row, row.nextElementSibling));
   };
   let onSort = (one, key) => {
     one.worst = one.key === key && !one.worst;
