@@ -38,7 +38,7 @@ def specs() -> list[RuleSpec]:
                 r"s \leftarrow \rho\left(s - \varepsilon\, \frac{\partial E_\beta}{\partial s}\right), \qquad \rho(u) = \min(\max(u, 0), 1)",
                 r"\Delta W = -\frac{\eta}{\beta} \left( \frac{\partial E_\beta}{\partial W}(s^\beta) - \frac{\partial E_0}{\partial W}(s^0) \right)",
                 r"s_l \text{: state of the units of layer } l",
-                r"\beta \text{: nudge of the output}",
+                r"\beta \text{: nudge of the output, of random sign}",
             ),
             plausibility=_ONE_SIDED,
             limits=(Limit(("beta=1e-6", *settled), symmetric, ("beta=1e-6", *settled), tolerance=1e-4),),

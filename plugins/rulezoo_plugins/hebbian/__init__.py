@@ -59,7 +59,7 @@ def specs() -> list[RuleSpec]:
             "network, doi:10.1016/0893-6080(89)90044-0",
             formula=(
                 r"\Delta W = \eta\, \left( \overline{u\, x^\top} - \mathrm{lower}\!\left(\overline{u\, u^\top}\right) W \right), \qquad u = W x",
-                r"\eta \text{: rate of the Hebbian updates}",
+                r"\eta \text{: rate of the Hebbian updates, which falls}",
                 r"x \text{: centred input of a layer}",
             ),
             plausibility=_HEBBIAN,

@@ -43,7 +43,7 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
                 r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
-                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = \tfrac{1}{2} \left[ y(h_l + \xi_k) - y(h_l - \xi_k) \right]",
+                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = y(h_l + \xi_k) - y(h_l)",
                 r"\xi \sim \mathcal{N}(0, v I)",
             ),
             plausibility=_NOISY,
@@ -59,7 +59,7 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
                 r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
-                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = \tfrac{1}{2} \left[ y(h_l + \xi_k) - y(h_l - \xi_k) \right]",
+                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = y(h_l + \xi_k) - y(h_l)",
                 r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
             ),
             plausibility=_NOISY,
@@ -99,7 +99,7 @@ def specs() -> list[RuleSpec]:
             formula=(
                 r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
                 r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
-                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = \tfrac{1}{2} \left[ y(h_l + \xi_k) - y(h_l - \xi_k) \right]",
+                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = y(h_l + \xi_k) - y(h_l)",
                 r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: a random subspace of dimension } d\text{, drawn once}",
             ),
             plausibility=_NOISY,
