@@ -23,10 +23,11 @@ from rulezoo.claims.installed import findings as claims_of
 from rulezoo.claims.report import render as render_claims
 from rulezoo.cli import COMMANDS, cli
 from rulezoo.discovery.registry import Found, Registry, discover
-from rulezoo.leaderboard import formats, overview, plausibility, verified
+from rulezoo.leaderboard import formats, overview, plausibility, tables, verified, words
+from rulezoo.leaderboard.board import Cell
 from rulezoo.leaderboard.grid import arrange
 from rulezoo.options import as_text, declared
-from rulezoo.report.figures import cost
+from rulezoo.report.figures import cost, shown_ranking
 from rulezoo.report.findings import Findings
 from rulezoo.report.pictures import style
 from rulezoo.results.store import Store
@@ -35,9 +36,13 @@ from rulezoo.tuning import records as tunings
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = ROOT / "leaderboard" / "claims"
-BOARDS = ("lenet", "tiny-imagenet")  # folders of leaderboard/ whose README holds the table of their runs
+BOARDS = (
+    "lenet",
+    "tiny-imagenet",
+    "tuned",
+)  # folders of leaderboard/ whose README holds the table of their runs
 PUBLISHED = ROOT / "leaderboard" / "published"  # runs in the settings of published numbers
-TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the README's table, with a picture beside them
+TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the table and the picture of the README
 
 
 def pages() -> dict[Path, str]:
@@ -46,8 +51,7 @@ def pages() -> dict[Path, str]:
     built_in = {name: found for name, found in registry.rules.items() if found.distribution == "rulezoo"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {
-        "rules": _overview(built_in),
-        "board": _table(registry, TUNED),
+        "board": _short_table(registry, TUNED),
     }
     return {
         ROOT / "README.md": _filled(readme, parts),
@@ -74,12 +78,6 @@ def _filled(page: str, parts: dict[str, str]) -> str:
     return page
 
 
-def _overview(rules: dict[str, Found[RuleSpec]]) -> str:
-    lines = ["| rule | family | what it does |", "|---|---|---|"]
-    lines += [f"| `{name}` | {r.spec.family} | {r.spec.summary} |" for name, r in rules.items()]
-    return "\n".join(lines)
-
-
 def _board(registry: Registry, page: Path) -> str:
     return _filled(page.read_text(encoding="utf-8"), {"board": _table(registry, page.parent)})
 
@@ -89,9 +87,69 @@ def _table(registry: Registry, folder: Path) -> str:
     return formats.render(overview.of(found.grid, found.board, registry.specs()), "md").strip()
 
 
+def _short_table(registry: Registry, folder: Path) -> str:
+    """The columns of the leaderboard by which a reader chooses: the settings of the rules' authors, plausibility as a strip."""
+    found = _findings(registry, folder)
+    board = overview.of(found.grid, found.board, registry.specs())
+    columns = {column.head: column for column in tables.columns(board) if not column.group}
+    marks = [
+        field
+        for field in plausibility.columns(line.plausibility for line in board.lines)
+        if field != "signal"
+    ]
+    letters = " ".join(plausibility.feature(field).letter for field in marks)
+    heads = [
+        "rule",
+        "% of backprop",
+        "Δ points",
+        "cost",
+        letters,
+        "error signal",
+        *(one.label for one in board.columns),
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|---|--:|--:|--:|---|---|" + "--:|" * len(board.columns)]
+    for place, line in enumerate(board.lines):
+        if line.default is None:
+            continue
+        strip = [
+            plausibility.symbol(line.plausibility, field, words.verified_marks(line))
+            for field in (*marks, "signal")
+        ]
+        numbers = [_written(columns[head].cells[place]) for head in heads[1:4]]
+        scores = [_score(cell) for cell in line.default.cells]
+        lines.append(f"| {' | '.join([line.label, *numbers, ' '.join(strip[:-1]), strip[-1], *scores])} |")
+    named = ", ".join(
+        f"{plausibility.feature(field).letter} {plausibility.feature(field).name}" for field in marks
+    )
+    metrics = ", ".join(dict.fromkeys(column.metric for column in board.columns))
+    legend = (
+        f"Rules as their authors set them; {metrics} in % on test data, mean ± SD, n = {board.seeds} seeds; intervals are 95 % CIs. "
+        "% of backprop: chance = 0, backprop = 100. Δ: difference to backprop, ▲ better, ▼ worse, ≈ the interval contains 0. "
+        f"Cost: time of a training step, in multiples of backprop's. ● implausible feature, ○ free of it, ✓ verified: {named}."
+    )
+    return "\n".join([*lines, "", legend])
+
+
+def _written(parts: tables.Parts) -> str:
+    """Numbers of a cell, without references to footnotes."""
+    text = " ".join(
+        part.text for part in parts if part.text and (part.is_number or part.text in words.SIGNS.values())
+    )
+    return text.replace("[", r"\[").replace("]", r"\]")
+
+
+def _score(cell: Cell | None) -> str:
+    mean, sd = words.score(cell)
+    text = f"{mean} ± {sd}" if sd else mean
+    return f"**{text}**" if cell and cell.best else text
+
+
 def _picture(registry: Registry, folder: Path) -> str:
+    found = _findings(registry, folder)
+    ranking = shown_ranking(found)
+    assert ranking is not None
     with style():
-        figure = cost(_findings(registry, folder))
+        figure = cost(found, ranking)
     assert figure is not None
     return figure.svg.decode()
 
@@ -132,6 +190,7 @@ def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[st
             yield "; ".join(f"{plausibility.name(field)}: {mark}" for field, mark in marks.items()) + "\n"
         if found.spec.variants:
             yield "; ".join(plausibility.variant(one) for one in found.spec.variants) + "\n"
+        yield from (f"$$\n{line}\n$$\n" for line in found.spec.formula)
         yield from _formulas(name, cls.__module__, explained)
         yield from _options(cls)
 

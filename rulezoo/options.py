@@ -33,9 +33,9 @@ class Option:
         default: the author's default.
         doc: the meaning, with its unit.
         types: the Python types a value may have, in the order in which text is read as one of them.
-        low: smallest legal number, inclusive.
-        high: largest legal number, inclusive.
-        choices: the legal words, for an option that is a word.
+        low: smallest allowed number, inclusive.
+        high: largest allowed number, inclusive.
+        choices: the allowed words, for an option that is a word.
         search: ``(low, high)`` of a tuner's search, or the values to choose from; ``None`` = not tuned.
         log: whether a tuner searches on a logarithmic scale.
     """
@@ -52,7 +52,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """The legal values in words, e.g. ``[0, 1]`` or ``none, [1, inf)``."""
+        """The allowed values in words, e.g. ``[0, 1]`` or ``none, [1, inf)``."""
         words = ["none"] if type(None) in self.types else []
         if bool in self.types:
             words.append("true, false")
@@ -63,7 +63,7 @@ class Option:
         return ", ".join(words)
 
     def check(self, value: Value) -> None:
-        """Raise `OptionError` unless ``value`` is legal."""
+        """Raise `OptionError` unless ``value`` is allowed."""
         if not self._legal(value):
             raise self._refusal(value)
 
@@ -72,7 +72,7 @@ class Option:
 
     @property
     def expected(self) -> str:
-        """The legal values as the end of "must be", e.g. ``a number in [0, 1] or 'auto'``."""
+        """The allowed values as the end of "must be", e.g. ``a number in [0, 1] or 'auto'``."""
         kinds = []
         if int in self.types or float in self.types:
             kind = "a number" if float in self.types else "a whole number"
@@ -91,7 +91,7 @@ class Option:
             return str in self.types and (not self.choices or value in self.choices)
         if not isinstance(value, int | float):
             return False
-        # An int is a legal float, not the other way round. Infinity is never legal: JSON has no word for it, so
+        # An int is an allowed float, not the other way round. Infinity is never allowed: JSON has no word for it, so
         # a run's identity could not hold it.
         kind = type(value) in self.types or float in self.types
         return kind and self.low <= value <= self.high and abs(value) < math.inf
@@ -165,9 +165,9 @@ def hp(
     Args:
         default: the author's default.
         doc: the meaning in half a sentence, with its unit.
-        low: smallest legal number, inclusive.
-        high: largest legal number, inclusive.
-        choices: the legal words, for an option that is a word.
+        low: smallest allowed number, inclusive.
+        high: largest allowed number, inclusive.
+        choices: the allowed words, for an option that is a word.
         search: what a tuner may try: ``(low, high)`` for a number, else the values; ``None`` = not tuned.
         log: search on a logarithmic scale.
     """
@@ -227,7 +227,7 @@ def configure(cls: type[C], name: str, texts: Mapping[str, str]) -> C:
         texts: ``{"sigma": "0.02"}``.
 
     Raises:
-        OptionError: unknown option (the near names are given), unreadable or illegal value.
+        OptionError: unknown option (the near names are given), unreadable or invalid value.
     """
     known = declared(cls)
     values = {}

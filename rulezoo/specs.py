@@ -246,7 +246,7 @@ class Spec:
         """The options as the command line gives them, with those that the name itself gives a value.
 
         Raises:
-            UnknownName: if this is a family, of which nothing can be made.
+            UnknownName: if this is a family, which cannot be trained itself.
             OptionError: if an option contradicts the name.
         """
         return given
@@ -284,9 +284,11 @@ class RuleSpec(Spec):
         tags: free words to filter by.
         reference: the paper, with a link.
         family: the heading under which it is listed.
-        plausibility: `Plausibility`, shown on the board.
+        plausibility: `Plausibility`, shown on the leaderboard.
         limits: in which it equals other rules; see `Limit`.
         variants: options that change its plausibility; see `Variant`. Where several hold, later ones win.
+        formula: its update, one formula a line, in the LaTeX that docutils turns into MathML. The report
+            explains the letters that `rulezoo.report.formula` lists; a formula explains others itself, in words.
         former_names: names under which it was known; they still work where a rule is asked for.
     """
 
@@ -294,10 +296,13 @@ class RuleSpec(Spec):
     plausibility: Plausibility | None = None
     limits: tuple[Limit, ...] = ()
     variants: tuple[Variant, ...] = ()
+    formula: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._expect("family", "a text", isinstance(self.family, str))
+        formula = isinstance(self.formula, tuple) and all(isinstance(line, str) for line in self.formula)
+        self._expect("formula", "a tuple of texts in LaTeX", formula)
         self._expect("plausibility", "a Plausibility", isinstance(self.plausibility, Plausibility | None))
         limits = isinstance(self.limits, tuple) and all(isinstance(limit, Limit) for limit in self.limits)
         self._expect("limits", "a tuple of Limit", limits)

@@ -38,7 +38,7 @@ class TrainedNetwork:
         made_task: the task with its options.
         scores: ``validation`` and ``test``, as fractions of 1; empty for an untrained network.
         state: the rule's memory after training; ``None`` where it was not kept.
-        precision: of the arithmetic in which the run was trained and scored; predictions and activities are computed
+        precision: floating-point precision in which the run was trained and scored; predictions and activities are computed
             in the same.
     """
 
@@ -80,7 +80,7 @@ class TrainedNetwork:
             made_task: the task with its options.
             scores: of the run.
             state: the rule's memory after training, if it is known.
-            precision: of the arithmetic.
+            precision: floating-point precision.
 
         Raises:
             WeightsError: if the weights are those of another network.

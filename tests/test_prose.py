@@ -1,5 +1,6 @@
-"""Spelling by codespell, and wording by docs/discouraged.toml."""
+"""Spelling by codespell; wording by docs/discouraged.toml, in documents and in the text of the code; one style of numbers."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -63,6 +64,46 @@ def test_discouraged_wording_is_found_in_prose_and_not_in_code(words):
         (1, "Kicks"), (2, "legal"), (11, "The\nboard"),
     ]  # fmt: skip
     assert not discouraged("The leaderboard of all runs; illegal values; perturbations.", words)
+
+
+MODULES = sorted(
+    path
+    for path in (ROOT / "rulezoo").rglob("*.py")
+    if path.relative_to(ROOT / "rulezoo").parts[0] != "report"
+)
+
+
+def texts(source):
+    """Docstrings, and texts with a blank: messages and help; each with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, re.sub(r"``.*?``|`[^`]*`", " ", node.value, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_messages_and_docstrings_use_no_discouraged_wording(path, words):
+    found = [
+        f"{path.name}:{line}: {written!r}; better: {better}"
+        for line, text in texts(path.read_text(encoding="utf-8"))
+        for _, written, better in discouraged(text, words)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_discouraged_wording_is_found_in_messages_and_docstrings(words):
+    source = (
+        'def f():\n    """The legal words; ``legal words``."""\n    raise E(f"{x} is a kick of", "legal")\n'
+    )
+    found = [(line, what) for line, text in texts(source) for _, what, _ in discouraged(text, words)]
+    assert sorted(found) == [(2, "legal"), (3, "kick")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shares_and_ratios_are_written_by_one_function(path):
+    """``97.4 %`` and ``×2.25``: see `rulezoo.text`."""
+    source = path.read_text(encoding="utf-8")
+    own = re.findall(r"\{[^{}]*:\.\d%\}|\{[^{}]*:[^{}]*\}× ?backprop", source)
+    assert not own, f"{path.name}: use rulezoo.text.percent or times in place of {own}"
 
 
 def test_every_word_is_spelt_as_the_dictionary_has_it():

@@ -2,14 +2,21 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from rulezoo import LearningRule, OptionError, Plausibility, RuleSpec, TaskSpec
+from rulezoo.api.named import Named, named
+from rulezoo.cli import cli
+from rulezoo.comparison.plan import resolved
+from rulezoo.comparison.request import Request
+from rulezoo.discovery.kinds import TASK
 from rulezoo.discovery.plugins import FILES
 from rulezoo.discovery.registry import discover
 from rulezoo.errors import AmbiguousName, PluginError, UnknownName
@@ -560,6 +567,30 @@ def test_a_family_itself_cannot_be_made(mazes):
         match="'mazes' is a family of tasks, one for each maze: name one of them, like 'mazes:Small-v0'",
     ):
         mazes.make_task("mazes", {"maze": "Big"})
+
+
+def test_a_call_names_a_task_of_a_family_with_options(mazes):
+    assert named(TASK, "mazes:Big: width = 5", None, mazes) == Named("task", "mazes:Big", {"width": "5"})
+    assert named(TASK, "mazes:Big", {"width": 5}, mazes) == Named("task", "mazes:Big", {"width": "5"})
+    value = mazes.make_task("mazes:Big", {"width": "5"})
+    assert named(TASK, value, None, mazes) == Named("task", "mazes:Big", {"maze": "Big", "width": "5"})
+    assert named(TASK, type(value), None, mazes).name == "mazes:Small-v0"
+
+
+def test_all_tasks_are_those_that_can_be_made(mazes):
+    tasks = resolved(mazes, Request(rules=("backprop",), tasks=("all",), device="cpu")).tasks
+    assert {"alone", "digits-cnn"} <= set(tasks)
+    assert not {"mazes", "neurogym"} & set(tasks)
+
+
+def test_a_family_is_shown_with_its_options_and_an_example(file):
+    path = str(file(FAMILY, "mazes.py"))
+    family = CliRunner().invoke(cli, ["--plugin", path, "show", "mazes"]).output
+    assert "name one of its tasks as mazes:MAZE, such as mazes:Small-v0" in family
+    assert re.search(r"(?m)^maze +Small-v0 +any text +which maze$", family)
+    assert re.search(
+        r"(?m)^requires +needed$", CliRunner().invoke(cli, ["--plugin", path, "show", "alone"]).output
+    )
 
 
 def test_an_option_must_not_contradict_the_name(mazes):

@@ -89,6 +89,25 @@ def test_what_was_put_is_read_back(store):
     assert store.read().damaged == []
 
 
+def test_a_run_of_a_task_of_a_family_is_kept_in_files_without_a_colon(store):
+    one = record()
+    one = msgspec.structs.replace(
+        one,
+        asked=msgspec.structs.replace(one.asked, task="mazes:Small-v0", task_options={"maze": "Small-v0"}),
+    )
+    path = store.put(one, {"weights": b"weights"})
+    assert path.relative_to(store.root).as_posix() == f"runs/mazes+Small-v0/nmnc/seed0-{one.asked.key}.json"
+    (read,) = store.read().records
+    assert read.asked == store.get(one.asked).asked == one.asked
+    assert not [name for name in files(store) if ":" in name]
+
+
+@pytest.mark.parametrize("task", ["mazes:", "mazes:a/b", "mazes:..", ":a", "Mazes:a"])
+def test_a_task_whose_name_is_no_name_of_a_folder_is_refused(task):
+    with pytest.raises(RecordError, match="must be lower-case words joined by hyphens"):
+        msgspec.structs.replace(asked(), task=task).__post_init__()
+
+
 def test_what_was_not_put_is_not_there(store):
     assert store.get(asked()) is None
     assert not store.has(asked())

@@ -536,9 +536,9 @@ def test_pages_tick_the_marks_that_were_verified():
         for name, mark in spec.plausibility.marks().items()
     }
     pages = pages_of(found(marks=marks))
-    assert pages["index.html"].count(">✓</span>") == 1
-    assert 'title="verified by weight_transport">✓</span>' in pages["index.html"]
-    assert "75 (v1)" in pages["index.html"]
+    assert pages["index.html"].count("<i>✓</i>") == 1
+    assert 'title="weight transport: no, verified by weight_transport"' in pages["index.html"]
+    assert "Verification: 75 checks passed (version 1)." in pages["index.html"]
     rule = pages["rules/nmnc.html"]
     assert rule.count("✓ verified by weight_transport") == 1
     assert "75 checks passed, none failed, 4 did not apply; version 1 of the rule" in rule
@@ -546,22 +546,22 @@ def test_pages_tick_the_marks_that_were_verified():
     for other in ({"rule_code": "d" * 16}, {"outcome": "failed", "failed": 1, "failed_checks": ["vmap"]}):
         pages = pages_of(found(marks=marks, **other))
         assert not [name for name, page in pages.items() if "✓" in page]
-        word = "stale" if "rule_code" in other else "1 failed"
-        assert f">{word}</td>" in pages["index.html"]
+        word = "stale" if "rule_code" in other else "failed"
+        assert f"Verification: {word}: " in pages["index.html"]
         assert "checks passed, none failed" not in pages["rules/nmnc.html"]
     assert not [name for name, page in pages_of().items() if "verif" in page]
 
 
 def test_a_page_ticks_what_stands_in_place_of_the_signal():
-    from rulezoo.report.pages import _checks
+    from rulezoo.report.table import _mark
 
     frozen = discover().specs()["frozen"].plausibility.marks()
     marks = {"hidden_learning": Mark(declared="no", state="verified", checks=["hidden_gradients"])}
     known = Verifications([found("frozen", marks=marks)], lambda rule: CODE)
     (only,) = build(answered(runs("frozen", [0.5])), specs=discover().specs(), verifications=known).lines
     assert only.plausibility == frozen
-    assert _checks(only, "signal") == ("hidden_gradients",)
-    assert _checks(only, "weight_transport") == ()
+    assert _mark(only, "signal").words == "error signal: fixed, verified by hidden_gradients"
+    assert _mark(only, "weight_transport").words == "weight transport: no"
 
 
 def test_the_stored_code_is_compared_with_that_of_the_installed_rule(tmp_path):

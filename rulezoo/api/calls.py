@@ -99,7 +99,7 @@ def train(
     Args:
         rule: the name of a rule, with options if need be (``"nmnc:rank=4"``); a `LearningRule`, or its class. It need
             not come from a plugin.
-        task: the same of a task.
+        task: name of a task, or a task.
         seed: decides initial weights, order of the data, and the rule's random numbers.
         options: of a rule that is given by name or class.
         task_options: of a task that is given by name or class.
@@ -185,7 +185,7 @@ def compare(
     Args:
         rules: names of rules, values or classes; empty = the rules of the standard comparison, ``"all"`` = all. They
             must come from a plugin: other processes find them by name.
-        tasks: the same of tasks.
+        tasks: names of tasks, or tasks.
         seeds: number of seeds, or the seeds, or a text like ``"5-9"``.
         out: folder of results.
         options: of rules and tasks, by name; several values are a grid: ``{"nmnc": {"rank": [4, 16, 64]}}``.

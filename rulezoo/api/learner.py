@@ -234,7 +234,7 @@ class Learner:
     # State --------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on, for ``torch.save``: a training that is resumed is the same, bit for bit.
+        """Everything that the next steps depend on, for ``torch.save``: a run that is resumed is the same, bit for bit.
 
         It holds the model's tensors and the optimizer's state, the rule's memory and random numbers, the number of steps,
         and two inputs of the first batch, with which the network is read again. Tensors are as they lie in memory: copy

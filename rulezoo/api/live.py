@@ -63,7 +63,7 @@ class LiveModel:
                 buffers[name].copy_(value)
 
     def forget(self) -> None:
-        """Read the network anew when it is asked for."""
+        """Read the network again when it is asked for."""
         self._nets = {}
 
     def read(self, example: Tensor) -> Net:

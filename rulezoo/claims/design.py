@@ -245,7 +245,7 @@ class Criterion(Protocol):
         return None
 
     def crossovers(self, evidence: Evidence) -> list[Table]:
-        """Where the order of two series changes, predicted and observed, for the page on theory."""
+        """The crossover of two series, predicted and observed, for the page on theory."""
         return []
 
 

@@ -89,7 +89,7 @@ class Finding:
 
     @property
     def crossovers(self) -> list[Table]:
-        """Where the order of two series changes; none, if the claim's code fails at it."""
+        """The crossover of two series; none, if the claim's code fails at it."""
         try:
             with foreign(f"the crossovers of claim {self.claim.name!r} cannot be found"):
                 found = getattr(
@@ -145,37 +145,59 @@ def page(findings: Iterable[Finding]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _theory(findings: Sequence[Finding]) -> dict[str, bytes]:
-    """The page on theory with its figure; nothing until a study that perturbs is complete."""
-    from rulezoo.claims.figures import draw
+@dataclass(frozen=True)
+class Theory:
+    """What the page on theory shows.
 
+    Attributes:
+        chart: measured angles over the closed form.
+        crossovers: claim with its profile, and the crossover of two of its series.
+        tables: predicted and measured angles, summarised and in full.
+    """
+
+    chart: Chart
+    crossovers: tuple[tuple[str, Table], ...]
+    tables: tuple[Table, ...]
+
+
+def theory(findings: Iterable[Finding]) -> Theory | None:
+    """The measured angles of complete studies, and what theory predicts; ``None`` until a study that perturbs is complete."""
     judged = [finding for finding in findings if isinstance(finding.judgement, Judgement)]
     found = [row for f in judged for row in theory_page.rows(f.claim.name, f.profile, f.evidence)]
     if not found:
+        return None
+    return Theory(
+        chart=theory_page.chart(found),
+        crossovers=tuple(
+            (f"{f.claim.name} ({f.profile} profile)", table) for f in judged for table in f.crossovers
+        ),
+        tables=(theory_page.summary(found), theory_page.table(found)),
+    )
+
+
+def _theory(findings: Sequence[Finding]) -> dict[str, bytes]:
+    """The page on theory with its figure."""
+    from rulezoo.claims.figures import draw
+
+    shown = theory(findings)
+    if shown is None:
         return {}
-    chart = theory_page.chart(found)
-    lines = [*_theory_head(), f"![{plain(chart.description)}]({THEORY_FIGURE})"]
-    lines += ["", "## Crossover: at which budget the order changes", "", _CROSSOVER]
-    for finding in judged:
-        for table in finding.crossovers:
-            lines += [
-                "",
-                f"**{finding.claim.name} ({finding.profile} profile). {plain(table.title)}**",
-                "",
-                *table_lines(table),
-            ]
-    lines += ["", "## Prediction and measurement", "", _APART]
-    for table in (theory_page.summary(found), theory_page.table(found)):
+    lines = [*_theory_head(), f"![{plain(shown.chart.description)}]({THEORY_FIGURE})"]
+    lines += ["", "## Crossover: at which budget the order changes", "", CROSSOVER]
+    for study, table in shown.crossovers:
+        lines += ["", f"**{study}. {plain(table.title)}**", "", *table_lines(table)]
+    lines += ["", "## Prediction and measurement", "", APART]
+    for table in shown.tables:
         lines += ["", f"**{plain(table.title)}**", "", *table_lines(table)]
-    return {THEORY: ("\n".join(lines) + "\n").encode(), THEORY_FIGURE: draw(chart)}
+    return {THEORY: ("\n".join(lines) + "\n").encode(), THEORY_FIGURE: draw(shown.chart)}
 
 
-_CROSSOVER = (
+CROSSOVER = (
     "Theory predicts the crossover of the angles: the number of perturbations up to which NMNC has the smaller angle, "
     "K\\* = \\[α((n+2)ρ − 1) − ((d+2)ρ − 1)]/(1 − α), divided by what the running average makes of one perturbation. It "
     "predicts nothing of scores; where their order changes is observed only."
 )
-_APART = (
+APART = (
     "The prediction uses n, d, α, ρ and the ceiling, measured on the same networks after training. It leaves out that the "
     "feedback lags behind a network that learns, that noise of finite size meets a network that bends, and that NMNC finds "
     "its manifold from recent batches and not from the 1,024 examples on which α is measured. On recurrent networks it also "
@@ -184,22 +206,28 @@ _APART = (
 )
 
 
+QUESTION = (
+    "How many perturbations does a site need? `rulezoo theory` answers from the number of units n, the dimension d of the "
+    "manifold, the share α of the gradient in it, and the spread ρ of gradients over examples: "
+    "`rulezoo theory --units 8192 --rank 32 --alpha 0.45 --angle 80`, or `rulezoo theory --network cifar10-cnn` with what "
+    "is measured. This page compares its equations with every angle that was measured for a claim whose study is "
+    "complete."
+)
+CURVE = (
+    "Of cos² of the smallest possible angle (α times cos² of the ceiling), an estimate from K perturbations reaches "
+    "1/(1 + ((d+2)ρ − 1)/K), where d = n for noise in all units. So all sites have one curve:"
+)
+
+
 def _theory_head() -> Iterator[str]:
-    yield "# Theory and measurements"
-    yield ""
-    yield (
-        "How many perturbations does a site need? `rulezoo theory` answers from the number of units n, the dimension d of the "
-        "manifold, the share α of the gradient in it, and the spread ρ of gradients over examples: "
-        "`rulezoo theory --units 8192 --rank 32 --alpha 0.45 --angle 80`, or `rulezoo theory --network cifar10-cnn` with what "
-        "is measured. This page compares its equations with every angle that was measured for a claim whose study is "
-        "complete. It is written by `rulezoo claims report`."
+    yield from (
+        "# Theory and measurements",
+        "",
+        f"{QUESTION} It is written by `rulezoo claims report`.",
+        "",
+        CURVE,
+        "",
     )
-    yield ""
-    yield (
-        "Of cos² of the smallest possible angle (α times cos² of the ceiling), an estimate from K perturbations reaches "
-        "1/(1 + ((d+2)ρ − 1)/K), where d = n for noise in all units. So all sites have one curve:"
-    )
-    yield ""
 
 
 def _by_claim(findings: Iterable[Finding]) -> list[list[Finding]]:

@@ -1,6 +1,6 @@
 """Carries out a study: tunes, then runs what is compared, each as the cells of an ordinary comparison.
 
-What is stored is not run again, so a study that was interrupted goes on where it stopped.
+What is stored is not run again, so a study that was interrupted resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def store_of(root: Path, claim: Claim, profile: Profile) -> Store:
 
 
 def stored(root: Path, claim: Claim, profile: Profile, device: Device | None = None) -> Evidence:
-    """What is there of a claim's profile."""
+    """What is stored of a claim's profile."""
     store = store_of(root, claim, profile)
     return gather(claim.studies[profile], store.read().records, device, store)
 

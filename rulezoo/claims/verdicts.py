@@ -149,7 +149,7 @@ class Verdict:
     Attributes:
         word: the verdict.
         parts: the conditions, those that are reported and not judged included.
-        notes: sentences that a reader should see with the verdict, such as where the order of two rules changes.
+        notes: sentences that a reader should see with the verdict, such as the crossover of two rules.
     """
 
     word: Word

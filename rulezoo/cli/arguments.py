@@ -56,7 +56,7 @@ def _check(ctx: click.Context, given: Sequence[str], order: Sequence[click.Param
 
 
 def _values(option: click.Option, given: Sequence[str]) -> Iterator[str]:
-    """The words that were given for an option, as far as they can be told from the arguments."""
+    """The words that were given for an option, as far as they can be seen in the arguments."""
     for place, word in enumerate(given):
         if word == "--":
             return

@@ -76,7 +76,7 @@ def evaluate(
     """Evaluate trained networks whose weights were kept.
 
     Results are stored alongside the runs, and the leaderboard shows them. What is stored already is not evaluated again,
-    so the same command goes on where it was stopped. Exits with 1 when an evaluation failed.
+    so the same command resumes where it was stopped. Exits with 1 when an evaluation failed.
     """
     from rulezoo.evaluations.request import requested
     from rulezoo.results.store import Store

@@ -183,7 +183,7 @@ def read(out: Path, *, curves: bool = True) -> Sequence[Record]:
 
 
 def check_stored(kind: str, asked: Sequence[str], stored: Collection[str]) -> None:
-    """Refuse names of which nothing is stored.
+    """Refuse names without stored results.
 
     Raises:
         UnknownName: if there is one; the message gives the near names.

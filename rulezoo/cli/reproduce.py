@@ -137,7 +137,7 @@ def _of_file(path: Path) -> tuple[Sequence[Record], Sequence[Record]]:
 def _chosen(
     records: Sequence[Record], rules: Sequence[str], tasks: Sequence[str], seeds: Sequence[int] | None
 ) -> list[Record]:
-    """The runs that are to be trained again; those that were broken off are named and left out."""
+    """The runs that are to be trained again; those that were interrupted are named and left out."""
     for kind, asked, stored in (
         ("rule", rules, {record.asked.rule for record in records}),
         ("task", tasks, {record.asked.task for record in records}),

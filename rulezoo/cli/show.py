@@ -129,4 +129,4 @@ def _print_options(options: dict[str, Option]) -> None:
         return
     echo()
     rows = [(o.name, as_text(o.default), o.bounds, o.doc) for o in options.values()]
-    print_table(rows, ("option", "default", "legal", "meaning"))
+    print_table(rows, ("option", "default", "allowed", "meaning"))

@@ -20,7 +20,7 @@ Words = Mapping[str, str]
 BASE = {"lr": "base_lr", "weight_decay": "base_weight_decay"}
 """Fields that a rule may have of its own → their name in a run's identity where they were set for all rules.
 
-What a rule has of its own is told by its options, and no condition of a comparison; what was set for all of them is.
+What a rule sets itself is shown by its options, and no condition of a comparison; what was set for all of them is.
 """
 _NESTED = ("optimizer", "schedule")
 

@@ -246,7 +246,7 @@ def halve(job: Job) -> bool:
 def tidy(store: Store, asked: Sequence[RunSpec], request: Request) -> None:
     """Delete what is of no use to runs that are done: their checkpoints, and the files that were locked for them.
 
-    A run that was broken off keeps its checkpoint: with more time or memory it may be asked to go on.
+    A run that was interrupted keeps its checkpoint: with more time or memory it may be asked to go on.
 
     Whoever did the runs does so himself, unless he was killed between his last record and his end.
     """

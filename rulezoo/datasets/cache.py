@@ -70,7 +70,7 @@ def packed(
 
     It lies in ``$RULEZOO_CACHE``; else in ``.rulezoo-cache`` next to the image folder, or in the data set's ``root``; else,
     where that cannot be written, in ``$XDG_CACHE_HOME/rulezoo`` or ``~/.cache/rulezoo``. When the source's files change, it is
-    made anew.
+    rewritten.
 
     Args:
         dataset: `ImageFolder`, or any data set with items ``(image, label)``; see `loaded`.

@@ -1,4 +1,4 @@
-"""The kinds of things a plugin can offer, in one table: what is said of one kind holds for all of them.
+"""The kinds of things a plugin can offer, in one table: what holds of one kind holds for all of them.
 
 A new kind needs a spec, a hook in `rulezoo.discovery.hookspecs`, and a row here.
 """

@@ -99,7 +99,7 @@ def reached(module: str) -> Mapping[str, Source]:
 
 
 def forget() -> None:
-    """Read every source anew, for files that have changed."""
+    """Read every source again, for files that have changed."""
     for cached in (reached, _read, _path):
         cached.cache_clear()
 

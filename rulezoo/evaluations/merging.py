@@ -40,7 +40,7 @@ def _item(store: Store, one: Evaluated, file: Path) -> Item:
         hashlib.sha256(msgspec.json.encode([one.status, one.values], order="sorted")).digest(),
         one.finished,
         ended=one.status not in FAILED,
-        beside={_place(store, arrays): arrays} if one.arrays else {},
+        attachments={_place(store, arrays): arrays} if one.arrays else {},
         weights=one.weights,
         run=f"runs/{file_name(asked.task)}/{asked.rule}/seed{asked.seed}-{asked.run}.json",
     )

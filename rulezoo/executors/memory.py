@@ -13,7 +13,7 @@ _LEAST = 2 * 10**9  # bytes: a process that has done nothing but import torch ha
 
 
 def share(jobs: int) -> int:
-    """Bytes that each of so many trainings at the same time may take: an equal share of what is free, or a little.
+    """Bytes that each of N jobs at the same time may take: an equal share of what is free, or a little.
 
     On many cores an equal share can be less than any training needs. Not all take so much at the same time.
     """
@@ -26,7 +26,7 @@ def resident(pid: int) -> int:
     """Bytes that a process holds in memory for itself; 0 when it is gone.
 
     Pages of mapped files are left out where the system tells them apart (Linux): it takes them back when it needs memory,
-    so a training that maps data larger than the memory does not hold them.
+    so a run that maps data larger than the memory does not hold them.
     """
     import psutil
 

@@ -1,7 +1,7 @@
 """A Ray cluster: every job is a task, and the node it lands on does it as this machine would, in a process of its own.
 
 So a job that raises, hangs or dies ends with the same status as here. Ray does again what a node took with it when it
-died, and the job goes on from what it left in the store, which all nodes share.
+died, and the job resumes from what it left in the store, which all nodes share.
 """
 
 from __future__ import annotations

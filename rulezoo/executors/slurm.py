@@ -2,7 +2,7 @@
 
 Each job works on its node and writes its records into the store, which all nodes share. This process only watches: it
 says how far they are, and records how those ended that cannot speak any more. A job that is pre-empted, requeued or out
-of time is done again by SLURM, and goes on from what it left behind; so does one whose seeds were together more than
+of time is done again by SLURM, and resumes from what it left behind; so does one whose seeds were together more than
 its memory holds, in halves.
 """
 
@@ -150,7 +150,7 @@ def _begin(one: _Submitted, listener: Listener) -> None:
 
 
 def _notes(underway: Sequence[_Submitted]) -> dict[str, journal.Training]:
-    """How far the trainings are that have begun: key of a run → what its node noted in the store."""
+    """Progress of the runs that have started: key of a run → what its node noted in the store."""
     if not any(one.keys for one in underway):
         return {}
     trainings = journal.trainings(Store(underway[0].job.store))

@@ -96,7 +96,7 @@ def states(name: str) -> dict[str, State]:
     if done.returncode:
         raise Unreachable(
             f"SLURM has not answered for {PATIENCE / 60:g} minutes; `squeue` said: {done.stderr.strip()}; the jobs "
-            f"named {name} were cancelled if SLURM hears that, and the same command goes on from what is stored"
+            f"named {name} were cancelled if SLURM hears that, and the same command resumes from what is stored"
         )
     rows = (line.split("|") for line in done.stdout.splitlines() if line.strip())
     return {number.strip(): State(word.strip(), int(code)) for number, word, code, *_ in rows}

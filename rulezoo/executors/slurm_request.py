@@ -23,7 +23,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         account: who pays.
         qos: quality of service.
         constraint: features that the node must have.
-        time: minutes of one turn; a job that takes longer is requeued, and goes on from its last checkpoint.
+        time: minutes of one turn; a job that takes longer is requeued, and resumes from its last checkpoint.
         resumes: how often that may happen for lack of time; pre-emptions do not count.
         cpus: processor cores, which are torch's threads.
         memory: in GB; ``None`` = the cluster's default.
@@ -45,7 +45,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """From what a user wrote.
 
         Raises:
-            UserError: an unknown name, or an illegal value.
+            UserError: an unknown name, or an invalid value.
         """
         for name in words:
             if name not in cls.__struct_fields__:

@@ -270,7 +270,7 @@ def _notes(runs: list[Record]) -> tuple[str, ...]:
 
 
 def _compiled_notes(runs: list[Record]) -> tuple[str, ...]:
-    """Of costs that are not those of the others: the rule's steps were compiled, and backprop's beside them."""
+    """Of costs that are not those of the others: the rule's steps were compiled, and backprop's as well."""
     compiled = sum(r.answered.compiled for r in runs)
     return (f"compiled by torch.compile ({compiled} of {len(runs)})",) if compiled else ()
 

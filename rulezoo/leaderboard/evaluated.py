@@ -149,7 +149,7 @@ def evaluations_of(store: Store, registry: Registry) -> tuple[Evaluations, list[
 
     Args:
         store: the folder of results.
-        registry: the evaluations that are installed, by which stale results are told.
+        registry: the evaluations that are installed, by which stale results are recognised.
     """
     reading = stored.read(store)
     return (

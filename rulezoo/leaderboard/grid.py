@@ -1,4 +1,4 @@
-"""Records arranged as the table that a board shows: which runs stand in which row, column and cell.
+"""Records arranged as the table that a leaderboard shows: which runs stand in which row, column and cell.
 
 `rulezoo.leaderboard.names` says what tells rows and columns apart. The same arrangement is what the statistics see: a row
 is a rule to them, a column a task, and of several runs of one seed the latest counts.
@@ -62,12 +62,12 @@ class Grid:
 
     @property
     def reference(self) -> str | None:
-        """The row that is 1 on the normalised scale: backprop's, if it is there."""
+        """The row that is 1 on the normalised scale: backprop's; ``None`` without one."""
         return self._row_of(REFERENCE)
 
     @property
     def floor(self) -> str | None:
-        """The row of the rule that leaves the hidden layers alone, if it is there."""
+        """The row of the rule that leaves the hidden layers alone; ``None`` without one."""
         return self._row_of(FLOOR)
 
     def _row_of(self, rule: str) -> str | None:

@@ -38,7 +38,7 @@ VERIFICATION = (
 
 
 def csv(overview: Overview) -> str:
-    """One line for each setting and task: what is said of the setting, then of its runs on the task."""
+    """One line for each setting and task: what is known of the setting, then of its runs on the task."""
     fields = plausibility.ordered(field for line in overview.lines for field in line.plausibility)
     evaluations = _evaluations(overview)
     head = [*LINE, *AGGREGATE, *TASK, *CELL, *fields, *(VERIFICATION if overview.shows_verifications else ())]

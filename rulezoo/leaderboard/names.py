@@ -1,4 +1,4 @@
-"""Which results belong together on a board, and by what words they are told apart.
+"""Which results belong together on a leaderboard, and by what words they are told apart.
 
 What was asked falls into two parts, as flat dictionaries: the *variant* of the rule, which makes a row, and
 the *conditions*, which make a column. The seed is in neither.

@@ -1,4 +1,4 @@
-"""Score against an option: the rows or columns of a board that differ in the value of one option and in nothing else."""
+"""Score against an option: the rows or columns of a leaderboard that differ in the value of one option and in nothing else."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class OptionCurve:
         owner: rule or task that has the option.
         option: its name.
         rule: name of the rule.
-        column: place of the column on the board, of the first of them for an option of a task.
+        column: place of the column on the leaderboard, of the first of them for an option of a task.
         fixed: values of the other options that tell this curve from others of the same option, in words.
         metric: name of the score.
         points: by ascending value.
@@ -91,7 +91,7 @@ def option_curves(board: Board) -> list[OptionCurve]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A cell of the board with all options that it was run with, and the rest of what was asked."""
+    """A cell of the leaderboard with all options that it was run with, and the rest of what was asked."""
 
     row: Row
     column: Column

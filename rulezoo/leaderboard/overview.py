@@ -1,4 +1,4 @@
-"""The leaderboard as a value: one line for each rule, at its default and at its tuned setting, with all that is said of it.
+"""The leaderboard as a value: one line for each rule, at its default and at its tuned setting, with all that is known of it.
 
 Every written form (terminal, Markdown, LaTeX, CSV, JSON) prints an `Overview` and computes nothing. See `Ranking` for
 which settings are compared and tested together, and `rulezoo.leaderboard.stats` for the statistics.

@@ -104,6 +104,7 @@ class Setting:
         mean_rank: rank on each task, mean over the tasks; ``None`` likewise.
         gap: why it is not ranked, in words; empty where it is.
         cells: one for each column; ``None`` where nothing was run.
+        row: label of its runs in the grid.
     """
 
     ruleset: str
@@ -114,6 +115,7 @@ class Setting:
     mean_rank: Estimate | None
     gap: str
     cells: tuple[Cell | None, ...]
+    row: str
 
 
 @dataclass(frozen=True)
@@ -219,17 +221,19 @@ def _setting(
     costs = [cell.cost for cell in cells if cell and cell.cost is not None]
     return Setting(
         ruleset=row.ruleset,
-        percent=_scaled(ranked.iqm, 100) if ranked and ranked.iqm else None,
+        percent=scaled(ranked.iqm, 100) if ranked and ranked.iqm else None,
         difference=_difference(test) if test else None,
         cost=statistics.median(costs) if costs else None,
         rank=_rank(ranked.place, places) if ranked and ranked.place else None,
         mean_rank=ranked.mean_rank if ranked else None,
         gap="",
         cells=cells,
+        row=row.label,
     )
 
 
-def _scaled(one: Estimate, factor: float) -> Estimate:
+def scaled(one: Estimate, factor: float) -> Estimate:
+    """An estimate in another unit."""
     return replace(one, value=factor * one.value, low=factor * one.low, high=factor * one.high)
 
 
@@ -238,7 +242,7 @@ def _rank(place: Estimate, places: Sequence[float]) -> Rank:
 
 
 def _difference(test: Comparison) -> Difference:
-    points = _scaled(test.interval, 100)
+    points = scaled(test.interval, 100)
     return Difference(points, sign(points), test.p_holm, test.smallest_p, test.pairs)
 
 
@@ -282,16 +286,16 @@ def ties(cells: Mapping[str, Cell], chance: float) -> set[str]:
     if not means:
         return set()
     first = max(means, key=means.__getitem__)
-    top = _by_seed(cells[first], chance)
+    top = by_seed(cells[first], chance)
     return {
         name
         for name, mean in means.items()
-        if mean == means[first] or _is_tie(top, _by_seed(cells[name], chance))
+        if mean == means[first] or _is_tie(top, by_seed(cells[name], chance))
     }
 
 
-def _by_seed(cell: Cell, chance: float) -> dict[int, float]:
-    """Seed → score; that of a failed run is chance."""
+def by_seed(cell: Cell, chance: float) -> dict[int, float]:
+    """Seed → score of a cell; that of a failed run is ``chance``."""
     return {run.seed: chance if run.score is None else run.score for run in cell.runs}
 
 

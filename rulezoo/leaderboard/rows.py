@@ -1,4 +1,4 @@
-"""The rows of a board: which runs stand together, and under what name.
+"""The rows of a leaderboard: which runs stand together, and under what name.
 
 A row is a variant of a rule: its version and options. What a tuning chose may differ from task to task, so the runs
 of its winners stand in a row of their own, named by the ruleset. They leave the row of their options, unless the
@@ -29,7 +29,7 @@ class Group:
     """A row before its scores are counted.
 
     Attributes:
-        label: its name on the board.
+        label: its name on the leaderboard.
         ruleset: ``default``, ``set`` or, e.g., ``tuned-8``.
         options: of the rule; of a tuned row, those that the user gave.
         runs: oldest first.

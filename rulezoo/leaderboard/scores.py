@@ -21,7 +21,7 @@ HUGE = 1e100  # sums and squares of scores below it cannot overflow
 
 
 class Run(NamedTuple):
-    """One run as the board sees it; ``score`` is read only when the status is ``"finished"``."""
+    """One run as the leaderboard sees it; ``score`` is read only when the status is ``"finished"``."""
 
     rule: str
     task: str

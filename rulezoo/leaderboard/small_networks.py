@@ -83,7 +83,9 @@ def _of_conditioned_feedback() -> list[Published]:
         budget: dict[str, Value] = {"epochs": 1, "batch": 128, "optimizer": "SGD", "lr": lr}
         for condition, (score, error, runs) in conditions.items():
             rule = "ndfa" if condition else "direct-feedback-alignment"
-            options: dict[str, Value] = {"condition": condition, **dampings} if condition else {}
+            options: dict[str, Value] = {"scale": 1.0}
+            if condition:
+                options |= {"condition": condition, "match_norm": True, **dampings}
             found.append(
                 Published(
                     rule,
@@ -113,7 +115,10 @@ def _of_random_targets() -> list[Published]:
             ("backprop", "direct-random-target-projection"), scores, rates, strict=True
         ):
             budget: dict[str, Value] = {"epochs": 10, "batch": batch, "optimizer": "Adam", "lr": lr}
-            found.append(Published(rule, data, network, score, DEFP, task, True, budget, {"examples": None}))
+            options: dict[str, Value] = {} if rule == "backprop" else {"scale": 1.0, "hidden_rate": 1.0}
+            found.append(
+                Published(rule, data, network, score, DEFP, task, True, budget, {"examples": None}, options)
+            )
     return found
 
 
@@ -138,7 +143,8 @@ def _of_modulated_input() -> list[Published]:
     return [
         Published(
             "pepita", "CIFAR-10", "3072-1024-10, ReLU", 0.5258, DELLAFERRERA, "cifar10-relu-mlp", True, budget,
-            {"examples": None}, runs=1,
+            {"examples": None},
+            {"size": 0.05, "hidden_rate": 1.0}, runs=1,
         )
     ]  # fmt: skip
 

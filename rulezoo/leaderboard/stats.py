@@ -1,4 +1,4 @@
-"""Statistics of a board: what several seeds of many rules on some tasks allow us to say.
+"""Statistics of a leaderboard: what several seeds of many rules on some tasks allow us to say.
 
 * The unit of replication is the seed. Rules share seeds, so resamples and tests are paired over them.
 * A failed run counts as a run at chance level (``failures="chance"``); ``"exclude"`` leaves failed runs out.
@@ -8,7 +8,7 @@
 * Across tasks, scores are normalised: 0 is chance and 1 is the mean of the reference's finished runs; more
   than 1 is possible. This scale is held fixed when runs are resampled.
 * Random numbers are seeded from the *design* (tasks and seeds), not from the scores: the same store gives the
-  same bytes, and a rule that is added or run anew does not move the other intervals by sampling noise.
+  same bytes, and a rule that is added or run again does not move the other intervals by sampling noise.
 * Bootstrap intervals are too narrow for few seeds; they are taken at a higher level that undoes it (see
   `_level`).
 
@@ -62,6 +62,7 @@ Method = Literal["BCa", "percentile", "range", "t", "none"]
 COVERAGE = 0.95
 RESAMPLES = 3000  # the true level of a 95 % bound is then within about 0.3 points (binomial standard error)
 PERMUTATIONS = 9999  # every sign pattern is tried while there are no more than this: up to 13 pairs
+MOST_KEPT = 128  # differences whose patterns of signs are kept for the next test: 10 MB
 FEW = 4  # with fewer runs, resampling can say no more than their range
 
 
@@ -436,14 +437,23 @@ def sign_flip(differences: Sequence[float] | Floats, *, seed: int) -> float:
     """
     d = np.asarray(differences, dtype=np.float64)
     exact = 2**d.size <= PERMUTATIONS
-    if exact:
-        flips = np.arange(2**d.size)[:, None] >> np.arange(d.size) & 1
-    else:
-        flips = np.random.default_rng(seed).integers(0, 2, size=(PERMUTATIONS, d.size), dtype=np.int8)
-    sums = np.abs((1 - 2 * flips) @ d)
+    signs = _kept_signs if d.size <= MOST_KEPT else _signs
+    sums = np.abs(signs(d.size, None if exact else seed) @ d)
     as_large = int(np.sum(sums >= abs(d.sum()) - 1e-12 * np.abs(d).sum()))  # rounding must not break a tie
     # The pattern that was seen is one of all patterns, and joins a sample of them (Phipson & Smyth 2010).
     return as_large / len(sums) if exact else (as_large + 1) / (len(sums) + 1)
+
+
+def _signs(size: int, seed: int | None) -> Floats:
+    """Patterns of signs, one in each row: all of them, or a sample where there is a seed."""
+    if seed is None:
+        flips: NDArray[np.integer] = np.arange(2**size)[:, None] >> np.arange(size) & 1
+    else:
+        flips = np.random.default_rng(seed).integers(0, 2, size=(PERMUTATIONS, size), dtype=np.int8)
+    return np.asarray(1 - 2 * flips, dtype=np.float64)
+
+
+_kept_signs = functools.lru_cache(maxsize=2)(_signs)  # all pairs of rules have one design
 
 
 def holm(p: Sequence[float]) -> list[float]:

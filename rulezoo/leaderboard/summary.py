@@ -20,6 +20,13 @@ def sentence(overview: Overview) -> str:
     if not overview.rankings:
         return ""
     ranking = overview.tuned or overview.rankings[0]
+    has_ranked_rules = any(label != ranking.reference for label in ranking.ranked)
+    warned = warnings(overview) if has_ranked_rules else []
+    return " ".join([answer(overview, ranking), *warned])
+
+
+def answer(overview: Overview, ranking: Ranking) -> str:
+    """The sentence for one ranking, without warnings."""
     rivals = {label: one for label, one in ranking.ranked.items() if label != ranking.reference}
     if not rivals:
         return _nothing_ranked(overview, ranking)
@@ -30,17 +37,19 @@ def sentence(overview: Overview) -> str:
         _cost(setting),
         _plausibility(line),
         _rank(ranking, setting) if len(rivals) > 1 else "",
-        *warnings(overview),
     ]
     return " ".join(filter(None, parts))
 
 
 def warnings(overview: Overview) -> list[str]:
     """A sentence for each ranking in which no difference could be significant, whatever the scores."""
-    return [_warning(one) for one in overview.rankings if one.tests and one.smallest_p > LEVEL]
+    return [text for one in overview.rankings if (text := warning(one))]
 
 
-def _warning(ranking: Ranking) -> str:
+def warning(ranking: Ranking) -> str:
+    """A sentence where no difference of a ranking could be significant, whatever the scores; else empty."""
+    if not ranking.tests or ranking.smallest_p <= LEVEL:
+        return ""
     where = "" if ranking.name == DEFAULT else f" of {ranking.name} settings"
     return (
         f"Warning: no difference{where} to backprop can be significant here, as {_count(ranking.pairs, 'pair')} of task and seed "

@@ -62,7 +62,7 @@ class _Side:
 
 
 def columns(overview: Overview) -> list[TableColumn]:
-    """Name, % of backprop, difference, p and cost of the defaults, the same of tuned settings, plausibility, then the tasks."""
+    """Name, % of backprop, difference, p and cost of the defaults and of the tuned settings, plausibility, then the tasks."""
     notes, sides = words.footnotes(overview), _sides(overview)
     labels = tuple((Part(line.label, is_number=False),) for line in overview.lines)
     found = [TableColumn("", "rule", labels, is_numeric=False)]

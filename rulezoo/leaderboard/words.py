@@ -147,20 +147,21 @@ def verification(shown: Sequence[Verified]) -> dict[str, str]:
     return {word: meaning for word, meaning in VERIFICATION.items() if word in said}
 
 
-def _not_ranked(one: Setting) -> str:
+def not_ranked(one: Setting) -> str:
+    """The note on a setting that is not ranked."""
     return f"not ranked: {one.gap}"
 
 
 def gap_note(one: Setting | None, footnotes: Mapping[str, int]) -> str:
     """The number of the note that says why a setting is not ranked."""
-    return f"[{footnotes[_not_ranked(one)]}]" if one and one.gap else ""
+    return f"[{footnotes[not_ranked(one)]}]" if one and one.gap else ""
 
 
 def footnotes(overview: Overview) -> dict[str, int]:
     """Sentence → number, in the order in which a reader meets them; the same sentence has one number."""
     notes: dict[str, None] = {}
     for line in overview.lines:
-        notes |= dict.fromkeys(_not_ranked(one) for one in line.settings if one.gap)
+        notes |= dict.fromkeys(not_ranked(one) for one in line.settings if one.gap)
     for line in overview.lines:
         for one in line.settings:
             notes |= dict.fromkeys(note for cell in one.cells if cell for note in cell.notes)

@@ -229,7 +229,7 @@ class _LayerMarks(Recorder):
 
 
 class _Marking(torch.autograd.Function):
-    """The identity, whose gradient is told of to a `Marked`."""
+    """The identity, whose gradient is reported to a `Marked`."""
 
     @staticmethod
     def forward(h: Tensor, mark: _Mark, net: Marked) -> Tensor:

@@ -51,7 +51,7 @@ QUANTITIES = {
     "gradient_norm": "√E‖g‖², size of the true gradient of an example's loss with respect to the activity, over all visits of "
     "the site",
     "alpha_gradient": "E‖Uᵀg‖²/E‖g‖², share of the true gradient's energy in the manifold",
-    "alpha_mean_gradient": "the same of J̄ᵀe, the gradient through the mean Jacobian J̄",
+    "alpha_mean_gradient": "participation of J̄ᵀe, the gradient through the mean Jacobian J̄",
     "ceiling": "degrees between J(x)ᵀe and J̄ᵀe, mean over examples: what direct feedback has left at best",
     "spread": "ρ = E‖J(x)ᵀe‖²/‖J̄ᵀe‖², over independent examples x and errors e",
     "row_angle_smallest": "smallest principal angle, in degrees, between the manifold and the leading row space of "
@@ -328,7 +328,7 @@ def _batches(examples: Batch, size: int) -> list[Batch]:
 
 
 def _dimensions(activity: Tensor) -> dict[str, float]:
-    """How many dimensions activity ``(samples, n)`` has; what cannot be told of a silent site is left out."""
+    """How many dimensions activity ``(samples, n)`` has; what is undefined for a silent site is left out."""
     rows = at_least_single(activity).cpu().numpy()
     numbers: dict[str, float] = {"samples": len(rows)}
     with suppress(ValueError):  # no variance

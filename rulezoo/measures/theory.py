@@ -9,7 +9,7 @@ where g is the true gradient at the site (a row of the Jacobian J of the output,
 derivations, numbered (1) to (9) in the order of this module; each is held to a simulation in the tests. The method is
 that of Kang, Richards, Sabatini, "NMNC", https://arxiv.org/abs/2601.02636; no number here is taken from the paper.
 
-Letters and legal values (anything else is a ValueError):
+Letters and allowed values (anything else is a ValueError):
     n      units of the site, n ≥ 1
     d      dimensions that are perturbed, d ≥ 1; **vanilla is the case d = n, alpha = 1**
     k      K, independent perturbations that the estimate averages, k > 0, an antithetic pair
@@ -350,7 +350,7 @@ def _nonnegative(name: str, value: N | float) -> N:
 
 
 def _require(name: str, value: N | float, legal: Any, expected: str, bound: object = "") -> N:  # noqa: ANN401
-    """``value``, if it is legal (a bool or an array of them) throughout; what is not a number (nan) never is."""
+    """``value``, if it is allowed (a bool or an array of them) throughout; what is not a number (nan) never is."""
     try:
         legal = bool(legal if isinstance(legal, bool) else legal.all())
     except RuntimeError:  # inside torch.func.vmap a value cannot be looked at

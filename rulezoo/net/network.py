@@ -210,7 +210,7 @@ class Net:
     def bind(
         self, fixed: Tensors, statistics: Tensors, masks: Tensors | None = None, *, training: bool = True
     ) -> Net:
-        """The same network with what one seed has of it besides its parameters.
+        """The same network with what one seed has of it in addition to its parameters.
 
         Args:
             fixed: see `Values`.

@@ -158,7 +158,7 @@ class _Lines:
 
 
 def start(work: Work, environ: Mapping[str, str | None]) -> Child:
-    """Start a child process that does some work; a server of processes that was killed is started anew.
+    """Start a child process that does some work; a server of processes that was killed is started again.
 
     Args:
         work: what to do; it can be pickled.

@@ -40,7 +40,7 @@ def run(work: Work, control: socket.socket, data: socket.socket, environ: Mappin
 
     Args:
         work: what to do; it can be pickled.
-        control: to the parent, which is told the worker's number and then how it ended, in a line each. The parent never
+        control: to the parent, which receives the worker's number and then how it ended, in a line each. The parent never
             writes: its end of the connection means that the worker has to end.
         data: to the parent, for the messages of the work.
         environ: variables of the environment to set, or to remove where they are ``None``.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rulezoo.errors import UserError
+from rulezoo.leaderboard import formats
 from rulezoo.leaderboard.grid import arrange
-from rulezoo.report import pages
+from rulezoo.report import looks, pages
 from rulezoo.report.findings import Findings
 from rulezoo.results.files import dangling
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
     from rulezoo.leaderboard.evaluated import Evaluations
+    from rulezoo.leaderboard.overview import Overview
     from rulezoo.leaderboard.verified import Verifications
     from rulezoo.results.records import Record
     from rulezoo.tuning.records import Tuned
@@ -28,8 +28,7 @@ Files = Mapping[str, bytes]
 """Path within the folder, with ``/`` → content."""
 
 GENERATOR = b'<meta name="generator" content="rulezoo">'  #: by which a page of ours is known
-_STATIC = ("style.css", "report.js", "board.js")
-_EXPORT = re.compile(r"\bexport\s*\{([^{}]*)\};?")
+_STATIC = ("style.css", "report.js", "leaderboard.js", "figures.js")
 
 
 def report(
@@ -59,7 +58,18 @@ def report(
     found = Findings(grid, registry, claims, verifications, evaluations)
     here = Path(__file__).parent / "templates"
     static = {name: (here / name).read_bytes() for name in _STATIC}
-    return {**static, "tables.js": _tables(), **pages.render(found)}
+    static["figures.css"] = looks.page_style().encode() + (here / "figures.css").read_bytes()
+    return {**static, **_downloads(found.overview), **pages.render(found)}
+
+
+def _downloads(overview: Overview) -> Files:
+    if not overview.lines:
+        return {}
+    return {
+        "leaderboard.csv": formats.render(overview, "csv").encode(),
+        "runs.csv": formats.render(overview, "csv", long=True).encode(),
+        "leaderboard.json": formats.render(overview, "json").encode(),
+    }
 
 
 def write(files: Files, folder: Path) -> None:
@@ -86,18 +96,3 @@ def write(files: Files, folder: Path) -> None:
             else error.strerror or error
         )
         raise UserError(f"The report cannot be written to {folder}: {why}.") from error
-
-
-def _tables() -> bytes:
-    """DataTables as itables ships it, made a classic script: browsers load no module from ``file://``."""
-    package = importlib.util.find_spec("itables")  # not imported: it would ask for IPython
-    if package is None or not package.submodule_search_locations:
-        raise UserError("the report's tables need itables: run `pip install itables`")
-    script = Path(package.submodule_search_locations[0], "html", "dt_bundle.js").read_text(encoding="utf-8")
-    exports = list(_EXPORT.finditer(script))
-    if len(exports) != 1:
-        raise UserError("the script of this itables is not as expected: run `pip install 'itables>=2.9,<3'`")
-    pairs = [part.split(" as ") for part in exports[0][1].split(",")]
-    names = ",".join(f"{pair[-1].strip()}:{pair[0].strip()}" for pair in pairs)
-    before, after = script[: exports[0].start()], script[exports[0].end() :]
-    return f"{{{before}\nwindow.rulezooTables={{{names}}};{after}}}\n".encode()

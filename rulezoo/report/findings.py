@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rulezoo.leaderboard import board, overview, stats
 from rulezoo.leaderboard.grid import Grid
-from rulezoo.report import legend
+from rulezoo.report.looks import Looks
 from rulezoo.results.freshness import stale
 
 if TYPE_CHECKING:
     from rulezoo.claims.report import Finding
     from rulezoo.discovery.registry import Registry
-    from rulezoo.leaderboard.board import Board, Cell, Row
+    from rulezoo.leaderboard import ranking
+    from rulezoo.leaderboard.board import Board, Row
     from rulezoo.leaderboard.evaluated import Evaluations
     from rulezoo.leaderboard.overview import Overview
-    from rulezoo.leaderboard.stats import Comparison, Summary
     from rulezoo.leaderboard.verified import Verifications, Verified
     from rulezoo.results.records import Record
 
@@ -60,24 +60,9 @@ class Findings:
         return overview.of(self.grid, self.board, self.registry.specs())
 
     @cached_property
-    def best(self) -> list[set[int]]:
-        """For each column, the rows with its highest score."""
-        return [legend.best(self.board, i) for i in range(len(self.board.columns))]
-
-    @cached_property
-    def highest(self) -> list[float]:
-        """For each column its highest score, or chance where there is none."""
-        means = [[c.mean for c in column if c and c.mean is not None] for column in self._columns]
-        return [max(m, default=c.chance) for m, c in zip(means, self.board.columns, strict=True)]
-
-    @property
-    def _columns(self) -> list[tuple[Cell | None, ...]]:
-        return list(zip(*(row.cells for row in self.board.rows), strict=True))
-
-    @cached_property
-    def summary(self) -> Summary:
-        """The statistics across tasks."""
-        return stats.summarise(self.grid.scores())
+    def looks(self) -> Looks:
+        """How each rule is drawn, the same in every figure."""
+        return Looks.of(self.overview, list(self.registry.rules))
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], stats.Cell]:
@@ -85,23 +70,17 @@ class Findings:
         return stats.cells(self.grid.scores())
 
     @cached_property
-    def against_reference(self) -> Mapping[str, Comparison]:
-        """Row → its paired test against backprop."""
-        return self._against(self.grid.reference)
-
-    @cached_property
-    def against_floor(self) -> Mapping[str, Comparison]:
-        """Row → its paired test against the rule that trains the read-out only."""
-        return self._against(self.grid.floor)
-
-    def _against(self, row: str | None) -> Mapping[str, Comparison]:
-        ranked = {one.rule for one in self.summary.rows if not one.unranked}
-        return stats.compare(self.grid.scores(), row) if row in ranked and row is not None else {}
-
-    @cached_property
     def records(self) -> list[Record]:
         """All runs that are shown."""
         return [record for runs in self.grid.columns.values() for record in runs]
+
+    @cached_property
+    def _by_key(self) -> dict[str, Record]:
+        return {record.asked.key: record for record in self.records}
+
+    def runs_of(self, cell: ranking.Cell) -> list[Record]:
+        """The records of a cell of the overview."""
+        return [self._by_key[run.key] for run in cell.runs]
 
     @cached_property
     def rules(self) -> dict[str, list[Row]]:

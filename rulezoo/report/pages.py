@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from rulezoo import __version__
-from rulezoo.discovery.plugins import foreign
-from rulezoo.errors import UserError
-from rulezoo.leaderboard import plausibility, references
+from rulezoo.leaderboard import plausibility
 from rulezoo.leaderboard import words as board_words
-from rulezoo.leaderboard.grid import is_too_short
-from rulezoo.options import Option, as_text, declared
-from rulezoo.report import figures, legend, pictures, words
-from rulezoo.report.commands import command
+from rulezoo.options import as_text
+from rulezoo.report import claims_pages, figures, pairs, pictures, rule_page, table, words
 from rulezoo.specs import file_name
-from rulezoo.text import clean
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from rulezoo.discovery.registry import Registry
-    from rulezoo.leaderboard import stats
-    from rulezoo.leaderboard.board import Cell, Row
-    from rulezoo.leaderboard.evaluated import Head
     from rulezoo.report.figures import Figure
     from rulezoo.report.findings import Findings
 
@@ -38,46 +27,6 @@ _CITATION = Markup(f"""@software{{rulezoo,
   title = {{{{rulezoo}}: biologically plausible learning rules for {{PyTorch}}, compared fairly}},
   version = {{{__version__}}}
 }}""")  # several lines, which `words.finalize` would join
-
-
-class Field(NamedTuple):
-    """A column of plausibility."""
-
-    name: str
-    word: str
-    meaning: str
-    binary: bool
-
-
-class Evaluated(NamedTuple):
-    """An evaluation of a cell: its head, mean, spread and number of networks as text, and its order."""
-
-    head: Head
-    mean: str
-    sd: str
-    few: str
-    best: bool
-    order: float
-
-
-class Result(NamedTuple):
-    """One rule on one task, as its section shows it."""
-
-    rule: str
-    row: str
-    task: str
-    column: str
-    metric: str
-    chance: float
-    cell: Cell
-    stats: stats.Cell | None
-    hardware: tuple[str, ...]
-    step_ms: str
-    memory: str
-    setting: str
-    made: str
-    command: str
-    evaluations: list[Evaluated]
 
 
 def render(found: Findings) -> Pages:
@@ -90,6 +39,7 @@ def render(found: Findings) -> Pages:
         "root": "",
         "page": "",
         "citation": _CITATION,
+        "signs": board_words.SIGNS,
         "found": found,
     }
     pages: Pages = {}
@@ -98,11 +48,13 @@ def render(found: Findings) -> Pages:
             pages, environment, "index.html", "index.html", {**shared, "page": "leaderboard", **_index(found)}
         )
         for rule in found.rules:
-            context = {**shared, "root": "../", **_rule(found, rule)}
+            context = {**shared, "root": "../", **rule_page.context(found, rule)}
             _page(pages, environment, "rule.html", f"rules/{rule}.html", context)
         for task in found.tasks:
             context = {**shared, "root": "../", **_task(found, task)}
             _page(pages, environment, "task.html", f"tasks/{file_name(task)}.html", context)
+    for ranking in found.overview.rankings:
+        pages[f"pairs-{ranking.name}.js"] = pairs.script(found, ranking)
     if found.claims:
         _claims(pages, environment, found, shared)
     return pages
@@ -123,12 +75,10 @@ def _environment() -> Environment:
         "percent": words.percent,
         "percent2": lambda score: words.number(100 * score),
         "number": words.number,
-        "estimate": words.estimate,
-        "difference": words.difference,
-        "probability": words.probability,
         "linked": words.linked,
         "value": as_text,
         "variant": plausibility.variant,
+        "order": lambda value: f"{value:.6g}",
     }
     return environment
 
@@ -143,34 +93,17 @@ def _page(
 
 
 def _index(found: Findings) -> dict[str, Any]:
-    board = found.board
-    notes = legend.footnotes(board)
-    fields = _fields(found)
-    shown = _present([figures.places(found), figures.cost(found)]) if board.rows else []
-    specs = found.registry.rules
-    summary = found.summary.rows if board.rows else ()
-    places = {row.rule: row.place for row in summary}
+    overview, specs = found.overview, found.registry.rules
+    shown = [figure for ranking in overview.rankings for figure in figures.of_ranking(found, ranking)]
+    verified = [line.verification for line in overview.lines if line.verification]
     return {
         "title": "rulezoo: learning rules, compared",
-        "board": board,
-        "fields": fields,
-        "families": sorted({clean(found.family(rule)) for rule in found.rules}),
-        "rulesets": sorted({one for row in board.rows for one in (row.ruleset, *row.kept)}),
-        "rows": [_row(found, at, fields, notes, places[row.label]) for at, row in enumerate(board.rows)],
-        "legend": legend.numbers(board, bold=True) if board.rows else [],
-        "notes": list(notes),
-        "verification": legend.verification(board),
-        "few": 0 < board.seeds < 5,
-        "summary": [
-            {
-                "row": row,
-                "rule": found.grid.rows[row.rule].runs[0].asked.rule,
-                "backprop": found.against_reference.get(row.rule),
-                "floor": found.against_floor.get(row.rule),
-            }
-            for row in summary
-        ],
-        "left_out": found.summary.left_out if board.rows else {},
+        "tables": table.tables(found) if overview.rankings else [],
+        "families": sorted({line.family for line in overview.lines}),
+        "filters": _filters(found),
+        "legend": board_words.legend(overview, bold=True, letters=False) if overview.lines else [],
+        "notes": list(board_words.footnotes(overview)),
+        "verification": board_words.verification(verified),
         "figures": shown,
         "pictures": shown,
         "rules": [_card(name, specs.get(name), found.family(name)) for name in found.rules],
@@ -178,118 +111,19 @@ def _index(found: Findings) -> dict[str, Any]:
     }
 
 
+def _filters(found: Findings) -> list[plausibility.Feature]:
+    """The features of plausibility that a rule may be free of."""
+    marks = [line.plausibility for line in found.overview.lines]
+    return [
+        plausibility.feature(field)
+        for field in plausibility.columns(marks)
+        if any(plausibility.symbol(one, field) in (plausibility.HAS, plausibility.HAS_NOT) for one in marks)
+    ]
+
+
 def _card(name: str, found: Any, family: str) -> dict[str, str]:  # noqa: ANN401  a rule or a task
     summary = found.spec.summary if found else "not installed where this page was written"
     return {"name": name, "family": family, "summary": summary}
-
-
-def _row(
-    found: Findings, at: int, fields: Sequence[Field], notes: Mapping[str, int], place: stats.Estimate | None
-) -> dict[str, Any]:
-    row = found.board.rows[at]
-    ran = [found.cells[row.label, column].counts for column in found.grid.columns]
-    return {
-        "row": row,
-        "place": words.NOTHING if place is None else f"{place.value:g}",
-        "more": row.label.removeprefix(row.rule).strip(),
-        "family": found.family(row.rule),
-        "rulesets": row.rulesets,
-        "marks": {f.name: plausibility.mark(row.plausibility, f.name) for f in fields},
-        "checks": {f.name: _checks(row, f.name) for f in fields},
-        "verified": legend.verified_cell(found.board, row),
-        "without": " ".join(f.name for f in fields if f.binary and row.plausibility.get(f.name) == "no"),
-        "coverage": f"{sum(c.finished for c in ran)}/{sum(c.planned for c in ran)}",
-        "cells": [
-            {
-                "cell": cell,
-                "best": at in found.best[i],
-                "share": _share(found, i, cell),
-                "notes": [notes[note] for note in cell.notes] if cell else [],
-                "evaluated": _evaluated(found, at, i),
-            }
-            for i, cell in enumerate(row.cells)
-        ],
-    }
-
-
-def _evaluated(found: Findings, at: int, i: int) -> list[Evaluated]:
-    """The evaluations of a cell, one for each of its column's."""
-    board = found.board
-    cell, shown = board.rows[at].cells[i], []
-    for j, head in enumerate(board.columns[i].evaluations):
-        one = cell.evaluations[j] if cell else None
-        mean, sd = board_words.evaluated(cell, j)
-        last = math.inf if head.higher_is_better is False else -math.inf  # where there is no value
-        shown.append(
-            Evaluated(
-                head,
-                mean,
-                sd,
-                board_words.evaluated_suffix(cell, j),
-                at in legend.best_evaluated(board, i, j),
-                last if one is None or one.mean is None else one.mean,
-            )
-        )
-    return shown
-
-
-def _checks(row: Row, field: str) -> tuple[str, ...]:
-    """Names of the checks that verified what a narrow table shows as the mark of a field."""
-    shown = "hidden_learning" if plausibility.mark(row.plausibility, field) == plausibility.FIXED else field
-    return row.verification.marks.get(shown, ()) if row.verification else ()
-
-
-def _share(found: Findings, i: int, cell: Cell | None) -> str:
-    """Where a score lies between chance (0) and the best of the column (1)."""
-    chance, best = found.board.columns[i].chance, found.highest[i]
-    if cell is None or cell.mean is None or best <= chance:
-        return "0"
-    return f"{min(1.0, max(0.0, (cell.mean - chance) / (best - chance))):.3f}"
-
-
-def _fields(found: Findings) -> list[Field]:
-    values: dict[str, set[str]] = {}
-    for row in found.board.rows:
-        for name, mark in row.plausibility.items():
-            values.setdefault(name, set()).add(mark)
-    shown = plausibility.columns(row.plausibility for row in found.board.rows)
-    heads = {name: plausibility.feature(name) for name in shown}
-    return [Field(n, h.name, h.meaning, bool(values[n] & {"yes", "no"})) for n, h in heads.items()]
-
-
-def _rule(found: Findings, rule: str) -> dict[str, Any]:
-    known = found.registry.rules.get(rule)
-    curves = figures.curves_of_rule(found, rule)
-    angles = list(figures.angles_of_rule(found, rule))
-    published = [(one, references.verdict(one, found.records)) for one in references.of_rule(rule)]
-    marks = known.spec.plausibility.marks() if known and known.spec.plausibility else {}
-    heads = {name: plausibility.feature(name) for name in marks}
-    verified = found.verified(rule)
-    checks = verified.marks if verified else {}
-    return {
-        "title": f"{rule}: rulezoo",
-        "rule": rule,
-        "spec": known.spec if known else None,
-        "origin": known.origin if known else "",
-        "marks": [
-            {
-                "name": heads[n].name,
-                "field": n,
-                "mark": m,
-                "meaning": heads[n].meaning,
-                "checks": checks.get(n, ()),
-            }
-            for n, m in marks.items()
-        ],
-        "verified": verified,
-        "options": _options(found.registry, "rule", rule),
-        "results": list(_results(found, found.rules[rule], range(len(found.board.columns)))),
-        "curves": curves,
-        "angles": angles,
-        "pictures": _present([curves, *angles]),
-        "published": published,
-        "sources": list(dict.fromkeys(one.source for one, _ in published)),
-    }
 
 
 def _task(found: Findings, task: str) -> dict[str, Any]:
@@ -301,7 +135,7 @@ def _task(found: Findings, task: str) -> dict[str, Any]:
         "spec": known.spec if known else None,
         "origin": known.origin if known else "",
         "columns": columns,
-        "options": _options(found.registry, "task", task),
+        "options": rule_page.options(found.registry, "task", task),
         "pictures": [figure for column in columns for figure in column["figures"]],
     }
 
@@ -324,70 +158,8 @@ def _column(found: Findings, i: int) -> dict[str, Any]:
         "column": column,
         "conditions": ", ".join(conditions),
         "figures": _present(shown),
-        "results": list(_results(found, found.board.rows, [i])),
+        "tables": table.of_task(found, i),
     }
-
-
-def _results(found: Findings, rows: Sequence[Row], columns: Sequence[int] | range) -> Iterator[Result]:
-    labels = list(found.grid.columns)
-    for row in rows:
-        for i in columns:
-            cell, runs = row.cells[i], found.grid.runs(row.label, labels[i])
-            if cell is None:
-                continue
-            column = found.board.columns[i]
-            costs = [run.cost for run in runs if run.cost and not is_too_short(run)]
-            memory = [cost.peak_memory_mb for cost in costs if cost.peak_memory_mb]
-            last = max(runs, key=lambda run: run.answered.finished).answered
-            yield Result(
-                rule=row.rule,
-                row=row.label,
-                task=column.task,
-                column=labels[i],
-                metric=column.metric,
-                chance=column.chance,
-                cell=cell,
-                stats=found.cells.get((row.label, labels[i])),
-                hardware=tuple(sorted({_machine(run) for run in runs if run.cost})),
-                step_ms=words.number(statistics.median(c.step_ms for c in costs)) if costs else "",
-                memory=f"{max(memory):.0f}" if memory else "",
-                setting=cell.setting,
-                made=_made(last),
-                command=command(runs),
-                evaluations=_evaluated(found, found.board.rows.index(row), i),
-            )
-
-
-def _machine(run: Any) -> str:  # noqa: ANN401
-    from rulezoo.leaderboard.names import machine
-
-    return machine(run.answered.hardware)
-
-
-def _made(answered: Any) -> str:  # noqa: ANN401
-    version = answered.packages.get("rulezoo")
-    commit = (
-        f"commit {answered.commit[:10]}{' with changes' if answered.dirty else ''}" if answered.commit else ""
-    )
-    plugin = answered.rule_plugin
-    foreign_rule = (
-        f"{plugin.distribution} {plugin.version or ''}".strip() if plugin.distribution != "rulezoo" else ""
-    )
-    parts = [f"rulezoo {version}" if version else "", commit, foreign_rule, answered.finished[:10]]
-    return ", ".join(part for part in parts if part)
-
-
-def _options(registry: Registry, kind: str, name: str) -> list[Option] | None:
-    """The options of a rule or task; ``None`` if it is not installed, or its code fails."""
-    known = registry.rules if kind == "rule" else registry.tasks
-    if name not in known:
-        return None
-    try:
-        with foreign(f"{kind} {name!r} cannot be shown"):
-            cls = registry.rule_class(name) if kind == "rule" else registry.task_class(name)
-            return list(declared(cls).values())
-    except UserError:
-        return None
 
 
 def _present(shown: Sequence[Figure | None]) -> list[Figure]:
@@ -395,31 +167,17 @@ def _present(shown: Sequence[Figure | None]) -> list[Figure]:
 
 
 def _claims(pages: Pages, environment: Environment, found: Findings, shared: Mapping[str, Any]) -> None:
-    from rulezoo.claims.report import Judgement, protocol, tuning
-
-    claims: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
-    for one in found.claims:
-        tables = [protocol(one.study)]
-        picture, sentence = "", ""
-        if isinstance(one.judgement, Judgement):
-            tables += [*one.judgement.tables, *tuning(one.study, one.evidence)]
-            if one.judgement.chart and isinstance(one.picture, bytes):
-                picture, sentence = one.figure, one.judgement.chart.description
-                pages[f"pictures/{picture}"] = one.picture
-        entry = {
-            "finding": one,
-            "verdict": one.verdict,
-            "problem": one.problem(drawn=True),
-            "tables": tables,
-            "picture": picture,
-            "words": sentence,
-        }
-        claims.setdefault(one.claim.name, (one.claim, []))[1].append(entry)
+    shared = {**shared, "page": "claims", "pictures": ()}
+    theory = claims_pages.theory(found.claims)
+    shown, drawn = claims_pages.profiles(found.claims)
+    if theory:
+        context, drawn[theory[0]["picture"]] = theory
+        title = "Theory and measurements: rulezoo"
+        _page(pages, environment, "theory.html", "theory.html", {**shared, **context, "title": title})
     context = {
-        **shared,
-        "page": "claims",
-        "title": "Claims: rulezoo",
-        "claims": list(claims.values()),
-        "pictures": (),
+        "summary": claims_pages.summary(found.claims),
+        "claims": shown,
+        "has_theory": theory is not None,
     }
-    _page(pages, environment, "claims.html", "claims.html", context)
+    _page(pages, environment, "claims.html", "claims.html", {**shared, **context, "title": "Claims: rulezoo"})
+    pages |= {f"pictures/{name}": content for name, content in drawn.items()}

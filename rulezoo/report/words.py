@@ -12,7 +12,6 @@ from rulezoo.text import clean
 if TYPE_CHECKING:
     from rulezoo.leaderboard.published import Published
     from rulezoo.leaderboard.references import Verdict
-    from rulezoo.leaderboard.stats import Comparison, Estimate
 
 NOTHING = "–"
 _LINKS = re.compile(r"https://[^\s,;]+|arXiv:\d{4}\.\d{4,5}|doi:10\.[^\s,;]+")
@@ -32,26 +31,6 @@ def percent(score: float | None) -> str:
 def number(value: float | None, digits: int = 2) -> str:
     """With a fixed number of digits, and a true minus."""
     return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-def estimate(found: Estimate | None, digits: int = 2, factor: float = 1.0) -> str:
-    """``"0.97 (0.95 to 0.98)"``; without brackets where there is no interval."""
-    if found is None:
-        return NOTHING
-    value, low, high = (number(factor * x, digits) for x in (found.value, found.low, found.high))
-    return value if found.method == "none" else f"{value} ({low} to {high})"
-
-
-def probability(test: Comparison | None) -> str:
-    """The corrected p of a comparison."""
-    if test is None:
-        return NOTHING
-    return "p < 0.001" if test.p_holm < 0.001 else f"p = {test.p_holm:.3f}"
-
-
-def difference(test: Comparison | None) -> str:
-    """The difference of a comparison, with its sign."""
-    return NOTHING if test is None else f"{test.difference:+.2f}".replace("-", "−")
 
 
 def linked(text: str) -> Markup:

@@ -1,1 +1,1 @@
-"""What is kept of runs: records in a store, and the notes beside them of what is under way."""
+"""What is kept of runs: records in a store, and the notes next to them of what is under way."""

@@ -1,6 +1,6 @@
 """Notes in the store that tell other processes what is planned and what is under way; `rulezoo.results.status` reads them.
 
-They are told nothing that matters to a result, so one that cannot be written is no reason to end a training. They name no
+They contain nothing that matters to a result, so one that cannot be written is no reason to end a training. They name no
 machine and no process, as a store may be published; who is at work on a run is known from its lock.
 """
 
@@ -84,7 +84,7 @@ class Teller:
         _write(path, self.note)
 
     def __call__(self, done: int, total: int) -> None:
-        """So many steps of so many are done."""
+        """``done`` of ``total`` steps are done."""
         now = time.monotonic()
         if not self.note.total:  # the first steps set much up, and are not typical
             self.begin = now
@@ -134,7 +134,7 @@ def sweep(store: Store, asked: Iterable[RunSpec]) -> None:
 
 
 def trainings(store: Store) -> list[Training]:
-    """The trainings under way; a note whose process is gone is none."""
+    """The groups of seeds under way; a note whose process is gone is none."""
     found = [note for _, note in _notes(store, Training)]
     return [note for note in found if _is_alive(store, note)]
 

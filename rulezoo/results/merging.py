@@ -3,7 +3,7 @@
 What travels is a list of `Item`, one for each file that a folder keeps as a whole: a run with its weights, a verification,
 the conclusion of a tuning, an evaluation. Where several folders hold the same item, the rule is:
 
-1. A run that was broken off (timeout, killed, out of memory, …) gives way to one that ended.
+1. A run that was interrupted (timeout, killed, out of memory, …) gives way to one that ended.
 2. Of identical results one is kept: that with weights, then that with more probes, then that of the folder named first.
 3. Different results are a conflict, which the caller settles: `newest` keeps what finished last, `first` that of the
    folder named first. Of verifications the newest is always kept, as ``rulezoo verify --out`` does.
@@ -51,7 +51,7 @@ class Item:
         finished: when it was computed, UTC, ISO 8601.
         rank: of items with an equal result the highest is kept.
         ended: whether there is a result at all.
-        beside: place → file of what belongs to it, such as weights.
+        attachments: place → file of what belongs to it, such as weights.
         newest: whether the newest is kept without asking.
         weights: SHA-256 of the weights of a run that were kept, or of those that were evaluated.
         run: place of the run that was evaluated; an evaluation of other weights than those of the merged run is left out.
@@ -65,7 +65,7 @@ class Item:
     finished: str = ""
     rank: tuple[int, ...] = ()
     ended: bool = True
-    beside: Mapping[str, Path] = field(default_factory=dict)
+    attachments: Mapping[str, Path] = field(default_factory=dict)
     newest: bool = False
     weights: str | None = None
     run: str | None = None
@@ -119,22 +119,22 @@ class Merger:
         """Write every item, the files that belong to it first.
 
         Raises:
-            StoreError: if one cannot be written; those before it are whole, and the same merge goes on from them.
+            StoreError: if one cannot be written; those before it are whole, and the same merge continues with them.
         """
         self.to.check_writable()
         for item in self.write:
-            beside = {place: file.read_bytes() for place, file in item.beside.items()}
+            attachments = {place: file.read_bytes() for place, file in item.attachments.items()}
             content = item.file.read_bytes()
             _keep_replaced(self.to.root, item.place)
-            for place, value in {**beside, item.place: content}.items():
+            for place, value in {**attachments, item.place: content}.items():
                 write_whole(self.to.root, self.to.root / place, value)
             for file in _beside(self.to.root / item.place):
-                if file.relative_to(self.to.root).as_posix() not in beside:  # of what was replaced
+                if file.relative_to(self.to.root).as_posix() not in attachments:  # of what was replaced
                     file.unlink(missing_ok=True)
 
 
 def _keep_replaced(root: Path, place: str) -> None:
-    """Copy what is at a place, and the weights beside it, to where a store keeps what was replaced."""
+    """Copy what is at a place, and the weights next to it, to where a store keeps what was replaced."""
     path = root / place
     keep = root / (_ASIDE[1] if not place.startswith("tuning/runs/") else f"tuning/{_ASIDE[1]}")
     for file in (path, *_beside(path)):
@@ -268,7 +268,7 @@ def _run(record: Record, place: str, file: Path, weights: Mapping[str, Path]) ->
         record.answered.finished,
         rank=(len(weights), len(record.probes)),
         ended=ended,
-        beside=weights,
+        attachments=weights,
         weights=record.weights,
     )
 
@@ -283,7 +283,7 @@ def trials(store: Store) -> Contents:
                 kind="trial",
                 place=f"tuning/{item.place}",
                 name=f"trial {item.name}",
-                beside={f"tuning/{place}": file for place, file in item.beside.items()},
+                attachments={f"tuning/{place}": file for place, file in item.attachments.items()},
             )
             for item in found.items
         ],

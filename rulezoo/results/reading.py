@@ -48,7 +48,7 @@ def decode(content: bytes, kind: type[T]) -> T:
 
 
 def convert(content: Any, kind: type[T]) -> T:  # noqa: ANN401  plain JSON content
-    """The same of content that is plain objects already."""
+    """Like the above for content that is plain objects already."""
     try:
         return msgspec.convert(content, kind)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:

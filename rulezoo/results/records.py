@@ -71,7 +71,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         budget: the fields of `rulezoo.Budget` as used, the rule's own ``lr`` and ``--epochs`` applied.
         seed: from 0.
         device: class of the device; which one it was is in `Provenance`.
-        precision: of the arithmetic; ``bfloat16`` = as torch's autocast chooses it, the parameters staying in float32.
+        precision: floating-point precision; ``bfloat16`` = as torch's autocast chooses it, the parameters staying in float32.
 
     Raises:
         RecordError: if a name is not a slug, the seed is negative, or an option is not a finite number.

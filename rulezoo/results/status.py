@@ -25,7 +25,7 @@ class Overview:
         planned: runs in all.
         finished: those that have a record and did not fail.
         failed: those that failed.
-        running: trainings under way, of other comparisons, too.
+        running: groups of seeds under way, of other comparisons, too.
         waiting: runs that have neither a record nor a process.
         stale: records whose code changed since, with the reason.
     """

@@ -189,7 +189,7 @@ class Store:
         return Reading(records, damaged)
 
     def _without_successor(self, keys: set[str]) -> list[Record]:
-        """What was set aside to be run again and was not, for the comparison was broken off."""
+        """What was set aside to be run again and was not, for the comparison was interrupted."""
         found = []
         for path in sorted((self.root / _AGAIN).glob("[!.]*.json")):
             with suppress(Unreadable, OSError):
@@ -382,7 +382,7 @@ def write_whole(root: Path, path: Path, content: bytes) -> None:
         files.write_whole(path, content)
     except OSError as error:
         raise StoreError(
-            f"{_words(root, error)} The records stored before are whole: the same command goes on from them."
+            f"{_words(root, error)} The records stored before are whole: the same command resumes from them."
         ) from error
 
 

@@ -75,7 +75,7 @@ def _other_values(module: nn.Module) -> Iterator[None]:
 
 
 def check_backward_pass(case: Case) -> str:
-    """No gradient goes on from one block of the network into the block in front, where backward_pass=False.
+    """No gradient passes from one block of the network into the block in front, where backward_pass=False.
 
     Seen is what autograd does, in passes of Net.run and in products with the network's weights elsewhere. What a rule
     that makes one pass without noise computes by hand shows in its result: the gradients of the first block do not

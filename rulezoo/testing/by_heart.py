@@ -206,7 +206,7 @@ class _Scores(NamedTuple):
 
 
 def _scores(on: TaskNet, training: _Training) -> _Scores:
-    """Train and test; a training that was done before is not done again."""
+    """Train and test; training that was done before is not done again."""
     if training not in on.memo:
         trainer = _trained(on, training)
         part = on.data.test

@@ -67,8 +67,8 @@ class CheckResult:
     Attributes:
         id: subject, check and network, as in `Check.id`.
         promise: what was checked, in one sentence.
-        outcome: ``"passed"``, ``"failed"``, ``"skipped"``, ``"expected failure"``, or ``"not examined"``, for a subject of
-            which nothing could be checked.
+        outcome: ``"passed"``, ``"failed"``, ``"skipped"``, ``"expected failure"``, or ``"not examined"``, for a subject that
+            could not be checked.
         message: why it failed, was skipped or could not be examined; for an expected failure, the declared reason.
         measured: what was measured, in words; empty where there is no number to tell.
     """

@@ -66,7 +66,7 @@ class Configured(Protocol):
 
 
 def check_options(case: Configured) -> None:
-    """Every option has a meaning, and refuses an illegal value in words: its name, the value and the bounds."""
+    """Every option has a meaning, and refuses an invalid value in words: its name, the value and the bounds."""
     for option in declared(type(case.subject)).values():
         expect(bool(option.doc.strip()), f"option {option.name} has no doc")
         for value in option.search or ():
@@ -92,7 +92,7 @@ def _made(subject: Configurable, option: Option, value: float | str) -> None:
 
 
 def _illegal(option: Option) -> list[float | str]:
-    """Values beyond each bound, and of no legal type."""
+    """Values beyond each bound, and of no allowed type."""
     bad: list[float | str] = [math.nan, math.inf]
     bad += [edge + side for edge, side in ((option.low, -1), (option.high, 1)) if math.isfinite(edge)]
     return bad if str in option.types and not option.choices else [*bad, "no such word"]

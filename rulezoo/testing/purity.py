@@ -91,7 +91,7 @@ def check_memory(case: Case) -> str:
 
 
 def _imported_again(rule: LearningRule) -> LearningRule | None:
-    """The same rule of a module that is executed anew, with global variables of its own."""
+    """The same rule of a module that is executed again, with global variables of its own."""
     made = type(rule)
     module = sys.modules.get(made.__module__)
     file = getattr(module, "__file__", None)

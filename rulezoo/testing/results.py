@@ -50,7 +50,7 @@ def check_loss(case: Case) -> None:
             )
             mean = case.tiny.task.loss(case.predict(params, state, batch.x), batch.y).mean()
             expect_close(
-                f"the loss of step {t}, beside the mean loss of predict(),", step.loss, mean, ROUNDING
+                f"the loss of step {t}, next to the mean loss of predict(),", step.loss, mean, ROUNDING
             )
         for name, log in step.logs.items():
             expect(

@@ -220,7 +220,7 @@ def check_network(case: TaskCase) -> str:
     """The network has 'post' sites in front of a read-out, and is drawn from torch's global generator alone."""
     net, (one, other) = case.built(0, 1)
     _, (again,) = case.built(0)
-    expect_same("the network, made again with the same seed,", again, one)
+    expect_same("the network, built again with the same seed,", again, one)
     same = [name for name in one if name.endswith("weight") and torch.equal(one[name], other[name])]
     expect(not same, f"{listed(same)} is the same for two seeds; initialise it from torch's global generator")
     expect(bool(net.keys("post")), "the network has no Site('post'): most rules could not teach it anything")
@@ -242,7 +242,7 @@ def check_seeds_together(case: TaskCase) -> None:
     together = torch.func.vmap(gradient)(stacked)
     for seed, alone in enumerate(params):
         for name, grad in gradient(alone).items():
-            expect_close(f"the gradient of {name}, beside another seed,", together[name][seed], grad, 1e-3)
+            expect_close(f"the gradient of {name}, next to another seed,", together[name][seed], grad, 1e-3)
 
 
 def check_loss(case: TaskCase) -> str:
@@ -301,7 +301,8 @@ def check_chance(case: TaskCase) -> str:
     untrained = sum(float(case.task.score(net.run(p, x), y).double().mean()) for p in params) / len(params)
     guesses = {"an untrained network": untrained}
     if y.ndim == 1 and not y.is_floating_point() and len(net.output_shape) == 1:
-        commonest = torch.full_like(y, int(case.data.train.y.mode().values))
+        labels = case.data.train.y
+        commonest = torch.full_like(y, int(labels[labels >= 0].mode().values))
         guess = torch.nn.functional.one_hot(commonest, net.output_shape[0]).to(x.dtype)
         guesses["the commonest label"] = float(case.task.score(guess, y).double().mean())
     share = min(max(case.task.chance, 0.0), 1.0)

@@ -189,7 +189,7 @@ def verify(
         download: whether missing data sets of a task may be downloaded into ``root``.
 
     Raises:
-        OptionError: if an option does not exist or its value is not legal.
+        OptionError: if an option does not exist or its value is not allowed.
     """
     from rulezoo.options import configure
 

@@ -1,6 +1,6 @@
 """Memory for the activities of many seeds: blocks of megabytes, which the C library's defaults make slow.
 
-glibc gives such blocks back to the kernel when they are freed, and the next step takes them anew, page by page: some
+glibc gives such blocks back to the kernel when they are freed, and the next step takes them again, page by page: some
 5,000 page faults, and a quarter of a step of 16 small networks. And where Linux gives huge pages on request only, a
 block of megabytes is a thousand small pages, whose addresses the processor cannot all remember.
 """

@@ -1,8 +1,8 @@
-"""The state of a training that is under way, kept so that it can go on after whatever befalls its process.
+"""The state of a run that is under way, kept so that it can resume after whatever befalls its process.
 
 A state is a value: tensors, numbers and strings (see `rulezoo.training.runner`). It is of use only to the very code that left it,
-so it is kept beside a fingerprint of all that could change the numbers; one that does not fit is left unread, and the
-training begins anew. So it does when a training that went on from a state fails: it has failed if it does so again. So it does when a training that went on from a state fails: only one that fails without, too, failed.
+so it is kept with a fingerprint of all that could change the numbers; one that does not fit is left unread, and the
+training starts from the beginning. So it does when a run that resumed from a state fails: it has failed if it does so again. So it does when a run that resumed from a state fails: only one that fails without, too, failed.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Checkpoints:
         return None
 
     def refuse(self, seeds: Sequence[int], error: Exception) -> bool:
-        """Forget the state of these seeds, for a training that went on from it failed.
+        """Forget the state of these seeds, for a run that resumed from it failed.
 
         Returns:
-            whether there was one; then the training has to begin anew, to see whether it fails again.
+            whether there was one; then the training has to start from the beginning, to see whether it fails again.
         """
         return False
 
@@ -78,12 +78,12 @@ class _Unusable(Exception):
 class CheckpointFiles(Checkpoints):
     """Keeps states in the files of a folder.
 
-    What cannot be written is said and is no reason to end a training.
+    What cannot be written is reported and is no reason to end a training.
 
     Args:
         folder: the folder; made when it is first written to.
         asked: any run of the group's cell.
-        made_by: name → fingerprint of everything that the numbers depend on, beside what was asked.
+        made_by: name → fingerprint of everything that the numbers depend on, in addition to the specification.
         every: seconds between two states; 0 = none is kept.
         device: where tensors are loaded to.
         log: called with a sentence about what was not loaded or not written, and why.
@@ -123,13 +123,13 @@ class CheckpointFiles(Checkpoints):
             return False
         self._handed_out.discard(tuple(seeds))
         path = self._path(seeds, "pt")
-        self._log_unused(path, f"a training that went on from it failed ({in_words(error)})")
+        self._log_unused(path, f"a run that resumed from it failed ({in_words(error)})")
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return True
 
     def _log_unused(self, path: Path, why: str) -> None:
-        self.log(f"checkpoint {path.name} is not used: {why}; the training begins anew")
+        self.log(f"checkpoint {path.name} is not used: {why}; the training starts from the beginning")
 
     def due(self) -> bool:
         """See `Checkpoints.due`; a state that takes long to write is kept less often, see `_STALL`."""

@@ -32,7 +32,7 @@ class Clock:
             torch.mps.synchronize()
 
     def epoch_ends(self) -> None:
-        """Keep this epoch's mean times. The median of the epochs is told, so that a busy moment does not show."""
+        """Keep this epoch's mean times. The median of the epochs is reported, so that a busy moment does not show."""
         if self.rule.laps and self.backprop.laps:
             self._epochs.append((self.rule.mean(), self.backprop.mean()))
             self.clear()

@@ -1,4 +1,4 @@
-"""What an error of foreign code comes to: a sentence, and whether it was a lack of memory."""
+"""What an error of foreign code means: a sentence, and whether it was a lack of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the numbers of a training hang on besides its rule, its task and its budget."""
+"""What the numbers of a training depend on in addition to its rule, its task and its budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training of a group of seeds, from the first batch to the test, or from where it was broken off.
+"""One training of a group of seeds, from the first batch to the test, or from where it was interrupted.
 
 The protocol: the same initial weights and batches for every rule, validation after every epoch, the test data read
 once at the end, and never by a trial of a tuning. The clock runs on training steps only. Every few steps a second

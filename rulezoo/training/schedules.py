@@ -1,7 +1,7 @@
 """The learning rate of every step, from torch's schedules: a function of the number of the step and nothing else.
 
 torch's schedules move from step to step, some by a recursion. Here one acts on a placeholder of the budget's
-optimiser, as far as the step that is asked for, from the beginning where that lies behind it. So a training that is
+optimiser, as far as the step that is asked for, from the beginning where that lies behind it. So a run that is
 resumed has the learning rates of one that never stopped, and nothing of a schedule has to be stored.
 """
 
@@ -26,7 +26,7 @@ REFUSED = {
 }  #: name → why it cannot be used
 _PEAK = "the budget's lr is the largest learning rate"
 _EXCLUDED = {
-    "last_epoch": "a training starts at the beginning",
+    "last_epoch": "a run starts at the beginning",
     "max_lr": _PEAK,
     "scale_fn": "functions cannot be stored with a result",
 }
@@ -69,7 +69,7 @@ def problem(budget: Budget, per_epoch: int | None = None) -> str | None:
             return _rate_problem(schedule, steps if known else schedule.warmup + _TRIED)
     except Exception as error:  # noqa: BLE001  torch raises errors of any kind
         options = call(_class(budget), budget.schedule_options)
-        length = f" in a training of {steps} steps" if per_epoch else ""
+        length = f" in a run of {steps} steps" if per_epoch else ""
         return f"budget.schedule_options: torch refuses {options}{length}: {error}"
     return None
 

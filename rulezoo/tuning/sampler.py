@@ -1,6 +1,7 @@
 """What is tried next: optuna's tree-structured Parzen estimator, told of every earlier trial.
 
-Nothing is remembered between two calls. The same past gives the same proposals, so that a tuning goes on from its
+Nothing is remembered between two calls. The same past gives the same proposals, so that a tuning
+resumes from its
 stored trials and from nothing else.
 
 Bergstra, Bardenet, Bengio & Kégl (2011), https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization

@@ -1,6 +1,6 @@
 """Where a tuning looks: the options for which a rule declares a search, and its learning rate.
 
-The user's own choices are not searched. The author's default always lies in the space, so that it can be told to the
+The user's own choices are not searched. The author's default always lies in the space, so that it can be given to the
 sampler like any other trial.
 """
 

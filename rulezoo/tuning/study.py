@@ -1,7 +1,7 @@
 """How a tuning goes: N trials of one rule on one task, and the one with the best validation score.
 
 Trials come in rounds of `rulezoo.tuning.sampler.ROUND`, which run side by side. Each round is derived from the records
-of the rounds before, so that the same command goes on where it was stopped and a larger N goes on from a smaller one.
+of the rounds before, so that the same command resumes where it was stopped and a larger N continues a smaller one.
 The first trial is the author's default. Trials have seeds of their own and never read the test data. From the second
 round on, a trial is given up that is hopeless after half of its epochs: its score is below the lower quartile of the
 trials so far. It counts as one of the N, and so does one that fails; neither can win. What counts is the bar that

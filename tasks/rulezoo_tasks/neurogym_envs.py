@@ -11,7 +11,9 @@ different trials without it: validation and test would then repeat the training 
 
 from __future__ import annotations
 
+import difflib
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +28,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rulezoo import Budget, Data, OptionError, Split, Task, hp, nets
-from rulezoo.errors import did_you_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,13 +118,17 @@ def _made(setting: Setting) -> Any:  # noqa: ANN401  neurogym is not annotated
     import gymnasium
 
     if setting.env not in ALL_EXTENDED_ENVS:
-        near = did_you_mean(setting.env, ALL_EXTENDED_ENVS)
-        hint = near or f"there are {', '.join(sorted(ALL_EXTENDED_ENVS))}"
+        near = difflib.get_close_matches(setting.env, list(ALL_EXTENDED_ENVS))
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"there are {', '.join(sorted(ALL_EXTENDED_ENVS))}"
+        )
         raise OptionError(f"env must be an environment of neurogym, got {setting.env!r}; {hint}")
-    step = {} if setting.dt is None else {"dt": setting.dt}
+    arguments = {**read_arguments(setting.arguments), **({} if setting.dt is None else {"dt": setting.dt})}
     with _quiet():
         try:
-            env = make(setting.env, **step, **read_arguments(setting.arguments))
+            env = make(setting.env, **arguments)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise OptionError(
                 f"env {setting.env} cannot be made with arguments={setting.arguments} and dt={setting.dt}: {error}"
@@ -167,7 +172,7 @@ def _trial(env: Any, setting: Setting) -> Trial:  # noqa: ANN401
             f"env must name the right action at each step, and {setting.env} does not: it is for reinforcement learning; "
             "choose an environment for supervised learning"
         )
-    x = np.asarray(observed, dtype=np.float32).reshape(len(observed), -1)
+    x = np.asarray(observed, dtype=np.float32).reshape(len(observed), math.prod(np.shape(observed)[1:]))
     y = np.full(len(x), IGNORED, dtype=np.int64)
     counted = _counted(inner, setting)
     y[counted] = np.asarray(truth)[counted].astype(np.int64)

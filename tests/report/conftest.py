@@ -7,6 +7,8 @@ import pytest
 
 from rulezoo.results.records import Cost, Hardware, Plugin, Point, Probe, Provenance, Record, RunSpec
 
+from .boards import board
+
 LAPTOP = Hardware(cpu="Laptop", cores=8, threads=4)
 SERVER = Hardware(cpu="Server", cores=64, threads=1)
 
@@ -107,6 +109,21 @@ def site(records):
     from rulezoo.report.build import report as make
 
     return make(records, discover())
+
+
+@pytest.fixture(scope="session")
+def small():
+    """12 rules × 2 tasks, with their tunings: records, tunings."""
+    return board(_run, 12, 2)
+
+
+@pytest.fixture(scope="session")
+def small_report(small):
+    """The files of the report of `small`."""
+    from rulezoo.discovery.registry import discover
+    from rulezoo.report.build import report as make
+
+    return make(small[0], discover(), tunings=small[1])
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -160,59 +163,75 @@ def test_at_its_default_strength_bursts_saturate(tiny):
 # Microcircuits -------------------------------------------------------------------------------------------------------
 
 
+def deep_perceptron():
+    """5 → 8 → 7 → 6 → 3 with tanh: in a third hidden layer interneurons and soma have different inputs."""
+    torch.manual_seed(0)
+    layers = {}
+    for k, (n_in, n_out) in enumerate(pairwise((5, 8, 7, 6)), 1):
+        layers |= {f"fc{k}": nn.Linear(n_in, n_out), f"pre{k}": Site("pre"), f"tanh{k}": nn.Tanh()}
+        layers[f"post{k}"] = Site("post")
+    module = nn.Sequential(OrderedDict(layers, readout=nn.Linear(6, 3))).double()
+    mlp = tiny_net("mlp")
+    net = Net(module, mlp.batch().x[:2])
+    return SimpleNamespace(net=net, task=mlp.task, params=net.init_params, batch=mlp.batch)
+
+
 def circuit_by_hand(rule, params, state, x, label):
-    """One example of the perceptron 5 → 8 → 7 → 3 with tanh: gradients of the forward and lateral weights."""
-    w = [params[f"{name}.weight"] for name in ("fc1", "fc2", "readout")]
-    bias = [params[f"{name}.bias"] for name in ("fc1", "fc2", "readout")]
-    down = [state.buffers[f"down.{k}"] for k in (0, 1)]
-    ip, pi = ([state.params[f"{kind}.{k}"] for k in (0, 1)] for kind in ("ip", "pi"))
-    phi = [torch.tanh, torch.tanh, lambda u: u]
+    """One example of a perceptron with tanh: gradients of the forward and lateral weights."""
+    names = [name.removesuffix(".weight") for name in params if name.endswith(".weight")]
+    top = len(names) - 1
+    w, bias = [params[f"{name}.weight"] for name in names], [params[f"{name}.bias"] for name in names]
+    down = [state.buffers[f"down.{k}"] for k in range(top)]
+    ip, pi = ([state.params[f"{kind}.{k}"] for k in range(top)] for kind in ("ip", "pi"))
+    phi = [torch.tanh] * top + [lambda u: u]
     lam, mu = rule.apical, rule.interneuron
 
     def lateral(k, r):
         return ip[k][:, :-1] @ r + ip[k][:, -1]
 
     u = [w[0] @ x + bias[0]]
-    for k in (1, 2):
+    for k in range(1, top + 1):
         u.append(w[k] @ torch.tanh(u[k - 1]) + bias[k])
-    inter = [(1 - mu) * lateral(k, torch.tanh(u[k])) + mu * u[k + 1] for k in (0, 1)]
+    inter = [(1 - mu) * lateral(k, torch.tanh(u[k])) + mu * u[k + 1] for k in range(top)]
     for _ in range(rule.steps):
-        r = [phi[k](u[k]) for k in range(3)]
-        mirrored = [phi[k + 1](inter[k]) for k in (0, 1)]
-        v = [w[0] @ x + bias[0], w[1] @ r[0] + bias[1], w[2] @ r[1] + bias[2]]
-        a = [down[k] @ r[k + 1] + pi[k] @ mirrored[k] for k in (0, 1)]
-        error = v[2].softmax(0) - F.one_hot(label, 3)
-        u = [v[0] + lam * a[0], v[1] + lam * a[1], v[2] - rule.nudge * error]
-        alone = [lateral(k, r[k]) for k in (0, 1)]
-        inter = [(1 - mu) * alone[k] + mu * u[k + 1] for k in (0, 1)]
+        r = [phi[k](u[k]) for k in range(top + 1)]
+        mirrored = [phi[k + 1](inter[k]) for k in range(top)]
+        v = [w[k] @ (r[k - 1] if k else x) + bias[k] for k in range(top + 1)]
+        a = [down[k] @ r[k + 1] + pi[k] @ mirrored[k] for k in range(top)]
+        error = v[top].softmax(0) - F.one_hot(label, 3)
+        u = [*(v[k] + lam * a[k] for k in range(top)), v[top] - rule.nudge * error]
+        alone = [lateral(k, r[k]) for k in range(top)]
+        inter = [(1 - mu) * alone[k] + mu * u[k + 1] for k in range(top)]
     grads = {}
-    for k, name in enumerate(("fc1", "fc2", "readout")):
-        left = rule.nudge * (lam * (1 - mu)) ** (2 - k)
+    for k, name in enumerate(names):
+        left = rule.nudge * (lam * (1 - mu)) ** (top - k)
         change = (phi[k](u[k]) - phi[k](v[k])) / left
         grads[f"{name}.weight"] = -torch.outer(change, x if k == 0 else r[k - 1])
         grads[f"{name}.bias"] = -change
-    for k in (0, 1):
+    for k in range(top):
         behind = (phi[k + 1](inter[k]) - phi[k + 1](alone[k])) / mu
         grads[f"rule.ip.{k}"] = -torch.outer(behind, torch.cat([r[k], torch.ones(1, dtype=torch.float64)]))
         grads[f"rule.pi.{k}"] = torch.outer(a[k], mirrored[k])
     return grads
 
 
+@pytest.mark.parametrize("make", [lambda: tiny_net("mlp"), deep_perceptron], ids=["mlp", "deep"])
 @pytest.mark.parametrize("feedback", ["random", "symmetric"])
-def test_a_circuit_example_by_example(mlp, feedback):
+def test_a_circuit_example_by_example(make, feedback):
+    tiny = make()
     rule = DendriticMicrocircuit(
         nudge=0.7, apical=0.4, interneuron=0.2, steps=6, feedback=feedback, first_phase=3, mirror_rate=0.5
     )
-    params, batch, state = begun(rule, mlp)
+    params, batch, state = begun(rule, tiny)
     expected = {}
     for x, label in zip(*batch, strict=True):
         for name, g in circuit_by_hand(rule, params, state, x, label).items():
             expected[name] = expected.get(name, 0) + g / len(batch.x)
 
-    result = first(rule, mlp, state)
+    result = first(rule, tiny, state)
 
     assert_equal(result.grads, expected)
-    torch.testing.assert_close(result.loss, mlp.task.loss(mlp.net.run(params, batch.x), batch.y).mean())
+    torch.testing.assert_close(result.loss, tiny.task.loss(tiny.net.run(params, batch.x), batch.y).mean())
     assert result.state is state
 
 

@@ -379,6 +379,29 @@ def test_pepita_on_convolutions(cnn):
     assert_equal(step(rule, cnn, params, batch, state, {}).grads, expected)
 
 
+def test_pepita_averages_over_the_positions_of_convolutions_alone():
+    """A dense layer at three positions of an input: its product is a sum over them, as a gradient is."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(5, 4), Site("pre"), nn.Tanh(), Site("post"), nn.Flatten(), nn.Linear(12, 3)
+    ).double()
+    x = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    net, batch, rule = Net(module, x[:2]), Batch(x, torch.arange(6) % 3), Pepita(size=0.7)
+    params, task = net.init_params(), tiny_net("mlp").task
+    assert rule.skip(net, task) is None
+    state = rule.init(net, params, batch, torch.Generator().manual_seed(2))
+
+    grads = rule.step(net, task.loss, params, state, batch, {}, 0).grads
+
+    h = torch.tanh(x @ params["0.weight"].T + params["0.bias"])
+    output = h.flatten(1) @ params["5.weight"].T + params["5.bias"]
+    error = output.softmax(1) - F.one_hot(batch.y, 3)
+    modulated = x + (error @ state.buffers["F"]).view_as(x)
+    change = h - torch.tanh(modulated @ params["0.weight"].T + params["0.bias"])
+    torch.testing.assert_close(grads["0.weight"], torch.einsum("bpo,bpi->oi", change, modulated) / 6, **EXACT)
+    torch.testing.assert_close(grads["0.bias"], change.sum((0, 1)) / 6, **EXACT)
+
+
 def linear_net():
     """5 → 4 → 3 without nonlinearity or biases, and something that answers as a tiny network does."""
     torch.manual_seed(0)

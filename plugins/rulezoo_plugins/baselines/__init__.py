@@ -17,7 +17,13 @@ def specs() -> list[RuleSpec]:
             target=f"{_PACKAGE}.backprop:Backprop",
             family=_FAMILY,
             summary="The exact gradient; through time on recurrent networks.",
-            reference="Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0; Werbos 1990, doi:10.1109/5.58337",
+            reference="Rumelhart, Hinton, Williams 1986, Learning representations by back-propagating errors, "
+            "doi:10.1038/323533a0; Werbos 1990, Backpropagation through time: what it does and how to do it, "
+            "doi:10.1109/5.58337",
+            formula=(
+                r"\delta_l = (W_{l+1}^\top\, \delta_{l+1}) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+            ),
             plausibility=Plausibility(
                 weight_transport=True,
                 backward_pass=True,
@@ -34,6 +40,10 @@ def specs() -> list[RuleSpec]:
             target=f"{_PACKAGE}.backprop:Frozen",
             family=_FAMILY,
             summary="Only the read-out learns; hidden layers keep their initial weights. The floor of every board.",
+            formula=(
+                r"\Delta W_l = 0 \text{ in hidden layers}",
+                r"\Delta W_L = -\eta\, e\, h_{L-1}^\top",
+            ),
             plausibility=Plausibility(
                 weight_transport=False,
                 backward_pass=False,

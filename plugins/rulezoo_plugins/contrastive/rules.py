@@ -13,7 +13,9 @@ network), every unit receives its drive and feedback from the layer above, throu
   For weak feedback γ the difference of the states is γ^{K−k} times the error of backprop, so that γ → 0 gives backprop.
   Deviations: outputs are clamped at o − ∂L/∂o, which is the target where L = ½ ‖o − target‖²; so the rule takes any loss.
   Activity is limited to ``ceiling``, since rectifiers that excite each other have no bound of their own: without it runs
-  diverged once the weights had grown. In float32 the
+  diverged once the weights had grown. Feedback has to stay weak as the weights grow: with γ = 0.1 accuracy on validation data of
+  digits-cnn drops by several points in some epochs (95.6 % at the end, mean of 2 seeds), with γ = 0.05 it does not (97.0 %;
+  backprop 97.5 %). In float32 the
   rounding of the states, divided by γ^{K−k}, is noise in the update of a layer far from the output.
 - `DualPropagation`: Høier, Staudt & Zach 2023 (arXiv:2302.01228): each neuron is a dyad with the states z⁺ and z⁻, of
   which the layer above receives the mean, the layer below the difference,
@@ -73,7 +75,7 @@ class ContrastiveHebbianLearning(_Contrastive):
 
     steps: int = hp(20, "steps of relaxation, of each phase", low=1)
     feedback: float = hp(
-        0.1,
+        0.05,
         "strength of the feedback, relative to the forward weights",
         low=1e-9,
         search=(0.01, 0.3),

@@ -28,7 +28,13 @@ def specs() -> list[RuleSpec]:
             target=f"{package}.alignment:DirectFeedbackAlignment",
             family=_FAMILY,
             summary="The error of the output reaches every site through fixed random weights of its own.",
-            reference="Nøkland 2016, arXiv:1609.01596",
+            reference="Nøkland 2016, Direct feedback alignment provides learning in deep neural networks, "
+            "arXiv:1609.01596",
+            formula=(
+                r"\delta_l = (B_l\, e) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"B_l \text{ fixed and random}",
+            ),
             plausibility=_DIRECT,
         ),
         RuleSpec(
@@ -36,8 +42,13 @@ def specs() -> list[RuleSpec]:
             target=f"{package}.direct_kolen_pollack:DirectKolenPollack",
             family=_FAMILY,
             summary="Direct feedback weights that learn as a read-out of their site would.",
-            reference="Webster, Choi, Ahn, Learning the Connections in Direct Feedback Alignment, "
+            reference="Webster, Choi, Ahn 2021, Learning the Connections in Direct Feedback Alignment, "
             "openreview.net/forum?id=zgGmAx9ZcY",
+            formula=(
+                r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"\Delta B_l = -\eta\, e\, h_l^\top - \lambda B_l",
+            ),
             plausibility=_DIRECT,
         ),
         RuleSpec(
@@ -48,6 +59,12 @@ def specs() -> list[RuleSpec]:
             "layer's input, of its error, or of both.",
             reference="Safaai, Reddy, Sabatini 2026, Conditioned Direct Feedback Alignment via Activity and Error "
             "Geometry, github.com/KempnerInstitute/conditioned-dfa",
+            formula=(
+                r"\delta_l = (B_l^\top e) \odot \varphi'(s_l), \qquad G_l = \overline{\delta_l\, h_{l-1}^\top}",
+                r"\Delta W_l = -\eta\, (E_l + \lambda_E I)^{-1}\, G_l\, (A_l + \lambda_A I)^{-1}",
+                r"A_l = \overline{h_{l-1} h_{l-1}^\top}, \qquad E_l = \overline{\delta_l\, \delta_l^\top}",
+                r"\lambda_A, \lambda_E \text{: damping}",
+            ),
             plausibility=replace(_DIRECT, phases=1),  # the inputs of layers are read in a pass of their own
             variants=(Variant(("condition=error",), {"phases": 0}),),
             limits=(Limit(damped, "direct-feedback-alignment"),),
@@ -58,7 +75,14 @@ def specs() -> list[RuleSpec]:
             target=f"{package}.random_targets:DirectRandomTargetProjection",
             family=_FAMILY,
             summary="Every site receives the label through fixed random weights, in place of the error.",
-            reference="Frenkel, Lefebvre, Bol 2021, doi:10.3389/fnins.2021.629892, arXiv:1909.01311",
+            reference="Frenkel, Lefebvre, Bol 2021, Learning without feedback: fixed random learning signals "
+            "allow for feedforward training of deep neural networks, doi:10.3389/fnins.2021.629892, "
+            "arXiv:1909.01311",
+            formula=(
+                r"\delta_l = -(B_l^\top y^*) \odot \varphi'(s_l), \quad y^* \text{ the label}",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"B_l \text{ fixed and random}",
+            ),
             plausibility=replace(_DIRECT, update_locking=False, past_storage=False),
         ),
     ]

@@ -29,7 +29,17 @@ def specs() -> list[RuleSpec]:
             target=f"{target}:EquilibriumPropagation",
             family=_FAMILY,
             summary="A network with symmetric weights relaxes freely and nudged; the two equilibria differ by the gradient.",
-            reference="Scellier, Bengio 2017, doi:10.3389/fncom.2017.00024; Ernoult et al. 2019, arXiv:1905.13633",
+            reference="Scellier, Bengio 2017, Equilibrium propagation: bridging the gap between energy-based "
+            "models and backpropagation, doi:10.3389/fncom.2017.00024; Ernoult et al. 2019, Updates of "
+            "equilibrium prop match gradients of backprop through time in an RNN with static input, "
+            "arXiv:1905.13633",
+            formula=(
+                r"E_\beta(s) = \sum_l \tfrac{1}{2} \|s_l\|^2 - \sum_l \langle s_l, d_l(s_{l-1}) \rangle + \beta L",
+                r"s \leftarrow \rho\left(s - \varepsilon\, \frac{\partial E_\beta}{\partial s}\right), \qquad \rho(u) = \min(\max(u, 0), 1)",
+                r"\Delta W = -\frac{\eta}{\beta} \left( \frac{\partial E_\beta}{\partial W}(s^\beta) - \frac{\partial E_0}{\partial W}(s^0) \right)",
+                r"s_l \text{: state of the units of layer } l",
+                r"\beta \text{: nudge of the output, of random sign}",
+            ),
             plausibility=_ONE_SIDED,
             limits=(Limit(("beta=1e-6", *settled), symmetric, ("beta=1e-6", *settled), tolerance=1e-4),),
         ),
@@ -38,7 +48,16 @@ def specs() -> list[RuleSpec]:
             target=f"{target}:SymmetricEquilibriumPropagation",
             family=_FAMILY,
             summary="Equilibrium propagation between two equilibria, nudged towards the target and away from it.",
-            reference="Laborieux, Ernoult, Scellier, Bengio, Grollier, Querlioz 2021, doi:10.3389/fnins.2021.633674",
+            reference="Laborieux, Ernoult, Scellier, Bengio, Grollier, Querlioz 2021, Scaling equilibrium "
+            "propagation to deep ConvNets by drastically reducing its gradient estimator bias, "
+            "doi:10.3389/fnins.2021.633674",
+            formula=(
+                r"E_\beta(s) = \sum_l \tfrac{1}{2} \|s_l\|^2 - \sum_l \langle s_l, d_l(s_{l-1}) \rangle + \beta L",
+                r"s \leftarrow \rho\left(s - \varepsilon\, \frac{\partial E_\beta}{\partial s}\right), \qquad \rho(u) = \min(\max(u, 0), 1)",
+                r"\Delta W = -\frac{\eta}{2 \beta} \left( \frac{\partial E_\beta}{\partial W}(s^\beta) - \frac{\partial E_{-\beta}}{\partial W}(s^{-\beta}) \right)",
+                r"s_l \text{: state of the units of layer } l",
+                r"\beta \text{: nudge of the output}",
+            ),
             # A third phase, and a pass for the loss at the free equilibrium.
             plausibility=replace(_ONE_SIDED, phases=68),
         ),

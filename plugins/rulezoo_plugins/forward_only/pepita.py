@@ -18,6 +18,12 @@ of it. Where pooling lies between the ``pre`` and the ``post`` site, the differe
 units through the derivative of what lies between. Biases, which the paper does not have, learn like a weight from a
 presynaptic activity of 1. Under plain SGD, as in the paper, F is so small that hidden layers learn much more slowly than the
 read-out; an adaptive optimiser makes them equally fast, and ``hidden_rate`` undoes that.
+
+Accuracy on validation data (mean of 2 seeds) of digits-mlp is 91.7 % by default and 93.9 % with ``hidden_rate=0.3``, where
+`frozen` has 84.2 %. On digits-cnn, two convolutions and a dense layer, no value is above `frozen` (82.5 %): 77.5 % by default, 82.2 %
+with ``hidden_rate=0.003``, 66.1 % with 0.1; with momentum SGD, the paper's optimiser, 70.6 % (`frozen` 72.5 %). The paper's
+convolutional networks have one convolution and the read-out (``Net1conv1fcXL`` in github.com/GiorgiaD/PEPITA). In such a network of 16
+channels it is 94.2 % on the digits with ``hidden_rate=0.1`` (`frozen` 93.4 %).
 In bfloat16 a few bits are left of h_l − h_l'.
 """
 
@@ -37,12 +43,12 @@ Tensors = dict[str, Tensor]
 class Pepita(LearningRule):
     """The error modulates the input; hidden layers learn from the change of activity that this causes."""
 
-    lr: float | None = hp(0.005, "learning rate; none = the task's", low=0)
+    lr: float | None = hp(0.01, "learning rate; none = the task's", low=0)
     size: float = hp(
         0.05, "size of the projection of the error to the input", low=1e-6, search=(0.005, 1), log=True
     )
     hidden_rate: float = hp(
-        1.0,
+        0.03,
         "learning rate of hidden layers, relative to that of the read-out",
         low=1e-6,
         search=(1e-3, 1),

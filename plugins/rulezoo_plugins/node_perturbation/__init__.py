@@ -21,7 +21,11 @@ _VARIANTS = (
     Variant(("together=true",), {"phases": 2}),
     Variant(("together=true", "antithetic=false"), {"phases": 1}),
 )
-_REFERENCE = "Williams 1992, doi:10.1007/BF00992696; Fiete & Seung 2006, doi:10.1103/PhysRevLett.97.048104"
+_REFERENCE = (
+    "Williams 1992, Simple statistical gradient-following algorithms for connectionist reinforcement learning, "
+    "doi:10.1007/BF00992696; Fiete & Seung 2006, Gradient learning in spiking neural networks by dynamic "
+    "perturbation of conductances, doi:10.1103/PhysRevLett.97.048104"
+)
 
 
 def specs() -> list[RuleSpec]:
@@ -33,6 +37,11 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="The change of the loss, one number, times the isotropic noise that caused it.",
             reference=_REFERENCE,
+            formula=(
+                r"\hat{g}_l = \frac{L(h_l + \xi) - L(h_l - \xi)}{2 v}\; \xi",
+                r"\Delta W_l = -\eta\, \left(\hat{g}_l \odot \varphi'(s_l)\right) h_{l-1}^\top",
+                r"\xi \sim \mathcal{N}(0, v I)",
+            ),
             plausibility=_SCALAR,
             variants=_VARIANTS,
         ),
@@ -42,6 +51,11 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="Node perturbation with noise restricted to the manifold on which activity lives.",
             reference=f"{_REFERENCE}; the manifold as in {NMNC}",
+            formula=(
+                r"\hat{g}_l = \frac{L(h_l + \xi) - L(h_l - \xi)}{2 v}\; \xi",
+                r"\Delta W_l = -\eta\, \left(\hat{g}_l \odot \varphi'(s_l)\right) h_{l-1}^\top",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+            ),
             plausibility=_SCALAR,
             variants=_VARIANTS,
             limits=(Limit(("rank=4096", "sigma=1e-5"), "node-perturbation", ("sigma=1e-5",)),),

@@ -40,6 +40,12 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="Feedback learnt by correlating isotropic perturbations of activity with changes of the output.",
             reference=f"the baseline of {NMNC}",
+            formula=(
+                r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = y(h_l + \xi_k) - y(h_l)",
+                r"\xi \sim \mathcal{N}(0, v I)",
+            ),
             plausibility=_NOISY,
             variants=_TWO_PASSES,
         ),
@@ -50,6 +56,12 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="Noise correlation with perturbations restricted to the manifold on which activity lives.",
             reference=NMNC,
+            formula=(
+                r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = y(h_l + \xi_k) - y(h_l)",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+            ),
             plausibility=_NOISY,
             variants=_TWO_PASSES,
             limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),
@@ -64,6 +76,12 @@ def specs() -> list[RuleSpec]:
             summary="NMNC layer by layer, the form for deep convolutional networks: a weight mirror with noise "
             "restricted to the manifold on which the layer's input lives.",
             reference=f"{NMNC}; {MIRROR}",
+            formula=(
+                r"\delta_l = (B_l\, \delta_{l+1}) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \xi_k\, (W_{l+1}\, \xi_k)^\top",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+            ),
             plausibility=MIRRORED,
             limits=(
                 Limit(("rank=4096",), "weight-mirror"),
@@ -78,6 +96,12 @@ def specs() -> list[RuleSpec]:
             target=f"{_PACKAGE}.rules:RandomSubspaceNoiseCorrelation",
             family=_FAMILY,
             summary="The control of NMNC: perturbations restricted to a random subspace of the same dimension.",
+            formula=(
+                r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \Delta y_k\, \xi_k^\top, \qquad \Delta y_k = y(h_l + \xi_k) - y(h_l)",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: a random subspace of dimension } d\text{, drawn once}",
+            ),
             plausibility=_NOISY,
             variants=_TWO_PASSES,
             limits=(_FULL_RANK, _FULL_RANK_IN_SUBSPACE),

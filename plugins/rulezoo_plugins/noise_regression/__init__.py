@@ -19,6 +19,14 @@ def specs() -> list[RuleSpec]:
             family="noise correlation",
             summary="NMNC whose direct feedback predicts the responses to noise and learns from what it fails to predict.",
             reference=f"{NMNC}; {_DELTA}",
+            formula=(
+                r"\delta_l = (B_l^\top e) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"r = \Delta y - \sum_l B_l\, \xi_l, \qquad \Delta B_l = \mu\; \overline{r\, \xi_l^\top} / v_l",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+                r"r \text{: change of the output that the feedback does not predict}",
+                r"\mu \text{: step of the delta rule}",
+            ),
             plausibility=Plausibility(
                 weight_transport=False,
                 backward_pass=False,
@@ -39,9 +47,17 @@ def specs() -> list[RuleSpec]:
             tags=("cnn",),
             target=f"{_PACKAGE}.layerwise:LayerwiseNoiseRegression",
             family="noise correlation",
-            summary="Layerwise NMNC whose feedback weights predict the responses to noise and learn from what they fail to "
+            summary="Layerwise NMNC whose feedback weights predict the responses to noise and learn from what "
+            "they fail to "
             "predict.",
             reference=f"{NMNC}; {MIRROR}; {_DELTA}",
+            formula=(
+                r"\delta_l = (B_l\, \delta_{l+1}) \odot \varphi'(s_l)",
+                r"\Delta W_l = -\eta\, \delta_l\, h_{l-1}^\top",
+                r"\Delta B_l^\top = \mu\; \overline{(W_{l+1}\, \xi - B_l^\top\, \xi)\, \xi^\top} / v",
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+                r"\mu \text{: step of the delta rule}",
+            ),
             plausibility=Plausibility(
                 weight_transport=False,
                 backward_pass=True,

@@ -21,6 +21,11 @@ r"""Perturbations of all weights, and node perturbation by measured activity wit
 
   which removes the correlations of its inputs and leaves their sizes (Ahmad, Schrader & van Gerven 2023). W learns from ĝ x*ᵀ.
 
+One number for each example is divided among all units, so estimates are noisy: activity-based node perturbation learns slowly
+where there are many units. On digits-cnn (1,408 units) accuracy on validation data is 85.3 % after the 15 epochs of the task,
+where `frozen` has 82.5 %, and 90.8 % after 60 (frozen 86.9 %); decorrelated inputs give 92.2 % after 15 (means of 2 seeds, which
+differ by up to 7 points). On digits-mlp (256 units) it is 90.8 % after 15, where `frozen` has 84.2 %.
+
 Choices and deviations:
 - The read-out is taught by its own exact error, as with all rules here; in the papers it is perturbed, too.
 - The papers of weight perturbation use noise of a fixed size or ±σ; here it is normally distributed.

@@ -4,4 +4,4 @@ A helper of one family is in its package.
 """
 
 NMNC = "Kang, Richards, Sabatini 2026, arXiv:2601.02636"
-MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, arXiv:1904.05391"
+MIRROR = "Akrout, Wilson, Humphreys, Lillicrap, Tweed 2019, Deep learning without weight transport, arXiv:1904.05391"
