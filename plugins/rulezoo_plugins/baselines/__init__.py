@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rulezoo import Plausibility, RuleSpec
 
-_FAMILY = "measuring sticks"
+_FAMILY = "baselines"
 _PACKAGE = "rulezoo_plugins.baselines"
 
 

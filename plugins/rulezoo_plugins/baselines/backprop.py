@@ -1,4 +1,4 @@
-"""The two measuring sticks: the exact gradient, and learning by the read-out alone.
+"""The two baselines: the exact gradient, and learning by the read-out alone.
 
 Rumelhart, Hinton, Williams 1986; Werbos 1990 for recurrent networks. `Frozen` is a control, not a published rule.
 """
