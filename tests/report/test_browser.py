@@ -171,12 +171,12 @@ def test_default_and_tuned_are_a_switch(opened):
 
 def test_it_searches(opened):
     page = opened("index.html")
-    page.get_by_label("Search").fill("kolen")
+    page.locator("input[name=q]").fill("kolen")
     assert set(rules(page)) == {"kolen-pollack", "direct-kolen-pollack"}
     assert page.locator("#count").inner_text() == "2 of 12 rules"
     assert state(page) == [["q", "kolen"]]
     assert len(rules(again(page))) == 2
-    page.get_by_label("Search").fill("no such rule")
+    page.locator("input[name=q]").fill("no such rule")
     assert page.locator("#count").inner_text() == "No rule has these properties."
     page.get_by_role("button", name="Clear").click()
     assert len(rules(page)) == 12
@@ -185,19 +185,19 @@ def test_it_searches(opened):
 
 def test_it_filters_by_family_task_and_plausibility(opened):
     page, zoo = opened("index.html"), discover()
-    page.get_by_label("Family").select_option("feedback weights")
+    page.locator("select[name=family]").select_option("feedback weights")
     assert set(rules(page)) <= {
         name for name, found in zoo.rules.items() if found.spec.family == "feedback weights"
     }
     assert len(rules(page)) > 2
-    page.get_by_label("Family").select_option("all")
-    page.get_by_label("no weight transport").check()
+    page.locator("select[name=family]").select_option("all")
+    page.locator("input[value=weight_transport]").check()
     marks = {name: zoo.rules[name].spec.plausibility.marks() for name in [*zoo.rules][:12]}
     assert set(rules(page)) == {name for name, of in marks.items() if of["weight_transport"] == "no"}
-    page.get_by_label("no sequential backward pass").check()
+    page.locator("input[value=backward_pass]").check()
     both = {name for name, of in marks.items() if {of["weight_transport"], of["backward_pass"]} == {"no"}}
     assert set(rules(page)) == both
-    page.get_by_label("Task").select_option("digits-cnn")
+    page.locator("select[name=task]").select_option("digits-cnn")
     assert page.locator(".ranking:not([hidden]) thead th.score:visible").count() == 1
     assert state(page) == [
         ["task", "digits-cnn"],
@@ -230,8 +230,8 @@ def test_a_row_opens_with_its_results_and_the_command(opened):
 
 def test_two_rules_are_compared(opened):
     page = opened("index.html")
-    page.get_by_label("First").select_option("usf")
-    page.get_by_label("Second").select_option("backprop")
+    page.locator("select[name=first]").select_option("usf")
+    page.locator("select[name=second]").select_option("backprop")
     found = page.locator("#differences")
     found.locator("table").wait_for()
     shown = row(page, "usf").locator("td.difference").inner_text().split()[0]
@@ -291,12 +291,12 @@ def test_the_theme_is_chosen_and_remembered(opened):
     page = opened("index.html", color_scheme="light")
     background = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(background)
-    page.get_by_label("Theme").select_option("dark")
+    page.locator("#theme").select_option("dark")
     dark = page.evaluate(background)
     assert dark != light
     page.goto(page.url.replace("index.html", "tasks/digits-cnn.html"))
     assert page.evaluate(background) == dark
-    page.get_by_label("Theme").select_option("system")
+    page.locator("#theme").select_option("system")
     assert page.evaluate(background) == light
 
 
@@ -387,7 +387,7 @@ def is_on_the_first_screen(page, place):
 
 def test_which_rule_without_weight_transport_is_the_best(opened):
     page = opened("index.html", of="big")
-    page.get_by_label("no weight transport").check()
+    page.locator("input[value=weight_transport]").check()
     first = page.locator(ROWS).first
     assert is_on_the_first_screen(page, first)
     label = first.get_attribute("data-label")
@@ -469,7 +469,7 @@ def test_axe_finds_nothing_on_a_large_leaderboard(opened, scheme, size):
 
 def test_axe_finds_nothing_in_a_chosen_theme(opened):
     page = opened("index.html", color_scheme="light")
-    page.get_by_label("Theme").select_option("dark")
+    page.locator("#theme").select_option("dark")
     assert violations(page) == []
 
 
