@@ -74,7 +74,7 @@
     state.without.forEach((field) => kept.append("without", field));
     state.open.forEach((label) => kept.append("open", label));
     if (state.compare.every(Boolean)) kept.set("compare", state.compare.join(","));
-    if (`${kept}` || location.hash.includes("=")) history.replaceState(null, "", `#${kept}`);
+    if (`${kept}` || location.hash.includes("=")) history.replaceState(null, "", `#${kept}`.replaceAll("%2C", ","));
   };
 
   const isKept = (row) =>
