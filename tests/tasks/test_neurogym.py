@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import rulezoo
-from rulezoo import OptionError, PluginError
+from rulezoo import OptionError
 from rulezoo.discovery.registry import discover
+from rulezoo.errors import PluginError
 from rulezoo.testing import check_task
 from rulezoo_tasks.neurogym_envs import IGNORED, Neurogym, parts
 
