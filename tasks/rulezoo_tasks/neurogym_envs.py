@@ -92,10 +92,20 @@ def parts(setting: Setting, trials: int, noise: float) -> Data:
 
 def _drawn(setting: Setting, trials: int, noise: float, seed: int) -> Iterator[Trial]:
     env, gen = _made(setting), np.random.RandomState(seed)
-    env.unwrapped.seed(seed)
+    _seed(env, seed)
     for _ in range(trials):
         trial = _trial(env, setting)
         yield trial._replace(x=trial.x + noise * gen.standard_normal(trial.x.shape).astype(np.float32))
+
+
+def _seed(env: Any, seed: int) -> None:  # noqa: ANN401
+    """Seed an environment and its wrappers: one that chooses among environments has random numbers of its own."""
+    with _quiet():
+        while env is not env.unwrapped:
+            if hasattr(type(env), "seed"):
+                env.seed(seed)
+            env = env.env
+        env.seed(seed)
 
 
 def _padded(trials: list[Trial], steps: int) -> Split:
@@ -274,4 +284,5 @@ class Neurogym(Task):
 
 def _share(values: Tensor, target: Tensor) -> Tensor:
     """Means over the steps that count, ``(batch,)``; values ``(batch, steps)`` are 0 or false at the others."""
+    values = values if values.is_floating_point() else values.double()
     return values.sum(1) / (target != IGNORED).sum(1)
