@@ -93,7 +93,7 @@ class Here:
 @pytest.fixture
 def rulezoo(monkeypatch, capsys):
     """Run the command line in this process, runs included; returns exit code, stdout, stderr."""
-    monkeypatch.setattr(command, "workers", lambda wanted, device: ExecutorSetup(Here(), device, 1))
+    monkeypatch.setattr(command, "executor_setup", lambda wanted, device: ExecutorSetup(Here(), device, 1))
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["rulezoo", *map(str, words)])

@@ -327,7 +327,7 @@ def test_a_rule_whose_class_does_not_load_fails_one_check(module, source, messag
         (["gone.py"], "there is no file 'gone.py'"),
         (["empty.py"], "it has no hook; write rulezoo_rules"),
         (["broken.py"], "broken.py: ZeroDivisionError"),
-        (["nmnc", "-o", "rank"], "'rank' must read OPTION=VALUE"),
+        (["nmnc", "-o", "rank"], "'rank' must have the form OPTION=VALUE"),
         (["nmnc", "-o", "rnk=3"], "nmnc has no option 'rnk'; did you mean 'rank'"),
         (["nmnc", "-o", "rank=-3"], "nmnc.rank must be"),
     ],

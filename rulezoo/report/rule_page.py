@@ -305,7 +305,7 @@ def _scored(found: Findings, setting: Setting | None, i: int) -> Scored | None:
     interval = _number(scaled(mean.mean, 100)).interval if mean and mean.mean else ""
     chosen = f"{setting.ruleset}: {cell.setting}" if cell.setting else ""
     evaluations = [
-        f"{head.label} {' ± '.join(filter(None, pair))}"
+        f"{head.label}: {head.value} {' ± '.join(filter(None, pair))}"
         for j, head in enumerate(column.evaluations)
         if (pair := words.evaluated(cell, j))[0]
     ]
