@@ -290,6 +290,23 @@ def test_the_command_says_no_by_its_exit_code_and_as_json(small, tmp_path):
     assert failed["hidden_gradients"]["next_step"] == NEXT_STEP["hidden_gradients"]
 
 
+def test_tiny_networks_are_checked_with_one_thread(small, monkeypatch):
+    """Threads that wait for one another took minutes on a busy machine for what one does in seconds."""
+    seen, before, genuine = [], torch.get_num_threads(), suite.rule_checks
+
+    def checks(*given, **more):
+        seen.append(torch.get_num_threads())
+        return genuine(*given, **more)
+
+    monkeypatch.setattr(suite, "rule_checks", checks)
+    torch.set_num_threads(3)
+    try:
+        assert run("verify", "frozen").exit_code == 0
+        assert (set(seen), torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_command_takes_names_and_options(small):
     done = run("verify", "nmnc", "-o", "rank=3", "-o", "samples=20")
     assert done.exit_code == 0, done.output

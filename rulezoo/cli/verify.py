@@ -96,7 +96,7 @@ def verify(
         _expect_writable(out)
     reports = []
     for place, subject in enumerate(subjects):
-        with _progress() as progress:
+        with _progress() as progress, _threads(None if on else 1):
             report = suite.verify(
                 subject, own, root=root, seed=seed, on=on, report=progress, download=download
             )
@@ -108,6 +108,23 @@ def verify(
     if form == "json":
         echo(json.dumps([report.as_dict() for report in reports], indent=2))
     ctx.exit(suite.exit_code(reports))
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Limit torch's threads; ``None`` = leave them as they are.
+
+    The suite's own networks are tiny: threads would wait for one another longer than they compute, on a busy machine for
+    minutes.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _expect_writable(out: Path) -> None:
