@@ -32,7 +32,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -255,6 +254,7 @@ class Mutant:
         before: the source that is replaced.
         after: what stands in its place.
         at: first and last position of it in the module, in bytes.
+        source: digest of the function that it is in.
     """
 
     place: str
@@ -264,22 +264,33 @@ class Mutant:
     before: str
     after: str
     at: tuple[int, int]
+    source: str
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What an outcome belongs to; other source in the module makes it another mutant."""
-        return self.place, self.after, digest(self.module)
+        """What an outcome belongs to; another function around it makes it another mutant."""
+        return self.place, self.after, self.source
 
-    def source(self) -> str:
+    def text(self) -> str:
         """The mutated module."""
         text = (ROOT / self.module).read_bytes()
         return (text[: self.at[0]] + self.after.encode() + text[self.at[1] :]).decode()
 
 
-@cache
-def digest(module: str) -> str:
-    """Digest of the source of a module."""
-    return hashlib.sha256((ROOT / module).read_bytes()).hexdigest()[:12]
+def digests(tree: ast.AST, function: str = "") -> dict[str, str]:
+    """Name of a function or class → digest of its code, of which docstrings and comments are no part."""
+    bare = copy.deepcopy(tree)
+    for node in ast.walk(bare):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            del node.body[0]
+    found = {function: hashlib.sha256(ast.dump(bare).encode()).hexdigest()[:12]}
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found |= digests(node, f"{function}.{node.name}")
+    return found
 
 
 def places(module: str) -> dict[str, list[Mutant]]:
@@ -290,7 +301,9 @@ def places(module: str) -> dict[str, list[Mutant]]:
         starts.append(starts[-1] + len(line))
     found: dict[str, list[Mutant]] = {}
     equal: Counter[str] = Counter()
-    for function, node in computing(ast.parse(data)):
+    tree = ast.parse(data)
+    code = digests(tree)
+    for function, node in computing(tree):
         changes = list(mutations(node))
         if not changes:
             continue
@@ -305,7 +318,10 @@ def places(module: str) -> dict[str, list[Mutant]]:
         for kind, change in changes:
             after = ast.unparse(ast.fix_missing_locations(copy.deepcopy(change())))
             after = after if isinstance(changed, ast.stmt) else f"({after})"
-            mutants.append(Mutant(f"{name}:{equal[name]}", module, changed.lineno, kind, before, after, at))
+            place = f"{name}:{equal[name]}"
+            mutants.append(
+                Mutant(place, module, changed.lineno, kind, before, after, at, code.get(function, ""))
+            )
         found[mutants[0].place] = mutants
         equal[name] += 1
     return found
@@ -421,7 +437,7 @@ def examine(mutant: Mutant, tree: Path, *, general: bool) -> Outcome:
     """Run the tests on a mutant."""
     began = time.monotonic()
     target = tree / mutant.module
-    target.write_text(mutant.source())
+    target.write_text(mutant.text())
     try:
         failures = (
             first_failure(tree, arguments, SECONDS) for arguments in commands(mutant.module, general=general)
@@ -432,7 +448,7 @@ def examine(mutant: Mutant, tree: Path, *, general: bool) -> Outcome:
     status = {"": "survived", "timeout": "timeout"}.get(by, "killed")
     of_mutant = {name: value for name, value in asdict(mutant).items() if name != "at"}
     took = round(time.monotonic() - began, 1)
-    return Outcome(**of_mutant, source=digest(mutant.module), status=status, by=by, seconds=took)
+    return Outcome(**of_mutant, status=status, by=by, seconds=took)
 
 
 def copied(folder: Path) -> Path:
