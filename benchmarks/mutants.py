@@ -527,7 +527,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "",
         "Written by `python benchmarks/mutants.py --report`; the script says how mutants are made and examined.",
         "",
-        f"Seed {SEED}, {len(outcomes)} mutants of {len(modules)} modules: {len(killed)} killed, {len(equivalent)} equivalent, "
+        f"Seed {SEED}; {len(outcomes)} of {SAMPLE} mutants have run, of {len(modules)} of {len(MODULES)} modules: "
+        + f"{len(killed)} killed, {len(equivalent)} equivalent, "
         + f"{len(left)} survived. Killed of those that are not equivalent: {len(killed)} of {counted}, "
         + f"{len(killed) / max(counted, 1):.0%} (goal: {GOAL:.0%}).",
         "",
