@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -351,3 +353,48 @@ def test_of_a_planted_jacobian_the_share_in_the_manifold_is_the_one_that_was_ask
         basis = torch.linalg.eigh(site.T @ site).eigenvectors.flip(1)[:, :64]
         share = (net.jacobian @ basis).square().sum() / net.jacobian.square().sum()
         assert float(share) == pytest.approx(float(course(torch.tensor(64.0))), abs=0.02), name
+
+
+@beside
+def test_mutants_are_programs_that_differ_in_one_place_that_computes():
+    mutants = script("mutants")
+    drawn = mutants.sample()
+    assert len({one.place for one in drawn}) == mutants.SAMPLE
+    assert {one.module for one in drawn} == mutants.MODULES.keys()
+    assert drawn == mutants.sample()
+    for one in drawn:
+        text = (mutants.ROOT / one.module).read_text()
+        assert ast.dump(ast.parse(one.text())) != ast.dump(ast.parse(text))
+    suites = [*mutants.MODULES.values()]
+    assert all(
+        (mutants.ROOT / test).is_file() for suite in suites for test in (*suite.tests, *mutants.GENERAL)
+    )
+
+
+@beside
+def test_only_what_computes_is_mutated():
+    mutants = script("mutants")
+    text = '''
+    """A text with 1 + 1."""
+    size: int = hp(20, "steps", low=1)
+    def f(x: tuple[int, ...], y: dict[int, 3] = None) -> Literal[4]:
+        """5 - 6."""
+        raise ValueError(f"{x + 7}")
+        return -x @ y if x < 8 else g(x, y)
+    '''
+    found = [
+        (kind, ast.unparse(ast.fix_missing_locations(change())))
+        for _, node in mutants.computing(ast.parse(textwrap.dedent(text)))
+        for kind, change in mutants.mutations(node)
+    ]
+    assert sorted(found) == [
+        ("arguments swapped", "g(y, x)"),
+        ("comparison", "x <= 8"),
+        ("comparison", "x >= 8"),
+        ("condition negated", "-x @ y if not x < 8 else g(x, y)"),
+        ("constant", "7"),
+        ("constant", "9"),
+        ("sign", "x"),
+        ("term dropped", "-x"),
+        ("term dropped", "y"),
+    ]
