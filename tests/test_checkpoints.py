@@ -268,7 +268,7 @@ def test_a_checkpoint_that_does_not_fit_is_left_unread_and_says_why(tmp_path, ch
     kept = files(tmp_path, said=said, **made_by)
     assert numbers(train("frozen", (0, 1), kept, progress=progress)) == numbers(train("frozen", (0, 1)))
     name = groups.name(ASKED, (0, 1))
-    assert said == [f"checkpoint {name}.pt is not used: {why}; the training begins anew"]
+    assert said == [f"checkpoint {name}.pt is not used: {why}; the training starts from the beginning"]
     assert progress[0] == (1, STEPS)
 
 
@@ -369,7 +369,7 @@ def test_a_checkpoint_whose_digest_is_right_and_whose_content_is_not_does_no_har
     assert numbers(outcomes) == numbers(train("backprop", (0, 1)))
     (sentence,) = said
     assert sentence.startswith(f"checkpoint {groups.name(ASKED, (0, 1))}.pt is not used: {why}")
-    assert sentence.endswith("; the training begins anew")
+    assert sentence.endswith("; the training starts from the beginning")
     assert "weights_only" not in sentence
     assert (1, STEPS) in progress
     assert not (tmp_path / "bomb").exists()

@@ -487,6 +487,10 @@ def test_what_takes_seconds_is_announced_before_it_begins(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(compare, "load", lambda request: seen.append(capsys.readouterr().err))
     compare.prepared(Request(device="cpu"), compare.ExecutorOptions())
+    assert seen == [""]  # where nobody waits at a terminal, a mistake stays one line
+    seen.clear()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    compare.prepared(Request(device="cpu"), compare.ExecutorOptions())
     assert seen == ["rulezoo: loading rules and tasks…\n"]
     checking()
     assert capsys.readouterr().err == "rulezoo: checking tasks…\n"

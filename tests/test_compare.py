@@ -355,7 +355,7 @@ def reversed_pairs(words):
         (["optimizer=SDG"], "rulezoo: backprop on tiny: budget.optimizer must be .*, got 'SDG'; did you mean 'SGD'[?]"),
         (["clip_norm=0"], "rulezoo: backprop on tiny: budget.clip_norm must be a number above 0, or none, got 0"),
         (["colour=1"], "rulezoo: -b colour: a budget has no 'colour'; .*"),
-        (["optimizer"], "rulezoo: .* 'optimizer' must read NAME=VALUE, like optimizer=SGD or .*"),
+        (["optimizer"], "rulezoo: .* 'optimizer' must have the form NAME=VALUE, such as optimizer=SGD or .*"),
         (["lr=1", "lr=2"], "rulezoo: .* lr is given twice, as '1' and as '2'; give it once .*"),
         (["schedule=OneCycleLR", "schedule.total_steps=11"],
          r"rulezoo: task 'tiny' cannot be trained on: .*: OneCycleLR\(total_steps=11\) ends after 11 of 12 training steps; .*"),

@@ -398,7 +398,7 @@ BROKEN = [
     ),
     (UnknownGradient, "gradients", "a gradient of 'fc7.weight', which is no parameter"),
     (CarriesGraph, "gradients", "loss of step 0 still carries a graph"),
-    (SummedLoss, "loss", "the loss of step 0, beside the mean loss of predict"),
+    (SummedLoss, "loss", "the loss of step 0, next to the mean loss of predict"),
     (
         with_grads(lambda name, grad, params: grad * ("fc1" not in name)),
         "hidden_gradients",

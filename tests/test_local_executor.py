@@ -483,7 +483,7 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_what_is_under_way(elsewhe
     code, table, err = command.ends()
     assert (code, table) == (130, "")
     assert err.splitlines()[-1] == (
-        "rulezoo: interrupted; what is finished is stored, and the same command goes on from there"
+        "rulezoo: interrupted; finished runs are stored, and the same command resumes the rest"
     )
     assert "a remark of the rule" in here("logs", "hangs", "0", "--out", out)[1]
     assert "Traceback" not in err
@@ -505,7 +505,7 @@ def test_a_polite_signal_to_end_is_an_interrupt(elsewhere, plugin, tmp_path):
     os.kill(command.process.pid, signal.SIGTERM)
     code, table, err = command.ends()
     assert (code, table) == (130, "")
-    assert err.splitlines()[-1].startswith("rulezoo: interrupted; what is finished is stored")
+    assert err.splitlines()[-1].startswith("rulezoo: interrupted; finished runs are stored")
     until(lambda: not command.family(), "every process is gone")
     assert [record.status for record in stored(out).values()] == ["interrupted"]
 
@@ -751,9 +751,9 @@ def test_on_a_terminal_there_is_live_progress_and_then_the_table(elsewhere, tmp_
         (["-o", "nmnc.ranc=3"], r"nmnc has no option 'ranc'; did you mean 'rank'\?"),
         (["-o", "nmnc.sigma=-1"], r"nmnc\.sigma must be a number in \[1e-08, inf\), got '-1' \(size of .*"),
         (["-o", "digits-cnn.width=9"], r"digits-cnn\.width must be a number in \[0\.25, 8\], got '9' \(factor .*"),
-        (["-o", "nmnc.rank"], r"Invalid value for '-o': 'nmnc\.rank' must read NAME\.OPTION=VALUE, like .*"),
-        (["-o", "rank=3"], r"Invalid value for '-o': 'rank=3' must read NAME\.OPTION=VALUE, like .*"),
-        (["-o", ".=3"], r"Invalid value for '-o': '\.=3' must read NAME\.OPTION=VALUE, like .*"),
+        (["-o", "nmnc.rank"], r"Invalid value for '-o': 'nmnc\.rank' must have the form NAME\.OPTION=VALUE, such as .*"),
+        (["-o", "rank=3"], r"Invalid value for '-o': 'rank=3' must have the form NAME\.OPTION=VALUE, such as .*"),
+        (["-o", ".=3"], r"Invalid value for '-o': '\.=3' must have the form NAME\.OPTION=VALUE, such as .*"),
         (["-o", "usf.lr=1"], r"-o usf\.…: 'usf' is not compared here; the rules are backprop, .*"),
         (["--device", "cuda"], r"--device cuda: torch finds no such device on this machine; it has cpu.*"),
         (["--device", "gpu"], r"Invalid value for '--device': 'gpu' is not one of .*"),

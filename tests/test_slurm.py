@@ -404,7 +404,7 @@ def test_an_interrupt_cancels_the_jobs_and_marks_those_that_had_begun(cluster, p
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "interrupted; what is finished is stored" in err
+    assert "interrupted; finished runs are stored" in err
     until(lambda: not queue("%A"), "no job is left")
     assert {status for status, _, _ in results(tmp_path / "results").values()} == {"interrupted"}
 

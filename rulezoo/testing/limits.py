@@ -17,6 +17,9 @@ from rulezoo.testing.expect import NotApplicable, expect, expect_close, listed
 COPIES = 64  # of one example in a limit: at least as many as a tiny site has units
 
 
+_STEP = 120  # a multiple of most N, so that what a rule does in every N-th step is done in this one
+
+
 def check_limits(case: Case) -> str:
     """With the options of a limit the rule equals the rule that its spec names.
 
@@ -54,8 +57,8 @@ def _white_step(case: Case) -> Tensors:
     params, state = case.begin(batch=case.tiny.batch(COPIES))
     x, y = case.tiny.batch(1, seed=7)
     copies = Batch(x.expand(COPIES, *x.shape[1:]).clone(), y.expand(COPIES, *y.shape[1:]).clone())
-    drawn = case.noise(state, copies, generator(1), 1)
-    grads = directions(case.step(params, State(state.params, state.buffers), copies, _white(drawn), 1))
+    drawn = case.noise(state, copies, generator(1), _STEP)
+    grads = directions(case.step(params, State(state.params, state.buffers), copies, _white(drawn), _STEP))
     return {name: grad for name, grad in grads.items() if not name.startswith("rule.")}
 
 

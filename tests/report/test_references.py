@@ -8,6 +8,7 @@ import pytest
 from rulezoo.discovery.registry import discover
 from rulezoo.leaderboard.references import PUBLISHED, of_rule, verdict
 from rulezoo.leaderboard.small_networks import SMALL
+from rulezoo.options import as_text
 
 LENET = next(one for one in PUBLISHED if (one.rule, one.network) == ("feedback-alignment", "LeNet, SGD"))
 SAME = dataclasses.replace(LENET, same=True)
@@ -120,7 +121,7 @@ def test_the_tasks_of_small_networks_are_trained_as_published(name):
 
 @pytest.mark.parametrize("one", SMALL, ids=lambda one: f"{one.rule}-{one.network}")
 def test_rules_have_the_options_of_the_published_runs(one):
-    rule = discover().make_rule(one.rule, dict(one.options))
+    rule = discover().make_rule(one.rule, {name: as_text(value) for name, value in one.options.items()})
     assert dict(one.options).items() <= rule.resolved().items()
 
 

@@ -58,7 +58,7 @@ def layered(request):
 
 
 def first(rule, tiny, params=None, sign=1.0):
-    params, noise = params or tiny.params(), {"sign": torch.tensor(sign).double()}
+    params, noise = params or tiny.params(), {"direction": torch.tensor([sign]).double()}
     return rule.step(tiny.net, tiny.task.loss, params, State(), tiny.batch(), noise, 0)
 
 
@@ -243,7 +243,9 @@ def test_the_mean_over_both_signs_of_the_nudge_is_the_symmetric_form(layered):
 
 def test_the_sign_of_the_nudge_is_drawn_for_each_batch(mlp):
     gen = torch.Generator().manual_seed(0)
-    signs = [RULES[0]().noise(mlp.net, State(), mlp.batch(), gen, t)["sign"].item() for t in range(400)]
+    signs = [
+        RULES[0]().noise(mlp.net, State(), mlp.batch(), gen, t)["direction"].sign().item() for t in range(400)
+    ]
 
     assert set(signs) == {1.0, -1.0}
     assert abs(sum(signs)) < 80  # four standard deviations of a sum of 400 fair signs

@@ -129,11 +129,8 @@ class EquilibriumPropagation(_Equilibrium):
     )
 
     def noise(self, net: Net, state: State, batch: Batch, gen: torch.Generator, t: int) -> Tensors:
-        """The direction of the nudge, 1 towards the target and −1 away from it."""
-        if self.sign == "positive":
-            return {}
-        drawn = net.normal((), gen)
-        return {"sign": torch.where(drawn < 0, -1, 1).to(drawn.dtype)}
+        """A standard normal number ``(1,)``, whose sign is the direction of the nudge: 1 towards the target, −1 away from it."""
+        return {} if self.sign == "positive" else {"direction": net.normal((1,), gen)}
 
     def step(
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
@@ -141,7 +138,10 @@ class EquilibriumPropagation(_Equilibrium):
         """See `LearningRule.step`."""
         rest = self._rest(net, params, batch.x)
         free, output = _slopes(net, params, batch.x, rest, torch.zeros_like)
-        beta = self.beta * noise["sign"] if self.sign == "random" else self.beta
+        beta: float | Tensor = self.beta
+        if self.sign == "random":
+            direction = noise["direction"].squeeze()
+            beta = self.beta * torch.copysign(torch.ones_like(direction), direction)
         nudged = self._slopes_when_nudged(net, loss, params, batch, rest, beta)
         return Step(_contrast(nudged, free, beta * len(batch.x)), state, loss(output, batch.y).mean())
 
