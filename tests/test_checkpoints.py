@@ -349,12 +349,12 @@ TRAINED = ("state", "trainer", "trained", "fc1.weight")
         (put(*TRAINED, "text"), "its content is not that of this training: the state, trainer, trained, "),
         (put("state", "trainer", "t", "four"), "its content is not that of this training: the state, trainer, t is no "),
         (put("state", "curves", []), "its content is not that of this training: the state, curves has not the length"),
-        (put("state", "curves", [[1], [2]]), "a training that went on from it failed (TypeError"),
-        (put("state", "probes", [[{}], [{}]]), "a training that went on from it failed (ValidationError"),
+        (put("state", "curves", [[1], [2]]), "a run that resumed from it failed (TypeError"),
+        (put("state", "probes", [[{}], [{}]]), "a run that resumed from it failed (ValidationError"),
         (put("state", "trainer", "optimizer", "state", lambda s: {k: {**v, "exp_avg": torch.ones(9, 9)} for k, v in s.items()}),
          "its content is not that of this training: the optimizer, state, 0, exp_avg is not torch.float32 of shape"),
-        (put("state", "losses", torch.ones(4, 9)), "a training that went on from it failed (RuntimeError"),
-        (put("state", "losses", torch.ones(3, 2)), "a training that went on from it failed (ValueError"),
+        (put("state", "losses", torch.ones(4, 9)), "a run that resumed from it failed (RuntimeError"),
+        (put("state", "losses", torch.ones(3, 2)), "a run that resumed from it failed (ValueError"),
     ],
 )  # fmt: skip
 def test_a_checkpoint_whose_digest_is_right_and_whose_content_is_not_does_no_harm(

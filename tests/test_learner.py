@@ -823,7 +823,7 @@ WRONG_STATES = {
     ),
     "options": (
         ("nmnc", mlp, None, {"rank": 4}),
-        "with rank=32, and the learner has rank=4; give the same options",
+        "with rank=None, and the learner has rank=4; give the same options",
     ),
     "optimizer": (
         ("nmnc", mlp, other_optimizer, {}),

@@ -85,9 +85,15 @@ def log(sentence: str) -> None:
     echo(f"rulezoo: {clean(sentence)}", err=True)
 
 
+def announce(sentence: str) -> None:
+    """Say what takes seconds before it begins, at a terminal only: in a file, a mistake stays one line."""
+    if sys.stderr.isatty():
+        log(sentence)
+
+
 def checking() -> None:
     """One line before tasks are checked."""
-    log("checking tasks…")
+    announce("checking tasks…")
 
 
 def verified_rules(store: Store, zoo: Registry) -> Verifications:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from rulezoo.cli.common import (
+    announce,
     checking,
     count,
     evaluated_networks,
@@ -113,8 +114,7 @@ def prepared(request: Request, execution: ExecutorOptions) -> tuple[Request, Reg
     Raises:
         UserError: if a plugin's code does not return, or an option does not go with the executor.
     """
-    if sys.stderr.isatty():  # in a file, a mistake is one line
-        log("loading rules and tasks…")
+    announce("loading rules and tasks…")
     load(request)
     found, by = registry(), executor_setup(execution, request.device)
     if request.compiled and execution.executor == "local":  # elsewhere, only those machines know
