@@ -155,7 +155,10 @@ def test_the_seeds_below_the_bar_are_given_up_and_the_others_are_not(rule):
     assert given_up[1 - low].scores == whole[1 - low].scores
     assert given_up[low].scores is None
     assert given_up[low].curve == whole[low].curve[:2]
-    assert f"after epoch 2 of 4: accuracy on validation data was {100 * min(halves):.1f} %" in given_up[low].reason
+    assert (
+        f"after epoch 2 of 4: accuracy on validation data was {100 * min(halves):.1f} %"
+        in given_up[low].reason
+    )
 
 
 def test_a_group_of_which_nothing_more_is_wanted_ends():
