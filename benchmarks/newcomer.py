@@ -111,8 +111,9 @@ def main() -> None:
         print(f"| {name} | {seconds:.1f} |")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     reused = "; the dependencies were installed before" if dependencies else ""
+    load = f", load average {os.getloadavg()[2]:.0f}" if hasattr(os, "getloadavg") else ""
     print(
-        f"\nPython {platform.python_version()}, {platform.system()}, {platform.machine()}, {cores} cores{reused}."
+        f"\nPython {platform.python_version()}, {platform.system()}, {platform.machine()}, {cores} cores{load}{reused}."
     )
 
 
