@@ -114,7 +114,7 @@ def test_letters_of_a_figure_can_be_read_on_a_phone(opened, folder):
     for path in ("index.html", f"rules/{first_rule(folder)}.html"):
         page = opened(path, **PHONE)
         sizes = page.locator("svg.figure text:visible").evaluate_all(
-            "all => all.map((one) => parseFloat(getComputedStyle(one).fontSize) * one.getScreenCTM().a)"
+            "all => all.map((one) => parseFloat(getComputedStyle(one).fontSize) * Math.hypot(one.getScreenCTM().a, one.getScreenCTM().b))"
         )
         assert sizes
         assert min(sizes) >= 9.5
@@ -163,7 +163,7 @@ def test_names_of_a_table_stay_in_words_on_a_phone(opened, folder):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["rule", "claims.html", "tasks/digits-cnn.html"])
+@pytest.mark.parametrize("path", ["rule", "claims.html"])
 def test_axe_finds_nothing(opened, folder, path, scheme):
     path = f"rules/{first_rule(folder)}.html" if path == "rule" else path
     page = opened(path, color_scheme=scheme)

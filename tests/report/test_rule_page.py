@@ -161,6 +161,16 @@ def test_results_are_one_table_with_a_row_for_each_task(found, site, text):
     assert "rulezoo compare" in page
 
 
+def test_landmarks_of_a_page_have_names_of_their_own(site):
+    for name, content in site.items():
+        if name.startswith("rules/"):
+            page = content.decode()
+            sections = re.findall(r'<section aria-labelledby="([^"]*)"', page)
+            names = [re.search(rf'id="{one}">([^<]*)<', page)[1] for one in sections]
+            names += re.findall(r'role="region" aria-label="([^"]*)"', page)
+            assert len(names) == len(set(names)), (name, sorted(names))
+
+
 def test_failures_and_skips_are_said_once_a_row(site, text):
     assert text(site["rules/e-prop.html"]).count("needs recurrence") == 1
     page = text(site["rules/feedback-alignment.html"])
