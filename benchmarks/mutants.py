@@ -467,12 +467,16 @@ def copied(folder: Path) -> Path:
 # --------------------------------------------------------------------------------------------------------------------
 
 
+def recorded() -> list[Outcome]:
+    """All outcomes so far, in the order in which they came."""
+    if not RESULTS.exists():
+        return []
+    return [Outcome(**json.loads(line)) for line in RESULTS.read_text().splitlines()]
+
+
 def stored() -> dict[tuple[str, str, str], Outcome]:
     """The outcomes so far; of equal mutants the last."""
-    if not RESULTS.exists():
-        return {}
-    lines = [Outcome(**json.loads(line)) for line in RESULTS.read_text().splitlines()]
-    return {one.key: one for one in lines}
+    return {one.key: one for one in recorded()}
 
 
 def outstanding(part: str, *, survivors: bool) -> list[Mutant]:
@@ -522,6 +526,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     equivalent = [one for one in outcomes if one.status == "survived" and reason(one)]
     left = [one for one in outcomes if one.status == "survived" and not reason(one)]
     counted, modules = len(outcomes) - len(equivalent), {one.module for one in outcomes}
+    first = {one.key for one in recorded() if one.status == "survived"} & {one.key for one in killed}
     lines = [
         "# Mutants of the rules",
         "",
@@ -530,7 +535,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
         f"Seed {SEED}; {len(outcomes)} of {SAMPLE} mutants have run, of {len(modules)} of {len(MODULES)} modules: "
         + f"{len(killed)} killed, {len(equivalent)} equivalent, "
         + f"{len(left)} survived. Killed of those that are not equivalent: {len(killed)} of {counted}, "
-        + f"{len(killed) / max(counted, 1):.0%} (goal: {GOAL:.0%}).",
+        + f"{len(killed) / max(counted, 1):.0%} (goal: {GOAL:.0%}). "
+        + f"{len(first)} of them survived before tests were added for them.",
         "",
         "| module | line | mutation | before | after | outcome |",
         "|---|---|---|---|---|---|",

@@ -1,6 +1,7 @@
 """A stranger's distribution: built and installed with pip, found by name."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -159,7 +160,7 @@ def test_its_evaluation_measures_the_networks_of_a_comparison(stranger, tmp_path
     found = evaluations.read(Store(tmp_path)).found
     assert {one.asked.rule: one.status for one in found} == {"backprop": "ok", "sign-descent": "ok"}
     assert all(one.plugin == Plugin(distribution="stranger-rules", version="2.5") for one in found)
-    assert all(one.code and len(one.code) == 16 for one in found)
+    assert all(re.fullmatch("2:[0-9a-f]{16}", one.code or "") for one in found)
     command = [sys.executable, "-m", "rulezoo", "evaluate", "--with", "missing-lens", "--out", str(tmp_path)]
     done = subprocess.run(command, env=stranger, capture_output=True, text=True, check=False)
     assert done.returncode == 2

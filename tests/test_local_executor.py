@@ -362,7 +362,8 @@ def test_where_there_is_no_terminal_there_are_no_control_characters(wild):
     assert all(c.isprintable() or c == "\n" for c in out + err)
     progress = [line for line in err.splitlines() if not line.startswith("rulezoo: ")]
     assert progress[0] == "22 of 22 runs to do"
-    assert sorted(line.split()[:2] for line in progress[1:]) == sorted(["tiny", rule] for rule in WILD)
+    assert re.fullmatch(r"tiny  \S+  seeds 0,1  starting", progress[1])
+    assert sorted(line.split()[:2] for line in progress[2:]) == sorted(["tiny", rule] for rule in WILD)
 
 
 def test_six_kinds_of_failure_are_told_apart(wild):

@@ -50,7 +50,7 @@ def run(wheel, tmp_path_factory):
         "PIP_PYTHON": str(venv / "bin" / "python"),
     }
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-    subprocess.run([*pip, "--no-deps", str(wheel)], env=environ, check=True)
+    subprocess.run([*pip, "--no-deps", "--ignore-installed", str(wheel)], env=environ, check=True)
 
     def run(*command):
         done = subprocess.run(

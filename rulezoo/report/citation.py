@@ -16,7 +16,7 @@ _DOI = re.compile(r"\bdoi:(10\.[^\s,;]+)")
 _ARXIV = re.compile(r"\barXiv:(\d{4}\.\d{4,5})")
 _PAGE = re.compile(r"(?:https://)?\b((?:openreview\.net|github\.com)/[^\s,;]+)")
 _VENUE = re.compile(r" \(([^()]+)\)$")
-_LEAD = re.compile(r"^(?:.*\b(?:of|in|as in|after(?: \w+:)?|rule:)) (?=\S)", re.DOTALL)
+_LEAD = re.compile(r"^(?:[^:,]*:|.*\b(?:of|in|after)) (?=\S)", re.DOTALL)
 _STOP = frozenset(("a", "an", "the", "on", "of", "in", "and", "how", "towards"))
 
 

@@ -209,6 +209,22 @@ def test_what_names_no_paper_has_no_entry(text):
     assert citation.bibtex(text) == ""
 
 
+@pytest.mark.parametrize(
+    "lead",
+    [
+        "",
+        "the mirror: ",
+        "the baseline of ",
+        "after SAL: ",
+        "a recurrent form of the baseline of ",
+        "the manifold as in ",
+    ],
+)
+def test_words_in_front_of_a_paper_are_no_author(lead):
+    (entry,) = citation.entries(f"{lead}Kang, Richards 2026, arXiv:2601.02636")
+    assert dict(entry.fields)["author"] == "Kang and Richards"
+
+
 def test_an_identifier_behind_other_words_is_not_that_of_the_paper():
     (entry,) = citation.entries("Murray 2019, Title, doi:10.1/x, as in Kang 2026, arXiv:2601.02636")
     assert dict(entry.fields)["doi"] == "10.1/x"

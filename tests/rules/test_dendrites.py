@@ -326,10 +326,12 @@ def hidden_layer(n_in, n_out):
         chain(*hidden_layer(5, 4), nn.Tanh(), nn.Linear(4, 3)),
         chain(nn.Tanh(), *hidden_layer(5, 4), nn.Linear(4, 3)),
         chain(nn.Linear(5, 4), Site("pre"), nn.GLU(), Site("post"), nn.Linear(2, 3)),
+        chain(*hidden_layer(5, 4), nn.Linear(4, 4), Site("pre"), nn.GLU(), Site("post"), nn.Linear(2, 3)),
         chain(*hidden_layer(5, 4), nn.Linear(4, 3), nn.Tanh()),
         chain(*hidden_layer(5, 4), nn.Linear(4, 3), Site("pre"), nn.Tanh(), Site("post")),
     ],
-    ids=["convolutions", "recurrent", "no site", "no pre", "norm", "between", "before", "gated", "after", "no read-out"],
+    ids=["convolutions", "recurrent", "no site", "no pre", "norm", "between", "before", "gated", "gated behind", "after",
+         "no read-out"],
 )  # fmt: skip
 def test_what_is_no_chain_of_dense_layers_is_skipped_in_a_sentence(mlp, net):
     assert "it needs dense layers in a chain" in DendriticMicrocircuit().skip(net, mlp.task)

@@ -33,6 +33,15 @@ _LIMITS = tuple(
     for name in ("predictive-coding", *_PHASES)
 )
 
+_MIRROR = (
+    r"F = \sum_l \tfrac{1}{2} \left\| x_l - f_l(x_{l-1}; W_l) \right\|^2 + L",
+    r"\Delta x_l \propto -\epsilon_l + B_l \left(\epsilon_{l+1} \odot \varphi'(s_{l+1})\right) \text{ until activities have relaxed}",
+    r"\epsilon_l = x_l - f_l(x_{l-1}; W_l), \qquad \Delta W_l = -\eta\, \frac{\partial F}{\partial W_l}",
+    r"B_l \leftarrow (1 - r)\, B_l + \frac{r}{K v} \sum_{k=1}^{K} \xi_k\, (W_{l+1}\, \xi_k)^\top",
+    r"f_l \text{: what lies in front of site } l",
+    r"x_l \text{: its activity, free to relax}",
+)  # with ``rule=predictive-coding``, the default
+
 
 def specs() -> list[RuleSpec]:
     """The specs of the family."""
@@ -44,6 +53,7 @@ def specs() -> list[RuleSpec]:
             family=_FAMILY,
             summary="Predictive coding, or another rule, through feedback weights that a weight mirror learns.",
             reference=f"a combination of rules; the mirror: {MIRROR}",
+            formula=(*_MIRROR, r"\xi \sim \mathcal{N}(0, v I)"),
             plausibility=_RELAXING,
             variants=_VARIANTS,
             limits=(*_LIMITS, Limit(("rule=backprop",), "weight-mirror")),
@@ -53,7 +63,11 @@ def specs() -> list[RuleSpec]:
             target=f"{target}:MirroredInManifold",
             family=_FAMILY,
             summary="The same with a mirror whose noise is restricted to the manifold on which a layer's input lives.",
-            reference=f"a combination of rules; the mirror: {MIRROR}, in the manifold of {NMNC}",
+            reference=f"a combination of rules; the mirror: {MIRROR}; the manifold: {NMNC}",
+            formula=(
+                *_MIRROR,
+                r"\xi = U_l z, \quad z \sim \mathcal{N}(0, v I_d), \qquad U_l \text{: leading } d \text{ principal directions of recent } h_l",
+            ),
             plausibility=_RELAXING,
             variants=_VARIANTS,
             limits=(Limit(("rule=backprop",), "nmnc-layerwise"), Limit(("rank=4096",), "mirrored")),
