@@ -66,6 +66,15 @@ def first_rule(folder):
     )
 
 
+def in_view(page, mark):
+    """Scroll to a mark, and wait until the page has come to rest: a page that scrolls hides what it says of a mark."""
+    mark.scroll_into_view_if_needed()
+    page.evaluate(
+        "() => new Promise((done) => { let last; const look = () => "
+        "{ if (scrollY === last) return requestAnimationFrame(done); last = scrollY; setTimeout(look, 150); }; look(); })"
+    )
+
+
 def figure(page):
     return page.locator("figure:not([hidden]) svg.figure:visible").first
 
@@ -73,6 +82,7 @@ def figure(page):
 def test_what_is_pointed_at_says_its_name_and_stands_out_in_every_figure(opened):
     page = opened("index.html")
     mark = figure(page).locator(".tip use").first
+    in_view(page, mark)
     mark.hover()
     name = mark.evaluate("one => one.closest('.tip').dataset.name")
     note = page.locator(".tip-note")
@@ -91,7 +101,7 @@ def test_what_is_pointed_at_says_its_name_and_stands_out_in_every_figure(opened)
 def test_a_touch_says_the_name_on_a_phone(opened):
     page = opened("index.html", **PHONE)
     mark = figure(page).locator(".tip use").first
-    mark.scroll_into_view_if_needed()
+    in_view(page, mark)
     mark.tap()
     note = page.locator(".tip-note")
     assert note.is_visible()
