@@ -49,17 +49,30 @@ def check_learns(case: Case) -> str:
     train the read-out, than the rule itself with hidden layers held. On the others hidden layers may be of no use, but do
     no harm. Better by the loss, or by the score. The loss is that of the outputs times the best gain, so that outputs
     that are not calibrated (a goodness, say) do not count against a rule. A rule that sends hidden layers no error need
-    only learn. Where this does not hold with the rule's learning rate, smaller ones are tried.
+    only learn. Where this does not hold with the rule's learning rate, smaller ones are tried; then, for a rule whose hidden
+    layers learn more slowly than its read-out, the same rates for all layers: the budget is short, and the question is
+    where the steps lead, not how long they are.
     """
     lr = case.rule.lr or BUDGET_LR
+    rates = case.rule.rates(case.tiny.net)
+    slow = any(rate < 1 for rate in rates.values())
     tried = []
-    for rate in (lr * factor for factor in FACTORS):
-        found = _attempt(case, rate)
-        if found.reason is None:
-            return found.measured if rate == lr else f"{found.measured} (learning rate {rate:g})"
-        tried.append(found.reason)
+    for ratios in (rates, {}) if slow else (rates,):
+        for rate in (lr * factor for factor in FACTORS):
+            found = _attempt(case, rate, ratios)
+            if found.reason is None:
+                return found.measured + _said(rate, lr, equal=ratios != rates)
+            tried.append(found.reason)
     slower = ", ".join(f"{lr * factor:g}" for factor in FACTORS[1:])
-    raise CheckFailed(f"{tried[0]}; nor is it so with learning rates of {slower}")
+    equal = ", or with one learning rate for all layers" if slow else ""
+    raise CheckFailed(f"{tried[0]}; nor is it so with learning rates of {slower}{equal}")
+
+
+def _said(rate: float, lr: float, *, equal: bool) -> str:
+    """With which learning rate it was measured, where that is not the rule's own."""
+    if equal:
+        return f" (learning rate {rate:g} in all layers)"
+    return "" if rate == lr else f" (learning rate {rate:g})"
 
 
 class _Attempt(NamedTuple):
@@ -69,8 +82,8 @@ class _Attempt(NamedTuple):
     reason: str | None
 
 
-def _attempt(case: Case, lr: float) -> _Attempt:
-    first, last = _tested(case, *case.begin()), _learnt(case, lr)
+def _attempt(case: Case, lr: float, ratios: dict[str, float]) -> _Attempt:
+    first, last = _tested(case, *case.begin()), _learnt(case, lr, ratios)
     sentence = (
         f"in {BUDGET} steps of Adam with learning rate {lr:g} on {title(case.tiny)} the loss on new examples went from "
         f"{first.loss:.3g} to {last.loss:.3g}, with {percent(last.errors, 0)} errors"
@@ -84,7 +97,7 @@ def _attempt(case: Case, lr: float) -> _Attempt:
     measured = f"{measured}; read-out alone {alone.loss:.3g}"
     if _better(last, alone, factor):
         return _Attempt(measured, None)
-    held = _learnt(Case(cast(LearningRule, _Held(case.rule)), case.spec, case.tiny), lr)
+    held = _learnt(Case(cast(LearningRule, _Held(case.rule)), case.spec, case.tiny), lr, ratios)
     measured = f"{measured}; with hidden layers held {held.loss:.3g}"
     if _better(last, held, factor):
         return _Attempt(measured, None)
@@ -104,8 +117,8 @@ def _better(one: Result, other: Result, factor: float) -> bool:
     return one.loss < factor * other.loss or one.errors < factor * other.errors
 
 
-def _learnt(case: Case, lr: float) -> Result:
-    return _tested(case, *_trained(case, *case.begin(), lr))
+def _learnt(case: Case, lr: float, ratios: dict[str, float]) -> Result:
+    return _tested(case, *_trained(case, *case.begin(), lr, ratios))
 
 
 class _Held:
@@ -143,17 +156,18 @@ class _ReadOut(LearningRule):
 @cache
 def _alone(tiny: Network, lr: float) -> Result:
     """What training the read-out alone gives; the same for every rule."""
-    return _learnt(Case(_ReadOut(), None, tiny), lr)
+    return _learnt(Case(_ReadOut(), None, tiny), lr, {})
 
 
-def _trained(case: Case, params: Tensors, state: State, lr: float) -> tuple[Tensors, State]:
+def _trained(
+    case: Case, params: Tensors, state: State, lr: float, ratios: dict[str, float]
+) -> tuple[Tensors, State]:
     gen = generator(5)
     leaves = {name: p.clone() for name, p in params.items()}
     owned = {name: p.clone() for name, p in state.params.items()}
-    rates = case.rule.rates(case.tiny.net)
     named = [*leaves.items(), *((f"rule.{name}", p) for name, p in owned.items())]
-    if rates:
-        groups = [{"params": [p], "lr": lr * rates.get(name, 1.0)} for name, p in named]
+    if ratios:
+        groups = [{"params": [p], "lr": lr * ratios.get(name, 1.0)} for name, p in named]
         optimiser = torch.optim.Adam(groups, lr=lr, foreach=True)
     else:
         optimiser = torch.optim.Adam([p for _, p in named], lr=lr, foreach=True)
