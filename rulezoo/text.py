@@ -11,6 +11,12 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def number(value: float, digits: int = 1, *, signed: bool = False) -> str:
+    """With a fixed number of digits and a true minus; no sign before a zero."""
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
 def times(factor: float) -> str:
     """``×2.25``: a multiple of something else, as the cost of a rule is of backprop's."""
     return f"×{factor:.2f}"

@@ -17,6 +17,7 @@ from rulezoo.claims.verdicts import Interval, t_interval
 from rulezoo.measures import theory
 from rulezoo.measures.site_theory import SiteTheory
 from rulezoo.results.records import Record
+from rulezoo.text import number
 
 ALL_UNITS, IN_MANIFOLD = "noise in all units (VNC)", "noise in the manifold (NMNC)"
 _ALONG = "effective perturbations K ÷ ((d+2)ρ − 1)"
@@ -152,9 +153,9 @@ def summary(found: Sequence[Row]) -> Table:
             claim,
             kind,
             str(len(values)),
-            f"{math.fsum(values) / len(values):+.1f}",
+            number(math.fsum(values) / len(values), signed=True),
             f"{math.fsum(map(abs, values)) / len(values):.1f}",
-            f"{max(values, key=abs):+.1f}",
+            number(max(values, key=abs), signed=True),
         )
         for (claim, kind), values in groups.items()
     ]

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from rulezoo.text import number
+
 Word = Literal["supported", "not supported", "inconclusive"]
 
 COVERAGE = 0.95
@@ -40,13 +42,13 @@ class Interval:
     n: int
 
     def text(self, digits: int = 1, unit: str = "", *, sign: bool = False) -> str:
-        """E.g. ``+3.1 [+1.2, +5.0]``."""
+        """E.g. ``+3.1 [−1.2, 5.0]``."""
         if not self.n:
             return "—"
-        form = f"{'+' if sign else ''}.{digits}f"
+        mean = f"{number(self.mean, digits, signed=sign)}{unit}"
         if self.n == 1:
-            return f"{self.mean:{form}}{unit} (one seed)"
-        return f"{self.mean:{form}}{unit} [{self.low:{form}}, {self.high:{form}}]"
+            return f"{mean} (one seed)"
+        return f"{mean} [{number(self.low, digits)}, {number(self.high, digits)}]"
 
     def scaled(self, factor: float) -> Interval:
         """In other units; ``factor`` > 0."""

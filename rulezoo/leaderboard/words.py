@@ -9,6 +9,7 @@ from rulezoo.leaderboard import plausibility
 from rulezoo.leaderboard.grid import LEAST_TIMED
 from rulezoo.leaderboard.rows import DEFAULT
 from rulezoo.leaderboard.rows import legend as rulesets
+from rulezoo.text import number
 
 if TYPE_CHECKING:
     from rulezoo.leaderboard import board
@@ -28,12 +29,6 @@ VERIFICATION = {
     "failed": "number of checks that the rule failed",
     "not examined": "the rule skipped every network of the suite",
 }
-
-
-def number(value: float, digits: int = 1, *, signed: bool = False) -> str:
-    """With a fixed number of digits and a true minus; no sign before a zero."""
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
 def estimate(one: Estimate | None, *, signed: bool = False) -> tuple[str, str]:

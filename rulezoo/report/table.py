@@ -16,6 +16,7 @@ from rulezoo.leaderboard.rows import DEFAULT
 from rulezoo.report import strips
 from rulezoo.report.commands import commands
 from rulezoo.report.strips import Axis
+from rulezoo.text import number
 
 if TYPE_CHECKING:
     from rulezoo.leaderboard.board import Column
@@ -264,7 +265,7 @@ class _Maker:
             is_bad=bool(cell.failed),
             n=f"n = {cell.n}" if cell.mean is not None and cell.n != self.overview.seeds else "",
             notes=tuple(self.notes[note] for note in cell.notes),
-            seeds=", ".join("failed" if r.score is None else words.number(100 * r.score) for r in cell.runs),
+            seeds=", ".join("failed" if r.score is None else number(100 * r.score) for r in cell.runs),
         )
 
     def _on_task(self, one: Setting, i: int) -> OnTask:

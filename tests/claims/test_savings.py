@@ -161,7 +161,7 @@ def test_savings_that_grow_with_width(widths, exponent, word):
     assert verdict.word == word
     assert [part.kind for part in verdict.parts if part.judged] == ["exponent"]
     exponents = GROWING.tables(widths(exponent))[0]
-    found = float(exponents.rows[-1][1].split(" ")[0])
+    found = float(exponents.rows[-1][1].split(" ")[0].replace("−", "-"))
     assert found == pytest.approx(exponent, abs=0.08)
 
 

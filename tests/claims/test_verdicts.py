@@ -60,7 +60,7 @@ def test_the_verdict(held, word):
 
 
 def test_an_interval_in_words():
-    assert Interval(0.0312, -0.01, 0.05, 3).scaled(100).text(1, "°", sign=True) == "+3.1° [-1.0, +5.0]"
+    assert Interval(0.0312, -0.01, 0.05, 3).scaled(100).text(1, "°", sign=True) == "+3.1° [−1.0, 5.0]"
     assert t_interval([2.0]).text() == "2.0 (one seed)"
     assert t_interval([]).text() == "—"
 

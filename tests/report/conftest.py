@@ -103,8 +103,8 @@ def _probes(angle):
 
 
 @pytest.fixture(scope="session")
-def site(records):
-    """The files of the site of `records`."""
+def pages(records):
+    """The files of the report of `records`."""
     from rulezoo.discovery.registry import discover
     from rulezoo.report.build import report as make
 

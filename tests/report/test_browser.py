@@ -29,13 +29,13 @@ PAGES = ("index.html", "rules/feedback-alignment.html", "tasks/digits-cnn.html")
 
 
 @pytest.fixture(scope="module")
-def folders(site, small_report, run, tmp_path_factory):
+def folders(pages, small_report, run, tmp_path_factory):
     """Name → folder: of a few odd records, of 12 rules × 2 tasks, and, made when it is asked for, of 40 × 12."""
     made = {}
 
     def folder(name):
         if name not in made:
-            files = {"odd": site, "small": small_report}.get(name)
+            files = {"odd": pages, "small": small_report}.get(name)
             if files is None:
                 records, tunings = board(run, 40, 12)
                 files = report(records, discover(), tunings=tunings)

@@ -223,8 +223,8 @@ def contrast(one, other):
 # Pictures in pages and as files
 
 
-def test_pictures_of_a_page_share_no_identifier_and_refer_to_their_own(site):
-    for name, content in site.items():
+def test_pictures_of_a_page_share_no_identifier_and_refer_to_their_own(pages):
+    for name, content in pages.items():
         if name.endswith(".html"):
             page = content.decode()
             ids = re.findall(r'\bid="([^"]*)"', page)
@@ -233,15 +233,15 @@ def test_pictures_of_a_page_share_no_identifier_and_refer_to_their_own(site):
                 assert "".join(target) in ids, name
 
 
-def test_a_task_page_has_the_pictures_that_its_runs_allow(site):
-    page = site["tasks/digits-cnn.html"].decode()
+def test_a_task_page_has_the_pictures_that_its_runs_allow(pages):
+    page = pages["tasks/digits-cnn.html"].decode()
     for kind in ("cost", "curves", "perturbations", "angles"):
         assert f"pictures/digits-cnn-{kind}.svg" in page
-        assert f"pictures/digits-cnn-{kind}.svg" in site
+        assert f"pictures/digits-cnn-{kind}.svg" in pages
 
 
-def test_every_figure_has_words_a_file_and_a_table(site):
-    for name, content in site.items():
+def test_every_figure_has_words_a_file_and_a_table(pages):
+    for name, content in pages.items():
         for figure in re.findall(
             r"<figure(?: data-ranking[^>]*)?>(.*?)</figure>", content.decode("utf-8", "ignore"), re.DOTALL
         ):
@@ -250,13 +250,13 @@ def test_every_figure_has_words_a_file_and_a_table(site):
                     name
                 )
                 file = re.search(r'href="(?:\.\./)?(pictures/[^"]*)" download', figure)
-                assert file[1] in site
+                assert file[1] in pages
                 assert "</table>" in figure
                 assert figure.count('class="figure wide"') == figure.count('class="figure narrow"')
 
 
-def test_pictures_follow_the_readers_colours_and_hold_no_date(site):
-    for name, content in site.items():
+def test_pictures_follow_the_readers_colours_and_hold_no_date(pages):
+    for name, content in pages.items():
         if name.endswith(".svg"):
             ET.fromstring(content)
             assert b"prefers-color-scheme" in content

@@ -35,15 +35,15 @@ EVIL = "</td><script>alert(1)</script>\x1b[31m\x07 \\input{/etc/passwd} $x$ 100%
 # The same store gives the same bytes
 
 
-def test_the_same_records_in_another_order_give_the_same_bytes(records, site):
+def test_the_same_records_in_another_order_give_the_same_bytes(records, pages):
     again = make(list(reversed(records)), discover())
-    assert list(again) == list(site)
-    assert [name for name in site if again[name] != site[name]] == []
+    assert list(again) == list(pages)
+    assert [name for name in pages if again[name] != pages[name]] == []
     assert render(build(records), "md") == render(build(list(reversed(records))), "md")
 
 
-def test_no_page_names_a_date_of_today_or_an_outside_file(site):
-    for name, content in site.items():
+def test_no_page_names_a_date_of_today_or_an_outside_file(pages):
+    for name, content in pages.items():
         if name.endswith(".html"):
             sources = re.findall(rb'(?:src|<link[^>]* href)="([^"]*)"', content)
             assert not [s for s in sources if s.startswith((b"http", b"//"))], name
@@ -52,8 +52,8 @@ def test_no_page_names_a_date_of_today_or_an_outside_file(site):
 # What is on the pages
 
 
-def test_every_link_leads_somewhere(site):
-    check_links(site)
+def test_every_link_leads_somewhere(pages):
+    check_links(pages)
 
 
 def test_a_task_of_a_family_has_pages_whose_names_hold_no_colon(runs):
@@ -71,8 +71,8 @@ def test_a_task_of_a_family_has_pages_whose_names_hold_no_colon(runs):
     check_links(made)
 
 
-def check_links(site):
-    for name, content in site.items():
+def check_links(pages):
+    for name, content in pages.items():
         if not name.endswith(".html"):
             continue
         folder = name.rpartition("/")[0]
@@ -84,12 +84,12 @@ def check_links(site):
                 path.removeprefix("../") if path.startswith("../") else "/".join(filter(None, [folder, path]))
             )
             page = name if not path else where
-            assert page in site, f"{name}: {target}"
-            assert not fragment or f'id="{fragment}"'.encode() in site[page], f"{name}: {target}"
+            assert page in pages, f"{name}: {target}"
+            assert not fragment or f'id="{fragment}"'.encode() in pages[page], f"{name}: {target}"
 
 
-def test_the_board_has_a_row_for_each_variant_and_its_numbers(site, text):
-    page = text(site["index.html"])
+def test_the_board_has_a_row_for_each_variant_and_its_numbers(pages, text):
+    page = text(pages["index.html"])
     assert "97.0 ± 1.0" in page
     assert "noise-correlation perturbations=8" in page
     assert "needs recurrence" in page
@@ -243,18 +243,18 @@ def pairs_of(files, ranking):
     return msgspec.json.decode(text.partition(" = ")[2].rstrip(";\n"))
 
 
-def test_a_rule_page_tells_what_it_is_its_angles_and_what_was_published(site, text):
-    page = text(site["rules/nmnc.html"])
+def test_a_rule_page_tells_what_it_is_its_angles_and_what_was_published(pages, text):
+    page = text(pages["rules/nmnc.html"])
     assert "arXiv:2601.02636" in page
     assert "Angles to backprop on digits-cnn" in page
     assert "before training, degrees after training, degrees conv1.post 40.0 50.0" in page
     assert "rank" in page
     assert "dimensions of the manifold" in page
-    page = text(site["rules/feedback-alignment.html"])
+    page = text(pages["rules/feedback-alignment.html"])
     assert "LeNet, SGD" in page
     assert "53.31" in page
     assert "not run" in page
-    assert b"https://arxiv.org/abs/2108.13446" in site["rules/feedback-alignment.html"]
+    assert b"https://arxiv.org/abs/2108.13446" in pages["rules/feedback-alignment.html"]
 
 
 def test_a_rule_that_is_not_installed_has_a_page_of_its_results(runs):
@@ -487,27 +487,27 @@ def test_latex_prints_every_special_character():
 # Writing and serving
 
 
-def test_a_foreign_page_is_not_overwritten_and_an_older_site_is(site, tmp_path):
+def test_a_foreign_page_is_not_overwritten_and_an_older_site_is(pages, tmp_path):
     from rulezoo.errors import UserError
 
-    write(site, tmp_path / "new")
-    write(site, tmp_path / "new")
+    write(pages, tmp_path / "new")
+    write(pages, tmp_path / "new")
     assert GENERATOR in (tmp_path / "new/index.html").read_bytes()
     (tmp_path / "index.html").write_text("my page")
     with pytest.raises(UserError, match="not a page of rulezoo"):
-        write(site, tmp_path)
+        write(pages, tmp_path)
     assert (tmp_path / "index.html").read_text() == "my page"
 
 
-def test_it_is_served_to_this_machine_only(site, tmp_path):
-    write(site, tmp_path / "s")
+def test_it_is_served_to_this_machine_only(pages, tmp_path):
+    write(pages, tmp_path / "s")
     (tmp_path / "secret").write_text("no")
     with server_of(tmp_path / "s", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert server.server_address[0] == HOST == "127.0.0.1"
         address = f"http://{HOST}:{server.server_address[1]}"
         with urllib.request.urlopen(f"{address}/index.html") as answer:
-            assert answer.read() == site["index.html"]
+            assert answer.read() == pages["index.html"]
         for path in ("/pictures/", "/../secret", "/%2e%2e/secret"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(address + path)

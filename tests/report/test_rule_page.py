@@ -144,7 +144,7 @@ def test_limits_are_named_on_the_pages_of_both_rules(found):
 # Results
 
 
-def test_results_are_one_table_with_a_row_for_each_task(found, site, text):
+def test_results_are_one_table_with_a_row_for_each_task(found, pages, text):
     results = context(found, "nmnc")["results"]
     assert [row.task for row in results] == ["digits-cnn", "digits-rnn"]
     (one,) = results[0].settings
@@ -155,14 +155,14 @@ def test_results_are_one_table_with_a_row_for_each_task(found, site, text):
     assert one.difference.interval == f"[{100 * expected.low:.1f}, {100 * expected.high:.1f}]".replace(
         "-", "−"
     )
-    page = site["rules/nmnc.html"].decode()
+    page = pages["rules/nmnc.html"].decode()
     assert page.count('class="by-task"') == 1
-    assert "Run it" not in text(site["rules/nmnc.html"])
+    assert "Run it" not in text(pages["rules/nmnc.html"])
     assert "rulezoo compare" in page
 
 
-def test_landmarks_of_a_page_have_names_of_their_own(site):
-    for name, content in site.items():
+def test_landmarks_of_a_page_have_names_of_their_own(pages):
+    for name, content in pages.items():
         if name.startswith("rules/"):
             page = content.decode()
             sections = re.findall(r'<section aria-labelledby="([^"]*)"', page)
@@ -171,9 +171,9 @@ def test_landmarks_of_a_page_have_names_of_their_own(site):
             assert len(names) == len(set(names)), (name, sorted(names))
 
 
-def test_failures_and_skips_are_said_once_a_row(site, text):
-    assert text(site["rules/e-prop.html"]).count("needs recurrence") == 1
-    page = text(site["rules/feedback-alignment.html"])
+def test_failures_and_skips_are_said_once_a_row(pages, text):
+    assert text(pages["rules/e-prop.html"]).count("needs recurrence") == 1
+    page = text(pages["rules/feedback-alignment.html"])
     assert "3, 1 failed" in page
     assert page.count("diverged: not finite at step 4") == 1
 
@@ -246,8 +246,8 @@ def test_every_paper_of_the_zoo_has_an_entry_of_its_own(rule):
         assert str(entry).count("{") == str(entry).count("}")
 
 
-def test_a_page_has_bibtex_and_the_code_of_the_class(site):
-    page = site["rules/nmnc.html"].decode()
+def test_a_page_has_bibtex_and_the_code_of_the_class(pages):
+    page = pages["rules/nmnc.html"].decode()
     assert "@misc{kang2026" in page
     assert "class ManifoldNoiseCorrelation" in page
     assert "not verified yet" in page
