@@ -18,6 +18,11 @@ e_l = x_l − f_l, and so do the weights. The output is clamped by the task's ow
   x_l = f_l(x_{l−1}) + e_l, so that every error feels the output at once. Its equilibria are those of predictive coding;
   its relaxation is a backward pass through the whole network.
 
+A step of relaxation is stable while it is smaller than 2/(1 + λ), λ the largest eigenvalue of JᵀJ, J the Jacobian of a
+block: convolutions share their weights and have a large one. The default of `PredictiveCoding` was chosen on validation data (2 seeds):
+on digits-cnn 96.7 % with a rate of 0.01, 95.6 % with 0.02 and 0.03, 53.9 % with 0.05 and 8.1 % with 0.1; on digits-mlp 95.3 %, 95.0 %,
+95.0 %, 95.3 % and 94.2 %.
+
 Deviations: activities start from the forward pass in all four. Blocks may hold pooling, normalisation or several layers,
 whose derivatives are then part of ∂f_l.
 """
@@ -51,6 +56,8 @@ class _Relaxing(LearningRule):
 @dataclass(frozen=True)
 class PredictiveCoding(_Relaxing):
     """Activities relax to a minimum of the energy; then weights descend it."""
+
+    rate: float = hp(0.01, "size of a step of relaxation", low=1e-6, search=(0.001, 0.1), log=True)
 
     def step(
         self, net: Net, loss: credit.Loss, params: Tensors, state: State, batch: Batch, noise: Tensors, t: int
