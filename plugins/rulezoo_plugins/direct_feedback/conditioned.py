@@ -61,6 +61,12 @@ class ConditionedDirectFeedback(DirectFeedbackAlignment):
                 f"conditioning by the error needs a site of kind 'pre' behind every hidden layer, and {blind!r} has none; "
                 "set condition=activity"
             )
+        split = next((name for name, layer in hidden.items() if len(_sites(net, layer)) > 1), None)
+        if split is not None and self.condition != "activity":
+            return (
+                "conditioning by the error needs one site of kind 'pre' for all outputs of a hidden layer, and "
+                f"{split!r} has {len(_sites(net, hidden[split]))}; set condition=activity"
+            )
         return None
 
     def step(
@@ -126,6 +132,11 @@ def _direct_feedback(
     }
     grads, errors = pull((error.to(output.dtype), signals))
     return grads, errors, mean
+
+
+def _sites(net: Net, layer: Layer) -> set[str]:
+    """Names of the sites of kind ``pre`` behind a layer; a recurrent network visits each of them at every step."""
+    return {net.visits[key].site for key in layer.pre}
 
 
 def _is_hidden(net: Net, layer: Layer) -> bool:
