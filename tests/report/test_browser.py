@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import threading
 
 import pytest
 
 from rulezoo.discovery.registry import discover
 from rulezoo.report.build import report, write
+from rulezoo.report.serve import HOST, server_of
 
 from .boards import board
 
@@ -483,3 +485,29 @@ def test_axe_finds_nothing_in_a_chosen_theme(opened):
 def violations(page):
     found = axe_module.Axe().run(page, options=AXE).response["violations"]
     return [(v["id"], v["impact"], [node["html"][:200] for node in v["nodes"]][:3]) for v in found]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_served_page_works_as_one_from_disk_and_asks_nobody_else(chromium, folders, path):
+    said, asked = [], []
+    with server_of(folders("small"), 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://{HOST}:{server.server_address[1]}/"
+        context = chromium.new_context(**DESKTOP)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address + path)
+        if path == "index.html":
+            head(page, "cost").locator("button").click()
+            assert state(page) == [["sort", "cost"]]
+            costs = [float(value) for value in orders(page, "cost") if value is not None]
+            assert len(costs) > 2
+            assert costs == sorted(costs)
+            assert rules(again(page)) == rules(page)
+        context.close()
+        server.shutdown()
+    assert said == []
+    assert len(asked) > 1
+    assert [url for url in asked if not url.startswith((address, "data:"))] == []
