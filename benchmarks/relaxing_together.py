@@ -10,6 +10,7 @@ in ``seeds_together.py``. The goal is at most a half for four seeds.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE", help="of the task"
     )
+    parser.add_argument("--batch", type=int, help="examples in a step; by default those of the task's budget")
     parser.add_argument("--rules", default=",".join(relaxing))
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--samples", type=int, default=5)
@@ -60,6 +62,8 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     allocator.prepare()
     task = registry.make_task(chosen.task, dict(option.split("=", 1) for option in chosen.option))
+    if chosen.batch:
+        object.__setattr__(task, "budget", dataclasses.replace(task.budget, batch=chosen.batch))
     data = task.data(chosen.data)
     net, rows = Net(task.network(), data.train.x[:2]), []
     for name in chosen.rules.split(","):
