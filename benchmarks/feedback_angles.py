@@ -39,7 +39,7 @@ WEIGHTS = {site: f"{site}.layer.weight" for site in SITES}
 BATCH, BATCHES = 128, 4  # validation examples that angles are measured on
 MEAN_OF = 2560  # training examples that a mean Jacobian is averaged over
 RULES: list[tuple[str, dict[str, str]]] = [
-    ("nmnc", {}),
+    ("nmnc", {"rank": "32", "antithetic": "true", "every": "1"}),  # the defaults when the table was made
     ("nmnc", {"rank": "512", "rate": "0.03", "antithetic": "false"}),
     ("nmnc-regression", {}),
     ("weight-mirror", {}),

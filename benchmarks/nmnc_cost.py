@@ -252,7 +252,7 @@ def report() -> None:
     """Write the tables and the figure from the stored runs."""
     titles = {
         "choose": "## Settings, on validation data",
-        "test": "## The default before and after, on test data, on seeds and tasks that were not used to choose",
+        "test": "## The default before and after, on test data, on seeds that were not used to choose",
     }
     text = "# Accuracy of NMNC at the cost of a step\n\n"
     text += "Written by `python benchmarks/nmnc_cost.py --report` from `nmnc_cost.jsonl`. Mean ± SD over seeds; cost is the "

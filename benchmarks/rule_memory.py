@@ -45,9 +45,9 @@ NETWORKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {  # label → classe
 CHOSEN: list[tuple[str, dict[str, str]]] = [
     ("noise-correlation", {}),
     ("noise-correlation", {"patch": "2"}),
-    ("nmnc", {}),
-    ("nmnc", {"feedback": "subspace"}),
-    ("nmnc", {"feedback": "subspace", "patch": "2"}),
+    ("nmnc", {"rank": "32", "antithetic": "true"}),  # the default when the table was made
+    ("nmnc", {"rank": "32", "antithetic": "true", "feedback": "subspace"}),
+    ("nmnc", {"rank": "32", "antithetic": "true", "feedback": "subspace", "patch": "2"}),
     ("weight-mirror", {}),
     ("nmnc-layerwise", {}),
 ]

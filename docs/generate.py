@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import api
@@ -26,8 +26,9 @@ from rulezoo.discovery.registry import Found, Registry, discover
 from rulezoo.leaderboard import formats, overview, plausibility, tables, verified, words
 from rulezoo.leaderboard.board import Cell
 from rulezoo.leaderboard.grid import arrange
+from rulezoo.leaderboard.rows import DEFAULT
 from rulezoo.options import as_text, declared
-from rulezoo.report.figures import cost, shown_ranking
+from rulezoo.report.figures import cost
 from rulezoo.report.findings import Findings
 from rulezoo.report.pictures import style
 from rulezoo.results.store import Store
@@ -42,6 +43,12 @@ BOARDS = (
     "tuned",
 )  # folders of leaderboard/ whose README holds the table of their runs
 PUBLISHED = ROOT / "leaderboard" / "published"  # runs in the settings of published numbers
+ZOO = ROOT / "leaderboard" / "zoo"  # every rule, on one task for each kind of network
+NETWORKS = {  # mark in the README of ZOO → tasks whose table it holds
+    "feed-forward": ("digits-cnn", "digits-mlp"),
+    "recurrent": ("digits-rnn",),
+    "spiking": ("digits-snn",),
+}
 TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the table and the picture of the README
 
 
@@ -56,6 +63,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "README.md": _filled(readme, parts),
         **{path: _board(registry, path) for path in (ROOT / "leaderboard" / n / "README.md" for n in BOARDS)},
+        ZOO / "README.md": _zoo(registry),
         PUBLISHED / "README.md": _filled(
             (PUBLISHED / "README.md").read_text(encoding="utf-8"), {"numbers": repeated.table(PUBLISHED)}
         ),
@@ -82,8 +90,22 @@ def _board(registry: Registry, page: Path) -> str:
     return _filled(page.read_text(encoding="utf-8"), {"board": _table(registry, page.parent)})
 
 
-def _table(registry: Registry, folder: Path) -> str:
-    found = _findings(registry, folder)
+def _zoo(registry: Registry) -> str:
+    """The page of the zoo: a table for each kind of network with the rules that serve it, and why the others do not."""
+    parts = {mark: _table(registry, ZOO, only) for mark, only in NETWORKS.items()}
+    records = Store(ZOO).read().records
+    reasons = {(r.asked.task, r.reason or "", r.asked.rule) for r in records if r.status == "skipped"}
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for task, reason, rule in sorted(reasons):
+        skipped.setdefault((task, reason), []).append(f"`{rule}`")
+    lines = [f"| {task} | {reason} | {', '.join(rules)} |" for (task, reason), rules in skipped.items()]
+    parts["skipped"] = "\n".join(["| task | reason | rules |", "|---|---|---|", *lines])
+    return _filled((ZOO / "README.md").read_text(encoding="utf-8"), parts)
+
+
+def _table(registry: Registry, folder: Path, tasks: Sequence[str] = ()) -> str:
+    """The leaderboard of a folder, or of some of its tasks with the rules that serve one of them."""
+    found = _findings(registry, folder, tasks)
     return formats.render(overview.of(found.grid, found.board, registry.specs()), "md").strip()
 
 
@@ -146,20 +168,23 @@ def _score(cell: Cell | None) -> str:
 
 def _picture(registry: Registry, folder: Path) -> str:
     found = _findings(registry, folder)
-    ranking = shown_ranking(found)
-    assert ranking is not None
+    ranking = found.overview.rankings[0]
+    assert ranking.name == DEFAULT, "the picture shows what the README's table has"
     with style():
         figure = cost(found, ranking)
     assert figure is not None
     return figure.svg.decode()
 
 
-def _findings(registry: Registry, folder: Path) -> Findings:
-    """What is stored in a folder; results whose code has changed since are marked as such."""
+def _findings(registry: Registry, folder: Path, tasks: Sequence[str] = ()) -> Findings:
+    """What is stored in a folder, or of some tasks; results whose code has changed since are marked as such."""
     store = Store(folder)
-    grid = arrange(
-        store.read().records, tunings=tunings.read(store).tunings, task_specs=registry.task_specs()
-    )
+    records, tuned = store.read().records, tunings.read(store).tunings
+    if tasks:
+        served = {r.asked.rule for r in records if r.asked.task in tasks and r.status != "skipped"}
+        records = [r for r in records if r.asked.task in tasks and r.asked.rule in served]
+        tuned = [t for t in tuned if t.asked.task in tasks and t.asked.rule in served]
+    grid = arrange(records, tunings=tuned, task_specs=registry.task_specs())
     return Findings(grid, registry, verifications=verified.stored(store, registry)[0])
 
 

@@ -41,7 +41,7 @@ class NotWorse(Criterion):
         return (
             f"At every budget, {self.ours} is compared with the best of the others there, by mean test score. (The best "
             "of several is partly the luckiest: this is strict.) Supported if the interval of the difference reaches 0 "
-            f"and its mean is at most {self.margin:g} points below 0, at every budget; not supported if the interval "
+            f"and its mean is at most {self.margin:g} point{'' if self.margin == 1 else 's'} below 0, at every budget; not supported if the interval "
             f"lies below 0 at one. {METHOD}."
         )
 

@@ -47,7 +47,7 @@ def _retry(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
 @click.option("--with", "evaluations", metavar="A,B", multiple=True, callback=names, required=True,
               help="Evaluations to carry out, or 'all'; `rulezoo list evaluations` lists them.")  # fmt: skip
 @click.option("-o", "options", metavar="NAME.OPTION=VALUE", multiple=True, callback=options_of,
-              help="Option of an evaluation, such as robustness.eps=0.1; `rulezoo show NAME` lists them.")  # fmt: skip
+              help="Option of an evaluation, such as robustness.epsilon=0.1; `rulezoo show NAME` lists them.")  # fmt: skip
 @click.option("--rules", metavar="A,B", multiple=True, callback=names, help="Only runs of these rules.")
 @click.option("--tasks", metavar="A,B", multiple=True, callback=names, help="Only runs on these tasks.")
 @click.option("--seeds", callback=seeds_of, metavar="N|A-B|A,B", help="Only runs with these seeds: 5 = seeds 0 to 4, "

@@ -73,7 +73,7 @@ def rulezoo_tasks() -> list[TaskSpec]:
         TaskSpec(
             name="adding-rnn",
             target="rulezoo_tasks.adding:AddingRNN",
-            summary="Say at every step what the coins that were flipped two and five steps ago amount to.",
+            summary="Report at every step a weighted sum of the coin flips two and five steps ago.",
             tags=("rnn", "memory"),
             reference=_ADDING,
             embedded=True,

@@ -108,7 +108,8 @@ IMAGENET = claims.Claim(
         ),
     },
     remarks="The learning rate of each rule is chosen at the number of perturbations on which the verdict rests, except in the quick "
-    "profile, where all rules have the task's. Size of the noise, averaging rate and rank (32) are the author's defaults.\n\n"
+    "profile, where all rules have the task's. Size of the noise and averaging rate are the author's defaults; noise is two-sided, in "
+    "every step, and the rank is 32.\n\n"
     "The quick profile shows that the study can be carried out, and little more: so small an AlexNet learns little in 280 "
     "steps with any rule, and differences of scores are small.",
 )

@@ -48,7 +48,8 @@ CIFAR = claims.Claim(
         "full": claims.Study(_FULL_CIFAR[0], ALL_CIFAR_SCALE, "not timed yet", _FULL_CIFAR[1]),
     },
     remarks="The learning rate of NMNC and of VNC is tuned at 8 perturbed examples per site and step and used at every "
-    "budget; size of the noise, averaging rate and rank (32) are the author's defaults, and not tuned for either. "
+    "budget; size of the noise and averaging rate are the author's defaults, noise is two-sided, in every step, and the rank is 32, as by default "
+    "when the study was designed; none of these is tuned for either. "
     "NMNC in a random subspace is shown as a control, with NMNC's learning rate.\n\n"
     "The budgets span 100×. The running average makes each worth 19 times as many perturbations. The predicted "
     "crossover of the angles is at K = [α(n+1) − (d+1)]/(1 − α), with (d+2)ρ − 1 in place of d + 1 where Jacobians "

@@ -41,7 +41,8 @@ def half_cifar_scale(epochs: int) -> str:
 
 def forecast(hours: float) -> str:
     """How long a standard profile takes, from the processor time of single steps of each kind of run."""
-    return f"forecast: {hours:g} hours of training steps on 2 CPU cores, from the time of single steps; probes and evaluations add to it"
+    unit = "hour" if hours == 1 else "hours"
+    return f"forecast: {hours:g} {unit} of training steps on 2 CPU cores, from the time of single steps; probes and evaluations add to it"
 
 
 _IN_EVERY_STEP: claims.OptionTexts = {"antithetic": "true", "every": "1"}

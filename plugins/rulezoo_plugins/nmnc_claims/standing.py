@@ -134,6 +134,6 @@ AUTO = claims.Claim(
             (*_ranks("cifar10-cnn", {}, 20), *_bare("cifar10-cnn", {}, 20)), ALL_CIFAR_SCALE, "not timed yet"
         ),
     },
-    remarks="All series have the task's learning rate and the author's other defaults; nothing is tuned. A rank of 256 is "
+    remarks="All series have the task's learning rate, two-sided noise in every step, and the author's other defaults; nothing is tuned. A rank of 256 is "
     "cut to the number of units where a site has fewer.",
 )
