@@ -231,8 +231,8 @@ def test_a_rule_that_does_not_fit_is_reported_as_skipped(monkeypatch):
     network = next(iter(memory.NETWORKS))
     answers = {"backprop": 1.0, "nmnc": 2.5, "noise-correlation": "it takes 9 GB", "weight-mirror": 3.5}
     monkeypatch.setattr(memory, "in_a_process", lambda network, name, options, size: answers[name])
-    text = memory.table(network, 16, ["nmnc", "noise-correlation", "weight-mirror"])
-    assert "| nmnc | 1.50 | ≤ 2 met |" in text
+    text = memory.table(network, 16, ["nmnc, rank=32, antithetic=true", "noise-correlation", "weight-mirror"])
+    assert "| nmnc, rank=32, antithetic=true | 1.50 | ≤ 2 met |" in text
     assert "| weight-mirror | 2.50 | ≤ 2 MISSED |" in text
     assert "| noise-correlation | skipped: it takes 9 GB | |" in text
 
