@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from rulezoo.options import as_text, declared
 from rulezoo.report.figures import cost
 from rulezoo.report.findings import Findings
 from rulezoo.report.pictures import style
+from rulezoo.results.records import Record
 from rulezoo.results.store import Store
 from rulezoo.specs import RuleSpec
 from rulezoo.tuning import records as tunings
@@ -100,7 +102,24 @@ def _zoo(registry: Registry) -> str:
         skipped.setdefault((task, reason), []).append(f"`{rule}`")
     lines = [f"| {task} | {reason} | {', '.join(rules)} |" for (task, reason), rules in skipped.items()]
     parts["skipped"] = "\n".join(["| task | reason | rules |", "|---|---|---|", *lines])
+    parts["floor"] = "\n".join(_below_the_floor(records))
     return _filled((ZOO / "README.md").read_text(encoding="utf-8"), parts)
+
+
+def _below_the_floor(records: Sequence[Record]) -> Iterator[str]:
+    """A line for each task with the rules that, as their authors set them, do worse than a read-out of untrained layers."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for r in records:
+        if r.status == "ok" and not r.changed and "test" in r.scores:
+            scores.setdefault(r.asked.task, {}).setdefault(r.asked.rule, []).append(100 * r.scores["test"])
+    for task, found in sorted(scores.items()):
+        means = {rule: statistics.mean(values) for rule, values in found.items()}
+        below = [
+            f"`{rule}` {mean:.1f}"
+            for rule, mean in sorted(means.items(), key=lambda item: item[1])
+            if mean < means["frozen"]
+        ]
+        yield f"- `{task}`, where `frozen` has {means['frozen']:.1f} %: {', '.join(below) or 'none'}"
 
 
 def _table(registry: Registry, folder: Path, tasks: Sequence[str] = ()) -> str:
