@@ -16,11 +16,13 @@ from rulezoo.comparison.jobs import Job, work
 from rulezoo.comparison.plan import plan
 from rulezoo.comparison.request import Request
 from rulezoo.discovery.registry import discover
-from rulezoo.measures.probes import ALL, QUANTITIES, Prober, probe_steps
+from rulezoo.measures.probes import ALL, QUANTITIES, Prober, observed_step, probe_steps
 from rulezoo.results.records import Probe
 from rulezoo.results.store import Store
 from rulezoo.task import Budget, Data, Split
+from rulezoo.rule import Batch
 from rulezoo.testing import TinyTask
+from rulezoo.testing.nets import tiny_nets
 from rulezoo.training import runner
 from rulezoo.training.run import RunRequest
 from rulezoo_plugins.baselines.backprop import Backprop, Frozen
@@ -398,3 +400,26 @@ def test_what_cannot_have_more_probes_is_not_run_again(tmp_path):
     assert outstanding(asking_for(cell, 500), store) == ()  # probed at every step there is
     store.put(msgspec.structs.replace(record, status="diverged"))
     assert outstanding(asking_for(cell, 2), store) == ()
+
+
+# Rules without a teaching signal that passes a site: hidden layers do not learn, or by updates of their own. And one that
+# differentiates along a direction of the parameters, for which offsets cannot be among them.
+WITHOUT_SIGNALS = {
+    "frozen", "dendritic-microcircuit", "greedy-layerwise", "softhebb", "oja", "sanger", "forward-gradient-weights",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", tiny_nets())
+def test_the_signals_of_every_rule_are_seen(kind):
+    tiny, gen = tiny_nets()[kind], torch.Generator().manual_seed(0)
+    batch, params, unseen = Batch(*tiny.batch(seed=0)), tiny.params(), {}
+    for name, found in discover().rules.items():
+        rule = discover().make_rule(name, {})
+        if found.distribution != "rulezoo" or name in WITHOUT_SIGNALS or rule.skip(tiny.net, tiny.task):
+            continue
+        step = observed_step(
+            tiny.net, tiny.task.loss, rule, params, rule.init(tiny.net, params, batch, gen), batch, gen, 0
+        )
+        if step.signals().keys() != set(tiny.net.keys("post")):
+            unseen[name] = step.reason
+    assert unseen == {}

@@ -307,7 +307,8 @@ class _Part:
         """The activity at ``b``; no statistics move."""
 
         def own(tensors: Mapping[str, Tensor]) -> Tensors:
-            named = {self.names.get(name, name): value for name, value in tensors.items()}
+            # Others may be among the parameters, such as the offsets by which signals are seen.
+            named = {self.names.get(name): value for name, value in tensors.items()}
             return {name: value for name, value in named.items() if name is not None}
 
         bound = self.net.bind(own(net.fixed), own(net.statistics), net.masks, training=net.training)
