@@ -19,8 +19,8 @@ from rulezoo.discovery.registry import discover
 from rulezoo.measures.probes import ALL, QUANTITIES, Prober, observed_step, probe_steps
 from rulezoo.results.records import Probe
 from rulezoo.results.store import Store
-from rulezoo.task import Budget, Data, Split
 from rulezoo.rule import Batch
+from rulezoo.task import Budget, Data, Split
 from rulezoo.testing import TinyTask
 from rulezoo.testing.nets import tiny_nets
 from rulezoo.training import runner
