@@ -45,7 +45,7 @@ BOARDS = (
     "tuned",
 )  # folders of leaderboard/ whose README holds the table of their runs
 PUBLISHED = ROOT / "leaderboard" / "published"  # runs in the settings of published numbers
-ZOO = ROOT / "leaderboard" / "zoo"  # every rule, on one task for each kind of network
+ZOO = ROOT / "leaderboard" / "zoo"  # every rule, on a task or two for each kind of network
 NETWORKS = {  # mark in the README of ZOO → tasks whose table it holds
     "feed-forward": ("digits-cnn", "digits-mlp"),
     "recurrent": ("digits-rnn",),

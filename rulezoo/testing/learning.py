@@ -25,7 +25,9 @@ FACTORS = (
     0.25,
     0.1,
 )  # on the learning rate, tried until one does: a rule may need smaller steps than Adam's default
-HASTE = 100  # a run has a hundred times as many steps as this check, or more
+HASTE = (
+    100  # runs that were published for such rules have a hundred times as many steps as this check, or more
+)
 BEYOND = 0.9  # share of the loss that the read-out alone reaches; rules that teach hidden layers reach 0.76 or less
 NO_HARM = 1.1  # times that loss, where hidden layers need not help
 GAINS = tuple(10 ** (n / 10) for n in range(-20, 21))
@@ -52,7 +54,7 @@ def check_learns(case: Case) -> str:
     that are not calibrated (a goodness, say) do not count against a rule. A rule that sends hidden layers no error need
     only learn. Where this does not hold with the rule's learning rate, smaller ones are tried; then, for a rule whose hidden
     layers learn more slowly than its read-out, the same rate for all layers, or a hundred times the slow one if that is
-    less: a run is so much longer than this budget.
+    less: published runs of such rules are that much longer than this budget.
     """
     lr = case.rule.lr or BUDGET_LR
     rates = case.rule.rates(case.tiny.net)
