@@ -409,17 +409,27 @@ WITHOUT_SIGNALS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", tiny_nets())
+def seen_on(kind):
+    """Network, task, parameters and a batch: a tiny network, or that of a task, whose sites lie within modules (``conv1.post``)."""
+    if kind in tiny_nets():
+        tiny = tiny_nets()[kind]
+        return tiny.net, tiny.task, tiny.params(), Batch(*tiny.batch(seed=0))
+    task = discover().make_task(kind, {})
+    train = task.data(None).train
+    net = Net(task.network(), train.x[:2])
+    return net, task, net.init_params(), Batch(train.x[:12], train.y[:12])
+
+
+@pytest.mark.parametrize("kind", [*tiny_nets(), "digits-cnn", "digits-rnn"])
 def test_the_signals_of_every_rule_are_seen(kind):
-    tiny, gen = tiny_nets()[kind], torch.Generator().manual_seed(0)
-    batch, params, unseen = Batch(*tiny.batch(seed=0)), tiny.params(), {}
+    net, task, params, batch = seen_on(kind)
+    gen, unseen = torch.Generator().manual_seed(0), {}
     for name, found in discover().rules.items():
         rule = discover().make_rule(name, {})
-        if found.distribution != "rulezoo" or name in WITHOUT_SIGNALS or rule.skip(tiny.net, tiny.task):
+        if found.distribution != "rulezoo" or name in WITHOUT_SIGNALS or rule.skip(net, task):
             continue
-        step = observed_step(
-            tiny.net, tiny.task.loss, rule, params, rule.init(tiny.net, params, batch, gen), batch, gen, 0
-        )
-        if step.signals().keys() != set(tiny.net.keys("post")):
+        state = rule.init(net, params, batch, gen)
+        step = observed_step(net, task.loss, rule, params, state, batch, gen, 0)
+        if step.signals().keys() != set(net.keys("post")):
             unseen[name] = step.reason
     assert unseen == {}
