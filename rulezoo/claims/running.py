@@ -1,6 +1,7 @@
 """Carries out a study: tunes, then runs what is compared, each as the cells of an ordinary comparison.
 
-What is stored is not run again, so a study that was interrupted resumes where it stopped.
+What is stored is not run again, so a study that was interrupted resumes where it stopped. Nor is what another claim
+with the same profile has run (`rulezoo.claims.sharing`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from rulezoo.claims.design import Arm, Claim, Evaluate, Profile
 from rulezoo.claims.evidence import Evidence, gather
+from rulezoo.claims.sharing import Shared, others, shared
 from rulezoo.comparison.plan import plan
 from rulezoo.errors import UserError
 from rulezoo.evaluations.request import requested
@@ -36,10 +38,12 @@ class Runners:
     Attributes:
         cells: carries out cells; see `rulezoo.tuning.comparing.runner`.
         evaluate: measures an evaluation on the networks of runs; a study with evaluations needs it.
+        copied: receives the runs that were copied from other claims.
     """
 
     cells: Run
     evaluate: EvaluateNetworks | None = None
+    copied: Callable[[Sequence[Shared]], object] = lambda runs: None
 
 
 def store_of(root: Path, claim: Claim, profile: Profile) -> Store:
@@ -86,7 +90,9 @@ def run(
 
     def go(arms: Sequence[Arm]) -> Evidence:
         keep = bool(study.evaluations) and not any(arm in candidates for arm in arms)
-        runners.cells(cells(arms, registry, replace(request, keep_weights=keep)), store)
+        asked = cells(arms, registry, replace(request, keep_weights=keep))
+        _take_over(asked, store, runners)
+        runners.cells(asked, store)
         return gather(study, store.read().records, cast("Device", request.device), store)
 
     chosen: Mapping[str, str] = {}
@@ -104,6 +110,15 @@ def run(
         if networks := [record for record in of if record.status == "ok"]:
             runners.evaluate(store, networks, evaluation(one, registry))
     return gather(study, store.read().records, cast("Device", request.device), store)
+
+
+def _take_over(asked: Sequence[Cell], store: Store, runners: Runners) -> None:
+    """Copy what other claims have run already."""
+    found = list(shared(asked, store, others(store)))
+    for one in found:
+        one.copy(store)
+    if found:
+        runners.copied(found)
 
 
 def planned(claim: Claim, profile: Profile, registry: Registry, request: Request) -> list[Cell]:

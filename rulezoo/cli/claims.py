@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rulezoo.cli.arguments import UserPath
-from rulezoo.cli.common import going_on_later, log, name_failed, print_table, registry
+from rulezoo.cli.common import count, going_on_later, log, name_failed, print_table, registry
 from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.help import HelpfulCommand, HelpfulGroup
 from rulezoo.cli.output import echo
@@ -19,6 +19,7 @@ from rulezoo.text import brief
 if TYPE_CHECKING:
     from rulezoo.claims import Claim, Profile, Table
     from rulezoo.claims.report import Finding
+    from rulezoo.claims.sharing import Shared
     from rulezoo.discovery.registry import Registry
     from rulezoo.evaluations.request import Requested
     from rulezoo.results.records import Record
@@ -125,9 +126,10 @@ def run(
 ) -> None:
     """Run the study of a claim, and report its verdict.
 
-    Stored runs are not repeated, so the same command resumes where it was stopped. Exits with 1 when a run failed.
+    Stored runs are not repeated, so the same command resumes where it was stopped; runs that another claim has made with
+    the same profile are copied. Exits with 1 when a run failed.
     """
-    from rulezoo.claims import running
+    from rulezoo.claims import running, sharing
     from rulezoo.claims.report import Finding
     from rulezoo.cli.compare import listeners
     from rulezoo.cli.evaluate import carry_out
@@ -150,21 +152,33 @@ def run(
             from rulezoo.cli.forecast import show_forecast_of_claim
 
             others = [Store(folder) for folder in sorted(out.glob("*/*/")) if folder != store.root]
-            show_forecast_of_claim(
-                running.planned(claim, profile, zoo, request), request, store, others, execution
-            )
+            cells = running.planned(claim, profile, zoo, request)
+            show_forecast_of_claim(cells, request, store, others, execution)
+            if found := list(sharing.shared(cells, store, sharing.others(store))):
+                echo(f"To be copied and not run: {_copied(found)}.")
             return
         run_cells = comparing.runner(request, by.executor, listeners(zoo))
 
         def evaluate(store: Store, records: Sequence[Record], asked: Requested) -> None:
             carry_out(store, records, [asked], zoo, data=data_root, device=by.device)
 
-        evidence = running.run(claim, profile, request, zoo, store, running.Runners(run_cells, evaluate))
+        evidence = running.run(
+            claim, profile, request, zoo, store, running.Runners(run_cells, evaluate, _name_copied)
+        )
     finding = Finding(claim, profile, evidence)
     _print_finding(finding)
     name_problems([finding])
     if name_failed(evidence.records) or finding.problem():
         sys.exit(1)
+
+
+def _name_copied(found: Sequence[Shared]) -> None:
+    log(f"copied, not run: {_copied(found)}")
+
+
+def _copied(found: Sequence[Shared]) -> str:
+    holders = sorted({one.holder.root.parent.name for one in found})
+    return f"{count(len(found), 'run')} that {' and '.join(holders)} {'has' if len(holders) == 1 else 'have'} in common with this claim"
 
 
 @claims.command(

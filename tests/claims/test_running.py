@@ -1,9 +1,13 @@
-"""A study is carried out once, goes on where it stopped, and is refused before the first training."""
+"""A study is carried out once, goes on where it stopped, and is refused before the first training.
+
+What another claim has made is copied where it is the same, and made where it is not.
+"""
 
 import math
 import re
 from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 
 from rulezoo.claims.design import Arm, Claim, ClaimError, Criterion, Evaluate, Study, Tuning
@@ -252,3 +256,88 @@ def test_an_arm_can_have_a_batch_of_its_own(claim, tmp_path):
     found = go(replace(claim, studies={"quick": Study(arms, "s", "t")}), tmp_path, InThisProcess())
     assert found.complete
     assert [found.of(label)[0].asked.budget["batch"] for label in ("small", "large")] == [32, 256]
+
+
+def asking(name, *arms, evaluations=()):
+    study = Study(arms, "s", "t", evaluations=evaluations)
+    return Claim(name, "It works.", "us", Standing("ours", ("theirs",), "ours"), {"quick": study})
+
+
+def made_and_copied(claim, tmp_path):
+    """Runs a claim; the rules that were trained, and the runs that were copied."""
+    executor, copied = InThisProcess(), []
+    runners = Runners(runner(REQUEST, executor, Listeners()), evaluate, copied.extend)
+    evidence = run(claim, "quick", REQUEST, discover(), store_of(tmp_path, claim, "quick"), runners)
+    assert evidence.complete
+    return [job.rule for job in executor.done], copied
+
+
+REQUEST = Request(device="cpu", threads=1)
+OURS, THEIRS = tiny("ours", "backprop", probes=1), tiny("theirs", "frozen", probes=1)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The store of a claim that was run, beside which others will be."""
+    first = asking("first", OURS, THEIRS)
+    assert made_and_copied(first, tmp_path) == (["backprop", "frozen"], [])
+    return store_of(tmp_path, first, "quick")
+
+
+def test_what_another_claim_has_made_is_copied_and_the_rest_is_run(made, tmp_path):
+    second = asking("second", OURS, replace(THEIRS, seeds=(0, 1)))
+    trained, copied = made_and_copied(second, tmp_path)
+    assert trained == ["frozen"]
+    assert [(one.record.asked.rule, one.holder.root) for one in copied] == [
+        ("backprop", made.root),
+        ("frozen", made.root),
+    ]
+    own = store_of(tmp_path, second, "quick")
+    assert all(own.get(record.asked) == record for record in made.read().records)
+    assert len(own.read().records) == 3
+    assert made_and_copied(second, tmp_path) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "killed", "scores": {}, "probes": [], "reason": "the machine was switched off"},
+        {"code": "0" * 16},
+        {"probes": []},
+    ],
+    ids=["broken off", "of older code", "not probed"],
+)
+def test_what_is_not_the_result_that_is_asked_for_is_not_copied(made, tmp_path, changes):
+    fields = dict(changes)
+    code = fields.pop("code", None)
+    for record in made.read().records:
+        answered = msgspec.structs.replace(record.answered, rule_code=code or record.answered.rule_code)
+        made.put(msgspec.structs.replace(record, answered=answered, **fields))
+    assert made_and_copied(asking("second", OURS), tmp_path) == (["backprop"], [])
+
+
+def test_other_options_and_other_profiles_are_other_questions(made, tmp_path):
+    other = replace(OURS, options={"lr": "0.5"})
+    assert made_and_copied(asking("second", other), tmp_path) == (["backprop"], [])
+    made.root.rename(made.root.with_name("full"))
+    assert made_and_copied(asking("third", OURS), tmp_path) == (["backprop"], [])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_weights_are_copied_where_networks_are_evaluated(tmp_path, there):
+    one = Evaluate("calibrated", "calibration", {"bins": "5"}, ("ours",))
+    first, second = (asking(name, OURS, evaluations=(one,)) for name in ("first", "second"))
+    assert made_and_copied(first, tmp_path)[0] == ["backprop"]
+    (record,) = (store := store_of(tmp_path, first, "quick")).read().records
+    weights = store.kept_path(record.asked, "weights")
+    if not there:
+        weights.unlink()
+    trained, copied = made_and_copied(second, tmp_path)
+    assert (trained, len(copied)) == (([], 1) if there else (["backprop"], 0))
+    own = store_of(tmp_path, second, "quick").kept_path(record.asked, "weights")
+    assert own.is_file()
+    assert not there or own.read_bytes() == weights.read_bytes()
+
+    third = asking("third", OURS)  # evaluates nothing, and so keeps no weights
+    assert made_and_copied(third, tmp_path)[0] == []
+    assert not store_of(tmp_path, third, "quick").kept_path(record.asked, "weights").exists()

@@ -6,6 +6,7 @@ from rulezoo import claims
 from rulezoo_plugins.nmnc_claims.protocol import (
     AVERAGED,
     CIFAR_GRID,
+    EPOCHS,
     HALF,
     PAPER,
     THREE,
@@ -34,7 +35,7 @@ def _mirrors(
 
 
 _QUICK = _mirrors("digits-cnn", {}, None, ("3e-3", "1e-2", "3e-2"))
-_STANDARD = _mirrors("cifar10-cnn", HALF, 5, CIFAR_GRID)
+_STANDARD = _mirrors("cifar10-cnn", HALF, EPOCHS, CIFAR_GRID)
 _FULL = _mirrors("cifar10-cnn", {}, 20, CIFAR_GRID)
 
 MIRROR = claims.Claim(
@@ -63,7 +64,7 @@ MIRROR = claims.Claim(
             _QUICK[1],
         ),
         "standard": claims.Study(
-            _STANDARD[0], half_cifar_scale(5), forecast(2.1), _STANDARD[1], together=False
+            _STANDARD[0], half_cifar_scale(EPOCHS), forecast(1.7), _STANDARD[1], together=False
         ),
         "full": claims.Study(_FULL[0], "all of CIFAR-10, for one GPU", "not timed yet", _FULL[1]),
     },

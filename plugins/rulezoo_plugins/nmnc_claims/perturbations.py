@@ -7,6 +7,7 @@ from rulezoo_plugins.nmnc_claims.protocol import (
     ALL_CIFAR_SCALE,
     BUDGETS,
     CIFAR_GRID,
+    EPOCHS,
     HALF,
     PAPER,
     SMALL_CIFAR,
@@ -25,7 +26,7 @@ _SCORE_ALONE = (
 _QUICK_CIFAR = against(
     "cifar10-cnn", SMALL_CIFAR, 6, BUDGETS, 8, 40, CIFAR_GRID, controls=["nmnc-random"], with_untrained=False
 )
-_STANDARD_CIFAR = against("cifar10-cnn", HALF, 4, BUDGETS, 8, 2, CIFAR_GRID, controls=["nmnc-random"])
+_STANDARD_CIFAR = against("cifar10-cnn", HALF, EPOCHS, BUDGETS, 8, 2, CIFAR_GRID, controls=["nmnc-random"])
 _FULL_CIFAR = against("cifar10-cnn", {}, 20, BUDGETS, 8, 200, CIFAR_GRID, controls=["nmnc-random"])
 
 CIFAR = claims.Claim(
@@ -43,7 +44,7 @@ CIFAR = claims.Claim(
             together=False,
         ),
         "standard": claims.Study(
-            _STANDARD_CIFAR[0], half_cifar_scale(4), forecast(3.2), _STANDARD_CIFAR[1], together=False
+            _STANDARD_CIFAR[0], half_cifar_scale(EPOCHS), forecast(3.2), _STANDARD_CIFAR[1], together=False
         ),
         "full": claims.Study(_FULL_CIFAR[0], ALL_CIFAR_SCALE, "not timed yet", _FULL_CIFAR[1]),
     },

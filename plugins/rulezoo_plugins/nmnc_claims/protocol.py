@@ -22,6 +22,7 @@ BUDGETS = (2, 8, 40, 200)
 AVERAGED = 19.0  # effective perturbations of each, by the running average with its default rate of 0.1
 CIFAR_GRID = ("3e-4", "1e-3", "3e-3")
 
+EPOCHS = 4  # of the standard studies of cifar, mirror, gap and primate: runs that they have in common are made once
 HALF: claims.OptionTexts = {"width": "0.5"}
 SMALL_CIFAR: claims.OptionTexts = {"width": "0.5", "examples": "5000"}
 SMALL_CIFAR_SCALE = (
@@ -42,7 +43,7 @@ def half_cifar_scale(epochs: int) -> str:
 def forecast(hours: float) -> str:
     """How long a standard profile takes, from the processor time of single steps of each kind of run."""
     unit = "hour" if hours == 1 else "hours"
-    return f"forecast: {hours:g} {unit} of training steps on 2 CPU cores, from the time of single steps; probes and evaluations add to it"
+    return f"forecast: {hours:g} {unit} of training steps on 2 CPU cores, from the time of single steps; probes and evaluations add to it, and runs that another claim has made are copied"
 
 
 _IN_EVERY_STEP: claims.OptionTexts = {"antithetic": "true", "every": "1"}
