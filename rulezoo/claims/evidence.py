@@ -202,7 +202,11 @@ def belongs(*, record: Record, arm: Arm) -> bool:
 
 
 def _same(values: Mapping[str, Any], words: Mapping[str, str]) -> bool:
-    return all(name in values and whole(values[name]) == _read(text) for name, text in words.items())
+    """Whether options have these values; a text may look like a number, such as the name of a recording."""
+    return all(
+        name in values and (values[name] == text or whole(values[name]) == _read(text))
+        for name, text in words.items()
+    )
 
 
 def _read(text: str) -> Value:

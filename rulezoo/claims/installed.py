@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rulezoo.claims.design import Claim, ClaimError
 from rulezoo.claims.report import Finding
-from rulezoo.claims.running import stored
+from rulezoo.claims.running import outdated, stored
 from rulezoo.discovery.kinds import CLAIM
 from rulezoo.errors import UserError
 
@@ -61,9 +61,10 @@ def installed(registry: Registry) -> tuple[list[Claim], list[BrokenClaim]]:
 def findings(registry: Registry, root: Path) -> tuple[list[Finding], list[BrokenClaim]]:
     """Every profile of every claim with what is stored of it, and the claims that cannot be loaded."""
     claims, broken = installed(registry)
-    found = [
-        Finding(claim, profile, stored(root, claim, profile))
-        for claim in claims
-        for profile in claim.profiles
-    ]
-    return found, broken
+    return [one for claim in claims for one in of(claim, registry, root)], broken
+
+
+def of(claim: Claim, registry: Registry, root: Path) -> list[Finding]:
+    """Every profile of a claim with what is stored of it."""
+    evidence = {profile: stored(root, claim, profile) for profile in claim.profiles}
+    return [Finding(claim, profile, found, outdated(found, registry)) for profile, found in evidence.items()]

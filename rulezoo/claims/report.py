@@ -32,11 +32,19 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """One profile of a claim, and what is stored of it."""
+    """One profile of a claim, and what is stored of it.
+
+    Attributes:
+        claim: the claim.
+        profile: the profile.
+        evidence: what is stored.
+        outdated: how many of the judged runs are not what the study would have now; see `rulezoo.claims.running.outdated`.
+    """
 
     claim: Claim
     profile: Profile
     evidence: Evidence
+    outdated: int = 0
 
     @property
     def study(self) -> Study:
@@ -110,6 +118,14 @@ class Finding:
     def details(self) -> str:
         """The same; of a verdict, which of its parts hold."""
         return self.verdict.details() if self.verdict else self.state
+
+    @property
+    def caveat(self) -> str:
+        """That runs are of older code, and how many; empty if none is."""
+        if not self.outdated:
+            return ""
+        judged = len({record.asked.key for record in self.evidence.records})
+        return f"{self.outdated} of {judged} judged runs are of older code or options"
 
     @property
     def _progress(self) -> str:
@@ -206,6 +222,7 @@ APART = (
 )
 
 
+OUTDATED = "The same command with `--retry stale` runs them again."
 QUESTION = (
     "How many perturbations does a site need? `rulezoo theory` answers from the number of units n, the dimension d of the "
     "manifold, the share α of the gradient in it, and the spread ρ of gradients over examples: "
@@ -262,12 +279,16 @@ def _head(findings: list[Finding]) -> Iterator[str]:
     shown = [p for p in PROFILES if any(f.profile == p for f in findings)]
     rows = []
     for group in _by_claim(findings):
-        claim, states = group[0].claim, {f.profile: f.details for f in group}
+        claim, states = group[0].claim, {f.profile: _with_caveat(f) for f in group}
         named = f"[{claim.name}](#{claim.name})"
         rows.append((named, claim.statement, *(states.get(p, "no such profile") for p in shown)))
     yield from table_lines(
         Table("", ("claim", "statement", *(f"{p} profile" for p in shown)), tuple(rows)), raw=1
     )
+
+
+def _with_caveat(finding: Finding) -> str:
+    return f"{finding.details} ({finding.caveat})" if finding.caveat else finding.details
 
 
 def _claim(findings: list[Finding]) -> Iterator[str]:
@@ -307,6 +328,8 @@ def _judgement(finding: Finding, found: Judgement) -> Iterator[str]:
     evidence = finding.evidence
     yield ""
     yield f"Computed on {plain(_machines(evidence))}."
+    if finding.caveat:
+        yield from ("", f"**{finding.caveat}**: the verdict is that of the code as it was. {OUTDATED}")
     yield from _failures(evidence)
     yield from ("", f"**Verdict ({finding.profile} profile): {found.verdict.text()}**", "")
     for part in found.verdict.parts:

@@ -14,6 +14,7 @@ from rulezoo.cli.common import count, going_on_later, log, name_failed, print_ta
 from rulezoo.cli.executor import ExecutorOptions, executor_options, executor_setup
 from rulezoo.cli.help import HelpfulCommand, HelpfulGroup
 from rulezoo.cli.output import echo
+from rulezoo.cli.request import retry_option
 from rulezoo.text import brief
 
 if TYPE_CHECKING:
@@ -57,7 +58,16 @@ def listing(out: Path) -> None:
     from rulezoo.claims.installed import findings
 
     found, broken = findings(registry(), out)
-    rows = [(f.claim.name, str(f.profile), str(f.study.runs), f.study.duration, f.state) for f in found]
+    rows = [
+        (
+            f.claim.name,
+            str(f.profile),
+            str(f.study.runs),
+            f.study.duration,
+            "; ".join(filter(None, (f.state, f.caveat))),
+        )
+        for f in found
+    ]
     rows += [(one.name, "", "", "", f"cannot be loaded: {brief(one.reason)}") for one in broken]
     if not rows:
         log("no plugin offers a claim")
@@ -76,11 +86,12 @@ def listing(out: Path) -> None:
 @out_option
 def show(name: str, out: Path) -> None:
     """Show a claim: its statement, verdict rule and protocol, and what is stored of it."""
-    from rulezoo.claims.report import Finding, protocol
-    from rulezoo.claims.running import stored
+    from rulezoo.claims.installed import of
+    from rulezoo.claims.report import protocol
 
-    claim = _claim(registry(), name)
-    found = [Finding(claim, profile, stored(out, claim, profile)) for profile in claim.profiles]
+    zoo = registry()
+    claim = _claim(zoo, name)
+    found = of(claim, zoo, out)
     facts = {"Claim": claim.statement, "Source": claim.source, "Verdict rule": claim.criterion.verdict_rule}
     for title, text in (facts | {"Changes": claim.changes, "Remarks": claim.remarks}).items():
         for paragraph in filter(None, text.split("\n\n")):
@@ -89,7 +100,7 @@ def show(name: str, out: Path) -> None:
         study = finding.study
         echo(f"{finding.profile} profile: {study.scale}. {study.runs} runs; {study.duration}.")
         _print(protocol(study))
-        echo(f"State: {finding.details}\n")
+        echo(f"State: {finding.details}{'; ' + finding.caveat if finding.caveat else ''}\n")
     name_problems(found)
 
 
@@ -111,6 +122,7 @@ def show(name: str, out: Path) -> None:
 @click.option("--data", "data_root", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
               type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets.")  # fmt: skip
 @click.option("--download", is_flag=True, help="Download missing data sets into --data.")
+@retry_option
 @click.option("--dry-run", is_flag=True,
               help="Show the number of runs, and their expected computing time from stored runs of any claim; run nothing.")  # fmt: skip
 @out_option
@@ -120,6 +132,7 @@ def run(
     device: str,
     data_root: Path | None,
     download: bool,
+    retry: tuple[str, ...],
     dry_run: bool,
     out: Path,
     execution: ExecutorOptions,
@@ -146,7 +159,9 @@ def run(
         study = claim.study(profile)
         by = executor_setup(execution, "cpu" if profile != "full" and device == "auto" else device)
         log(f"{claim.name}, {profile} profile: {study.scale}; {study.duration}")
-        request = Request(device=by.device, threads=by.threads, data=data_root, download=download)
+        request = Request(
+            device=by.device, threads=by.threads, data=data_root, download=download, retry=retry
+        )
         store = running.store_of(out, claim, profile)
         if dry_run:
             from rulezoo.cli.forecast import show_forecast_of_claim
@@ -165,7 +180,7 @@ def run(
         evidence = running.run(
             claim, profile, request, zoo, store, running.Runners(run_cells, evaluate, _name_copied)
         )
-    finding = Finding(claim, profile, evidence)
+    finding = Finding(claim, profile, evidence, running.outdated(evidence, zoo))
     _print_finding(finding)
     name_problems([finding])
     if name_failed(evidence.records) or finding.problem():
@@ -229,6 +244,8 @@ def _print_finding(finding: Finding) -> None:
     for note in verdict.notes if verdict else ():
         echo(note)
     echo(f"Verdict ({finding.profile} profile): {finding.state}")
+    if finding.caveat:
+        log(f"{finding.caveat}; the same command with --retry stale runs those of older code again")
 
 
 def _print(table: Table) -> None:

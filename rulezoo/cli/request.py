@@ -109,6 +109,14 @@ _HOW: _Options = {
     "together": click.option("--together", type=click.IntRange(min=1), metavar="N",
                  help="Maximum number of seeds trained together; 1 = one by one.  [default: all that fit into memory]"),
 }  # fmt: skip
+retry_option = click.option(
+    "--retry",
+    metavar="WHICH",
+    multiple=True,
+    callback=_retry,
+    help="Stored runs to run again: failed, stale (their code has changed), all, or statuses such as timeout,killed. Old "
+    "records stay until new ones replace them.",
+)
 _KEPT: _Options = {
     "probes": click.option("--probe", "probes", type=click.IntRange(min=0), default=0, show_default=True,
                  metavar="N",
@@ -124,9 +132,7 @@ _KEPT: _Options = {
     "checkpoint": click.option("--checkpoint", type=click.FloatRange(min=0), default=CHECKPOINT, show_default=True,
                  metavar="SECONDS",
                  help="Seconds between checkpoints, from which an interrupted run resumes; 0 = none."),
-    "retry": click.option("--retry", metavar="WHICH", multiple=True, callback=_retry,
-                 help="Stored runs to run again: failed, stale (their code has changed), all, or statuses such as "
-                 "timeout,killed. Old records stay until new ones replace them."),
+    "retry": retry_option,
     "data": click.option("--data", metavar="DIR", envvar="RULEZOO_DATA", show_envvar=True,
                  type=UserPath(file_okay=False, path_type=Path), help="Folder of data sets."),
     "download": click.option("--download", is_flag=True,

@@ -30,6 +30,7 @@ class Row(NamedTuple):
     verdict: str
     word: str
     parts: str
+    caveat: str
     runs: str
     hours: str
 
@@ -65,6 +66,7 @@ def _row(one: Finding) -> Row:
         verdict=verdict.word if verdict else one.state,
         word=verdict.word.replace(" ", "-") if verdict else "",
         parts=verdict.counts() if verdict else "",
+        caveat=one.caveat,
         runs=f"{evidence.done} of {evidence.planned}"
         if evidence.done < evidence.planned
         else f"{evidence.done}",

@@ -53,6 +53,14 @@ def test_words_are_read_as_options_are(arm, record):
     assert belongs(record=record(made, 0, rule_options=values, changed=list(values)), arm=asked)
 
 
+def test_a_text_may_look_like_a_number(arm, record):
+    asked = arm(options={"recordings": "210325"})
+    made = replace(asked, options={})
+    for value, does in (("210325", True), ("210326", False), (210325, True)):
+        run = record(made, 0, rule_options={"recordings": value}, changed=["recordings"])
+        assert belongs(record=run, arm=asked) is does
+
+
 def test_what_is_missing_is_counted(asked, record):
     study = Study((asked,), "", "")
     runs = [record(asked, seed, probes=PROBED) for seed in (0, 1)]

@@ -12,7 +12,8 @@ import pytest
 
 from rulezoo.claims.design import Arm, Claim, ClaimError, Criterion, Evaluate, Study, Tuning
 from rulezoo.claims.evidence import over_seeds
-from rulezoo.claims.running import Runners, run, store_of, stored
+from rulezoo.claims.installed import of
+from rulezoo.claims.running import Runners, outdated, run, store_of, stored
 from rulezoo.claims.standing import Standing
 from rulezoo.claims.verdicts import above, conclude
 from rulezoo.cli import main
@@ -341,3 +342,40 @@ def test_weights_are_copied_where_networks_are_evaluated(tmp_path, there):
     third = asking("third", OURS)  # evaluates nothing, and so keeps no weights
     assert made_and_copied(third, tmp_path)[0] == []
     assert not store_of(tmp_path, third, "quick").kept_path(record.asked, "weights").exists()
+
+
+def test_runs_of_older_code_or_options_are_counted(made, tmp_path):
+    claim = asking("first", OURS, THEIRS)
+    evidence = stored(tmp_path, claim, "quick")
+    assert outdated(evidence, discover()) == 0
+    older, other = made.read().records
+    answered = msgspec.structs.replace(older.answered, rule_code="0" * 16)
+    made.put(msgspec.structs.replace(older, answered=answered))
+    assert outdated(stored(tmp_path, claim, "quick"), discover()) == 1
+    made.path(other.asked).unlink()
+    version = msgspec.structs.replace(other.asked, task_version=other.asked.task_version - 1)
+    made.put(msgspec.structs.replace(other, asked=version))
+    assert outdated(stored(tmp_path, claim, "quick"), discover()) == 2
+    assert of(claim, discover(), tmp_path)[0].caveat == "2 of 2 judged runs are of older code or options"
+
+    made_and_copied(claim, tmp_path)  # asks for the other version only
+    assert outdated(stored(tmp_path, claim, "quick"), discover()) == 1
+
+
+@pytest.mark.slow
+def test_the_command_runs_again_what_is_of_older_code(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rulezoo.cli.claims._claim", lambda zoo, name: asking("first", OURS, THEIRS))
+    record = made.read().records[0]
+    answered = msgspec.structs.replace(record.answered, rule_code="0" * 16)
+    made.put(msgspec.structs.replace(record, answered=answered))
+    command = ["rulezoo", "claims", "run", "first", "--out", ".", "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert "1 of 2 judged runs are of older code or options; the same command" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*command, "--retry", "stale"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "older code" not in capsys.readouterr().err
+    assert made.get(record.asked).answered.rule_code != "0" * 16

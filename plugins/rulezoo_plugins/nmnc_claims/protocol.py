@@ -41,9 +41,11 @@ def half_cifar_scale(epochs: int) -> str:
 
 
 def forecast(hours: float) -> str:
-    """How long a standard profile takes, from the processor time of single steps of each kind of run."""
-    unit = "hour" if hours == 1 else "hours"
-    return f"forecast: {hours:g} {unit} of training steps on 2 CPU cores, from the time of single steps; probes and evaluations add to it, and runs that another claim has made are copied"
+    """How long a standard profile takes, from the processor time of single steps of each kind of run.
+
+    Probes and evaluations add to it; runs that another claim has made take away from it.
+    """
+    return f"forecast: {hours:g} {'hour' if hours == 1 else 'hours'} of training steps on 2 CPU cores"
 
 
 _IN_EVERY_STEP: claims.OptionTexts = {"antithetic": "true", "every": "1"}
