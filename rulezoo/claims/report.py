@@ -125,7 +125,7 @@ class Finding:
         if not self.outdated:
             return ""
         judged = len({record.asked.key for record in self.evidence.records})
-        return f"{self.outdated} of {judged} judged runs are of older code or options"
+        return f"{self.outdated} of {judged} judged runs are of older code"
 
     @property
     def _progress(self) -> str:

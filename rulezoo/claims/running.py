@@ -8,28 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-
-import msgspec
 
 from rulezoo.claims.design import Arm, Claim, Evaluate, Profile
 from rulezoo.claims.evidence import Evidence, gather
 from rulezoo.claims.sharing import Shared, others, shared
 from rulezoo.comparison.plan import plan
-from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError
 from rulezoo.evaluations.request import requested
-from rulezoo.results.freshness import changed_code
+from rulezoo.results.freshness import stale
 from rulezoo.results.store import Store
+from rulezoo.training.protocol import PROTOCOL
 from rulezoo.tuning.study import distinct
 
 if TYPE_CHECKING:
     from rulezoo.comparison.plan import Cell
+    from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import Registry
     from rulezoo.evaluations.request import Requested
-    from rulezoo.results.records import Device, Record
+    from rulezoo.results.records import Device, Record, RunSpec
     from rulezoo.tuning.study import Run
 
     EvaluateNetworks = Callable[[Store, Sequence[Record], Requested], object]
@@ -142,22 +140,22 @@ def planned(claim: Claim, profile: Profile, registry: Registry, request: Request
 def outdated(evidence: Evidence, registry: Registry) -> int:
     """How many judged runs are not what the study would have now.
 
-    They were made by code of a rule or a task that has changed, or the rule, the task or the protocol has another version
-    or other options by now. Where that cannot be known, as a rule is not installed, nothing counts.
+    The code of their rule or task has changed since, or there is another version of one of them or of the protocol. What
+    is not known does not count: a record without a fingerprint, a rule that is not installed.
     """
-    modules: dict[str, tuple[str, str]] = {}
-    devices = {record.asked.device for record in evidence.records}
-    try:
-        for cell in cells(evidence.runs, registry, Request(device="cpu")) if devices else ():
-            for asked, device in product(cell.asked, devices):
-                key = msgspec.structs.replace(asked, device=device).key
-                modules[key] = cell.rule_module, cell.task_module
-    except UserError:
-        return 0
+    runs = {record.asked.key: record for record in evidence.records}.values()
     return sum(
-        record.asked.key not in modules or changed_code(record, *modules[record.asked.key]) is not None
-        for record in {record.asked.key: record for record in evidence.records}.values()
+        _of_other_version(record.asked, registry) or stale(record, registry) is not None for record in runs
     )
+
+
+def _of_other_version(asked: RunSpec, registry: Registry) -> bool:
+    rule, task = registry.rules.get(asked.rule), registry.tasks.get(asked.task)
+    versions = (
+        (asked.rule_version, rule and rule.spec.version),
+        (asked.task_version, task and task.spec.version),
+    )
+    return asked.protocol != PROTOCOL or any(now not in (None, then) for then, now in versions)
 
 
 def evaluation(one: Evaluate, registry: Registry) -> Requested:

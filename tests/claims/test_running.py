@@ -344,7 +344,7 @@ def test_weights_are_copied_where_networks_are_evaluated(tmp_path, there):
     assert not store_of(tmp_path, third, "quick").kept_path(record.asked, "weights").exists()
 
 
-def test_runs_of_older_code_or_options_are_counted(made, tmp_path):
+def test_runs_of_older_code_are_counted(made, tmp_path):
     claim = asking("first", OURS, THEIRS)
     evidence = stored(tmp_path, claim, "quick")
     assert outdated(evidence, discover()) == 0
@@ -356,7 +356,7 @@ def test_runs_of_older_code_or_options_are_counted(made, tmp_path):
     version = msgspec.structs.replace(other.asked, task_version=other.asked.task_version - 1)
     made.put(msgspec.structs.replace(other, asked=version))
     assert outdated(stored(tmp_path, claim, "quick"), discover()) == 2
-    assert of(claim, discover(), tmp_path)[0].caveat == "2 of 2 judged runs are of older code or options"
+    assert of(claim, discover(), tmp_path)[0].caveat == "2 of 2 judged runs are of older code"
 
     made_and_copied(claim, tmp_path)  # asks for the other version only
     assert outdated(stored(tmp_path, claim, "quick"), discover()) == 1
@@ -373,7 +373,7 @@ def test_the_command_runs_again_what_is_of_older_code(made, tmp_path, monkeypatc
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit):
         main()
-    assert "1 of 2 judged runs are of older code or options; the same command" in capsys.readouterr().err
+    assert "1 of 2 judged runs are of older code; the same command" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", [*command, "--retry", "stale"])
     with pytest.raises(SystemExit):
         main()
