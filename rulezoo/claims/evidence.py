@@ -12,9 +12,9 @@ score at all. One that was interrupted is missing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rulezoo.claims.design import Arm, Study, Tuning
 from rulezoo.claims.verdicts import Interval, t_interval
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EVERY_PARAMETER = "*"  # `rulezoo.measures.probes.ALL`, whose module imports torch
 
+T = TypeVar("T")
 Measure = Callable[[Record], float]
 """A number of a run; nan where it has none."""
 
@@ -55,6 +56,18 @@ class Evidence:
     tried: Mapping[str, Mapping[str, float]]
     evaluated: Mapping[str, Mapping[str, Evaluated]] = field(default_factory=dict)
     store: Store | None = None
+    _computed: dict[Hashable, object] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` gives, computed once: a criterion's verdict, tables and chart may need the same slow number.
+
+        Args:
+            key: what it is.
+            compute: computes it from this evidence.
+        """
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return cast("T", self._computed[key])
 
     def value(self, evaluation: str, record: Record, quantity: str) -> float:
         """A number that an evaluation measured on the network of a run; nan where it has none."""

@@ -58,13 +58,24 @@ def installed(registry: Registry) -> tuple[list[Claim], list[BrokenClaim]]:
     return claims, broken
 
 
-def findings(registry: Registry, root: Path) -> tuple[list[Finding], list[BrokenClaim]]:
-    """Every profile of every claim with what is stored of it, and the claims that cannot be loaded."""
+def findings(
+    registry: Registry, root: Path, *, aged: bool = False
+) -> tuple[list[Finding], list[BrokenClaim]]:
+    """Every profile of every claim with what is stored of it, and the claims that cannot be loaded.
+
+    Args:
+        registry: the available claims, rules and tasks.
+        root: where results are stored.
+        aged: count the runs of older code, too; this imports the rules and tasks, and with them torch.
+    """
     claims, broken = installed(registry)
-    return [one for claim in claims for one in of(claim, registry, root)], broken
+    return [one for claim in claims for one in of(claim, registry, root, aged=aged)], broken
 
 
-def of(claim: Claim, registry: Registry, root: Path) -> list[Finding]:
-    """Every profile of a claim with what is stored of it."""
+def of(claim: Claim, registry: Registry, root: Path, *, aged: bool = False) -> list[Finding]:
+    """Every profile of a claim with what is stored of it; ``aged`` as in `findings`."""
     evidence = {profile: stored(root, claim, profile) for profile in claim.profiles}
-    return [Finding(claim, profile, found, outdated(found, registry)) for profile, found in evidence.items()]
+    return [
+        Finding(claim, profile, found, outdated(found, registry) if aged and found.done else 0)
+        for profile, found in evidence.items()
+    ]

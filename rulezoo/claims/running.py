@@ -11,23 +11,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from rulezoo.claims.design import Arm, Claim, Evaluate, Profile
 from rulezoo.claims.evidence import Evidence, gather
 from rulezoo.claims.sharing import Shared, others, shared
 from rulezoo.comparison.plan import plan
+from rulezoo.comparison.request import Request
 from rulezoo.errors import UserError
 from rulezoo.evaluations.request import requested
 from rulezoo.results.freshness import stale
 from rulezoo.results.store import Store
-from rulezoo.training.protocol import PROTOCOL
 from rulezoo.tuning.study import distinct
 
 if TYPE_CHECKING:
     from rulezoo.comparison.plan import Cell
-    from rulezoo.comparison.request import Request
     from rulezoo.discovery.registry import Registry
     from rulezoo.evaluations.request import Requested
-    from rulezoo.results.records import Device, Record, RunSpec
+    from rulezoo.results.records import Device, Record
     from rulezoo.tuning.study import Run
 
     EvaluateNetworks = Callable[[Store, Sequence[Record], Requested], object]
@@ -85,7 +86,7 @@ def run(
     """
     study = claim.studies[profile]
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
-    planned(claim, profile, registry, request)
+    planned(claim, profile, registry, request, {})
     _checked(claim, lambda: [evaluation(one, registry) for one in study.evaluations])
     together = None if study.together or request.device != "cpu" else 1
     request = replace(request, together=together)
@@ -123,15 +124,24 @@ def _take_over(asked: Sequence[Cell], store: Store, runners: Runners) -> None:
         runners.copied(found)
 
 
-def planned(claim: Claim, profile: Profile, registry: Registry, request: Request) -> list[Cell]:
-    """Every run of a study, tuning included; what is tuned has the first value of its grid.
+def planned(
+    claim: Claim, profile: Profile, registry: Registry, request: Request, chosen: Mapping[str, str]
+) -> list[Cell]:
+    """Every run of a study, tuning included.
+
+    Args:
+        claim: the claim.
+        profile: which of its studies.
+        registry: the available rules and tasks.
+        request: what holds for all runs.
+        chosen: name of a tuning → the value that won; the first of its grid where none has yet.
 
     Raises:
         UserError: if a rule, a task or an option of the study does not exist.
     """
     study = claim.studies[profile]
     candidates = [arm for tuning in study.tunings for arm in tuning.candidates]
-    provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings})
+    provisional = study.resolved({tuning.name: tuning.values[0] for tuning in study.tunings} | dict(chosen))
     found: list[Cell] = []
     _checked(claim, lambda: found.extend(cells([*candidates, *provisional], registry, request)))
     return found
@@ -140,22 +150,17 @@ def planned(claim: Claim, profile: Profile, registry: Registry, request: Request
 def outdated(evidence: Evidence, registry: Registry) -> int:
     """How many judged runs are not what the study would have now.
 
-    The code of their rule or task has changed since, or there is another version of one of them or of the protocol. What
-    is not known does not count: a record without a fingerprint, a rule that is not installed.
+    The code of their rule or task has changed since, or today's rule, task or protocol asks another question: it has
+    another version, or other options. What cannot be known does not count, such as a rule that is not installed.
     """
-    runs = {record.asked.key: record for record in evidence.records}.values()
-    return sum(
-        _of_other_version(record.asked, registry) or stale(record, registry) is not None for record in runs
-    )
-
-
-def _of_other_version(asked: RunSpec, registry: Registry) -> bool:
-    rule, task = registry.rules.get(asked.rule), registry.tasks.get(asked.task)
-    versions = (
-        (asked.rule_version, rule and rule.spec.version),
-        (asked.task_version, task and task.spec.version),
-    )
-    return asked.protocol != PROTOCOL or any(now not in (None, then) for then, now in versions)
+    runs = {record.asked.key: record for record in evidence.records}
+    devices = {record.asked.device for record in runs.values()}
+    try:
+        asked = [one for cell in cells(evidence.runs, registry, Request(device="cpu")) for one in cell.asked]
+    except UserError:
+        return 0
+    today = {msgspec.structs.replace(one, device=device).key for one in asked for device in devices}
+    return sum(key not in today or stale(record, registry) is not None for key, record in runs.items())
 
 
 def evaluation(one: Evaluate, registry: Registry) -> Requested:

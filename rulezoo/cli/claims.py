@@ -64,7 +64,7 @@ def listing(out: Path) -> None:
             str(f.profile),
             str(f.study.runs),
             f.study.duration,
-            "; ".join(filter(None, (f.state, f.caveat))),
+            f.state,
         )
         for f in found
     ]
@@ -91,7 +91,7 @@ def show(name: str, out: Path) -> None:
 
     zoo = registry()
     claim = _claim(zoo, name)
-    found = of(claim, zoo, out)
+    found = of(claim, zoo, out, aged=True)
     facts = {"Claim": claim.statement, "Source": claim.source, "Verdict rule": claim.criterion.verdict_rule}
     for title, text in (facts | {"Changes": claim.changes, "Remarks": claim.remarks}).items():
         for paragraph in filter(None, text.split("\n\n")):
@@ -167,7 +167,7 @@ def run(
             from rulezoo.cli.forecast import show_forecast_of_claim
 
             others = [Store(folder) for folder in sorted(out.glob("*/*/")) if folder != store.root]
-            cells = running.planned(claim, profile, zoo, request)
+            cells = running.planned(claim, profile, zoo, request, running.stored(out, claim, profile).chosen)
             show_forecast_of_claim(cells, request, store, others, execution)
             if found := list(sharing.shared(cells, store, sharing.others(store))):
                 echo(f"To be copied and not run: {_copied(found)}.")
@@ -215,7 +215,7 @@ def known(zoo: Registry, out: Path) -> list[Finding]:
     """Every profile of every claim with what is stored of it; claims that cannot be loaded are named on stderr."""
     from rulezoo.claims.installed import findings
 
-    found, broken = findings(zoo, out)
+    found, broken = findings(zoo, out, aged=True)
     for one in broken:
         log(brief(f"left out: {one.reason}"))
     return found

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
 from rulezoo.claims.evidence import Evidence
@@ -27,8 +27,9 @@ STIMULI, NEURONS = 24, 40
 
 def test_spearman_is_that_of_scipy():
     rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, 50)).round(1)  # with ties
-    assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    rows, others = rng.standard_normal((2, 50)).round(1), rng.standard_normal((3, 50)).round(1)  # with ties
+    expected = [[spearmanr(row, other).statistic for other in others] for row in rows]
+    assert spearman(rows, others) == pytest.approx(np.array(expected))
 
 
 def test_the_spread_over_neurons_is_the_standard_error():
@@ -50,6 +51,32 @@ def test_what_both_networks_share_has_no_spread():
     assert spread_over_stimuli([(same, other)], brain[None], 20, np.random.default_rng(0)) > 0.01
 
 
+def test_the_spread_over_stimuli_is_that_of_a_loop():
+    rng = np.random.default_rng(5)
+    n, draws = 7, 6
+    networks, brains = rng.random((2, 2, n * (n - 1) // 2)), rng.random((3, n * (n - 1) // 2))
+    gen, found = np.random.default_rng(6), []
+    for _ in range(draws):
+        stimuli, subjects = gen.integers(0, n, n), gen.integers(0, 3, 3)
+
+        def seen(dissimilarities, stimuli=stimuli):
+            pairs = [(i, j) for k, i in enumerate(stimuli) for j in stimuli[k + 1 :] if i != j]
+            return [squareform(dissimilarities)[pair] for pair in pairs]
+
+        found.append(
+            np.mean(
+                [
+                    spearmanr(seen(ours), seen(brains[subject])).statistic
+                    - spearmanr(seen(theirs), seen(brains[subject])).statistic
+                    for ours, theirs in networks
+                    for subject in subjects
+                ]
+            )
+        )
+    fast = spread_over_stimuli([tuple(pair) for pair in networks], brains, draws, np.random.default_rng(6))
+    assert fast == pytest.approx(np.std(found, ddof=1), rel=1e-12)
+
+
 def test_the_spread_over_stimuli_is_that_of_new_stimuli():
     """A naive twin: 300 new sets of stimuli, each with its own brain and networks. The bootstrap is within a factor of 1.5."""
 
@@ -62,7 +89,7 @@ def test_the_spread_over_stimuli_is_that_of_new_stimuli():
     differences = []
     for _ in range(300):
         near, far, brain = experiment(rng)
-        differences.append(spearman(near, brain) - spearman(far, brain))
+        differences.append(spearmanr(near, brain).statistic - spearmanr(far, brain).statistic)
     spreads = []
     for _ in range(5):
         near, far, brain = experiment(rng)
@@ -98,7 +125,7 @@ def measured(arm, record, tmp_path):
                 part = 0.4 + closeness
                 model = part * brain + (1 - part) * unrelated + 0.02 * rng.standard_normal(len(brain))
                 scores = 0.3 + closeness + common + 0.01 * rng.standard_normal(NEURONS)
-                value = spearman(model, brain)
+                value = float(spearmanr(model, brain).statistic)
                 arrays = {
                     "labels": np.array(["similarity/fc"]),
                     "dissimilarities": model[None],

@@ -356,7 +356,7 @@ def test_runs_of_older_code_are_counted(made, tmp_path):
     version = msgspec.structs.replace(other.asked, task_version=other.asked.task_version - 1)
     made.put(msgspec.structs.replace(other, asked=version))
     assert outdated(stored(tmp_path, claim, "quick"), discover()) == 2
-    assert of(claim, discover(), tmp_path)[0].caveat == "2 of 2 judged runs are of older code"
+    assert of(claim, discover(), tmp_path, aged=True)[0].caveat == "2 of 2 judged runs are of older code"
 
     made_and_copied(claim, tmp_path)  # asks for the other version only
     assert outdated(stored(tmp_path, claim, "quick"), discover()) == 1

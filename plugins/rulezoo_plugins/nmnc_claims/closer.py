@@ -153,7 +153,9 @@ class Closer(claims.Criterion):
         ours, theirs = evidence.of(self.ours), evidence.of(self.theirs)
         name = f"{area.prefix}/{site}"
         plain = claims.paired(ours, theirs, lambda record: evidence.value(area.evaluation, record, name))
-        spread = self._bootstrapped(evidence, area, site, ours, theirs)
+        spread = evidence.once(
+            (self, area, site), lambda: self._bootstrapped(evidence, area, site, ours, theirs)
+        )
         reach = math.hypot(plain.mean - plain.low, _T * spread)
         return claims.Interval(plain.mean, plain.mean - reach, plain.mean + reach, plain.n)
 
@@ -279,32 +281,33 @@ def spread_over_stimuli(
     import numpy as np
     from scipy.spatial.distance import squareform
 
-    squares = [tuple(squareform(one, checks=False) for one in pair) for pair in pairs]
-    brains = [squareform(one, checks=False) for one in measured]
-    n, found = len(brains[0]), []
+    networks = np.stack([squareform(one, checks=False) for pair in pairs for one in pair])
+    brains = np.stack([squareform(one, checks=False) for one in measured])
+    n, found = brains.shape[1], []
     rows, columns = np.triu_indices(n, 1)
     for _ in range(draws):
-        drawn = gen.integers(0, n, n)
+        drawn: Array = np.asarray(gen.integers(0, n, n))
         subjects = gen.integers(0, len(brains), len(brains))
         a, b = drawn[rows], drawn[columns]
-        different = a != b  # an image drawn twice says nothing of itself
-        pick = (a[different], b[different])
-        targets = [brains[subject][pick] for subject in subjects]
-        found.append(
-            np.mean(
-                [
-                    spearman(ours[pick], t) - spearman(theirs[pick], t)
-                    for ours, theirs in squares
-                    for t in targets
-                ]
-            )
-        )
+        different = a != b
+        a, b = a[different], b[different]  # an image drawn twice says nothing of itself
+        found.append(_mean_difference(spearman(networks[:, a, b], brains[subjects][:, a, b])))
     return float(np.std(found, ddof=1))
 
 
-def spearman(a: Array, b: Array) -> float:
-    """Spearman's correlation."""
+def _mean_difference(similarities: Array) -> float:
+    """Of first minus second network of every pair, which follow one another, over subjects."""
+    return float((similarities[::2] - similarities[1::2]).mean())
+
+
+def spearman(rows: Array, others: Array) -> Array:
+    """Spearman's correlation of every row with every other: ``(a, n), (b, n) → (a, b)``."""
     import numpy as np
     from scipy.stats import rankdata
 
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    def standard(values: Array) -> Array:
+        ranks = rankdata(values, axis=1)
+        ranks -= ranks.mean(1, keepdims=True)
+        return np.asarray(ranks / np.linalg.norm(ranks, axis=1, keepdims=True))
+
+    return np.asarray(standard(rows) @ standard(others).T)
