@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from rulezoo.claims.verdicts import Verdict
 from rulezoo.discovery.plugins import foreign
 from rulezoo.errors import PluginError
 from rulezoo.leaderboard.names import machine
+from rulezoo.results.records import Record
 
 PAGE = "README.md"
 THEORY, THEORY_FIGURE = "theory.md", "theory.svg"
@@ -327,7 +329,9 @@ def _finding(finding: Finding) -> Iterator[str]:
 def _judgement(finding: Finding, found: Judgement) -> Iterator[str]:
     evidence = finding.evidence
     yield ""
-    yield f"Computed on {plain(_machines(evidence))}."
+    yield (
+        f"Computed on {plain(_machines(evidence))}; the judged runs took {duration(evidence.records)}, one after the other."
+    )
     if finding.caveat:
         yield from ("", f"**{finding.caveat}**: the verdict is that of the code as it was. {OUTDATED}")
     yield from _failures(evidence)
@@ -392,6 +396,13 @@ def tuning(study: Study, evidence: Evidence) -> list[Table]:
 def _seeds(seeds: tuple[int, ...]) -> str:
     consecutive = len(seeds) > 1 and seeds == tuple(range(seeds[0], seeds[-1] + 1))
     return f"{seeds[0]}-{seeds[-1]}" if consecutive else ", ".join(map(str, seeds))
+
+
+def duration(records: Iterable[Record]) -> str:
+    """How long runs took, one after the other; seeds that were trained together count once."""
+    spans = {(one.answered.started, one.answered.finished) for one in records}
+    seconds = sum((datetime.fromisoformat(b) - datetime.fromisoformat(a)).total_seconds() for a, b in spans)
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
 
 
 def _machines(evidence: Evidence) -> str:

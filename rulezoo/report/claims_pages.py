@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup, escape
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
     from rulezoo.claims.design import Table
     from rulezoo.claims.report import Finding
-    from rulezoo.results.records import Record
 
 _CODE = re.compile(r"`([^`]*)`")
 _MARKDOWN = re.compile(r"\\([\\*\[\]_])")  # an escaped character
@@ -70,15 +68,8 @@ def _row(one: Finding) -> Row:
         runs=f"{evidence.done} of {evidence.planned}"
         if evidence.done < evidence.planned
         else f"{evidence.done}",
-        hours=_duration(evidence.records) if evidence.done else f"planned: {one.study.duration}",
+        hours=claims.duration(evidence.records) if evidence.done else f"planned: {one.study.duration}",
     )
-
-
-def _duration(records: Iterable[Record]) -> str:
-    """How long the runs took, one after the other; seeds that were trained together count once."""
-    spans = {(one.answered.started, one.answered.finished) for one in records}
-    seconds = sum((datetime.fromisoformat(b) - datetime.fromisoformat(a)).total_seconds() for a, b in spans)
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
 
 
 def profiles(findings: Iterable[Finding]) -> tuple[list[tuple[Any, list[Profile]]], dict[str, bytes]]:

@@ -2,12 +2,14 @@
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rulezoo.claims.installed import findings as installed
-from rulezoo.claims.report import theory
+from rulezoo.claims.report import duration, theory
+from rulezoo.claims.report import page as markdown
 from rulezoo.discovery.registry import discover
 from rulezoo.report import claims_pages
 from rulezoo.report.build import report
@@ -59,9 +61,22 @@ def test_rows_tell_verdict_parts_runs_and_time(findings):
 
 def test_seeds_that_were_trained_together_count_once(runs, replaced):
     two = runs("nmnc", [0.9, 0.8])
-    assert claims_pages._duration(two) == "1 min"
+    assert duration(two) == "1 min"
     ended = replaced(two[1].answered, finished="2026-01-01T01:30:00+00:00")
-    assert claims_pages._duration([two[0], replaced(two[1], answered=ended)]) == "1.5 h"
+    assert duration([two[0], replaced(two[1], answered=ended)]) == "1.5 h"
+
+
+def test_runs_of_older_code_are_marked(findings, runs):
+    whole = next(one for one in findings if one.verdict)
+    old = replace(whole, outdated=1)
+    count = (
+        f"1 of {len({record.asked.key for record in whole.evidence.records})} judged runs are of older code"
+    )
+    page = report([*runs("backprop", [0.9, 0.9])], discover(), claims=[old])["claims.html"].decode()
+    assert page.count(count) == 2  # in the table of verdicts, and at the verdict
+    written = markdown([old])
+    assert written.count(count) == 2
+    assert "older code" not in markdown([whole])
 
 
 def test_the_page_on_theory_has_the_tables_of_the_document(files, findings):
