@@ -48,8 +48,11 @@ class Advantage(Criterion):
     def verdict_rule(self) -> str:
         """See `Criterion`."""
         where = "the site" if self.widest == 1 else f"each of the {self.widest} widest sites"
+        unit = (
+            self.unit.replace("s per ", " per ", 1) if self.budget == 1 else self.unit
+        )  # 1 noise vector per …
         return (
-            f"At {self.budget:g} {self.unit}: supported if on every task the test score of {self.ours} minus that of "
+            f"At {self.budget:g} {unit}: supported if on every task the test score of {self.ours} minus that of "
             f"{self.theirs} is above 0; not supported if it lies below 0 on one. Reported as a part of its own, and not "
             f"judged: whether the angle to the true gradient after training at {where} is smaller by more than "
             f"{self.degrees:g}°. The other budgets are shown and not judged{self._expected}. {METHOD}."
