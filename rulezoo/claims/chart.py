@@ -8,12 +8,21 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Point:
-    """One number of one run: the mean over seeds is drawn, with its interval."""
+    """One number of one run: the mean over seeds is drawn, with its interval.
+
+    Attributes:
+        panel: the panel it stands in.
+        series: what has a colour of its own.
+        x: its place on the horizontal axis.
+        y: the number.
+        row: where the chart has no horizontal axis, the row it stands in, with one dot for each series; empty = its series'.
+    """
 
     panel: str
     series: str
     x: float
     y: float
+    row: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Chart:
 
     Attributes:
         points: what was measured.
-        x: label of the horizontal axis; empty = the series themselves stand there, as dots.
+        x: label of the horizontal axis; empty = there is none, and dots stand in rows.
         y: panel → label of its vertical axis.
         log: which axes are logarithmic.
         marks: lines across panels.

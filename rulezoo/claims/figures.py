@@ -32,7 +32,8 @@ def draw(chart: Chart) -> bytes:
     import seaborn as sns
 
     data = pd.DataFrame(
-        [(p.panel, p.series, p.x, p.y) for p in chart.points], columns=["panel", "series", "x", "y"]
+        [(p.panel, p.series, p.x, p.y, p.row or p.series) for p in chart.points],
+        columns=["panel", "series", "x", "y", "row"],
     )
     settings: Any = {
         "svg.hashsalt": "rulezoo",
@@ -62,7 +63,8 @@ def _drawn(chart: Chart, data: pd.DataFrame) -> bytes:
         ax.set_visible(False)
     _share_limits(axes[: len(chart.panels)])
     drawn = [*series, *(mark.text for mark in chart.marks), *(curve.text for curve in chart.curves)]
-    _legend(figure, axes, drawn if chart.x else [])
+    named = chart.x or any(point.row for point in chart.points)
+    _legend(figure, axes, drawn if named else [])
     file = BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
@@ -86,8 +88,8 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
         ax.set(xlabel=chart.x, ylabel=textwrap.fill(chart.y[panel], 26))
     else:
         sns.pointplot(
-            data, x="y", y="series", hue="series", order=series, hue_order=series, palette=colours, errorbar=_ends,
-            linestyle="none", ax=ax,
+            data, x="y", y="row", hue="series", order=list(dict.fromkeys(data["row"])), hue_order=series, palette=colours,
+            errorbar=_ends, linestyle="none", dodge=0.5 if set(data["row"]) != set(data["series"]) else False, ax=ax,
         )  # fmt: skip
         ax.set(xlabel=chart.y[panel], ylabel="")
     ax.set_title(textwrap.fill(panel, 44))

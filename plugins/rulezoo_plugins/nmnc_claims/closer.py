@@ -121,21 +121,26 @@ class Closer(claims.Criterion):
     def chart(self, evidence: claims.Evidence) -> claims.Chart:
         """See `Criterion`."""
         points = tuple(
-            claims.Point(area.name, f"{site}, {arm.label}", 0.0, value)
+            claims.Point(area.name, label, 0.0, value, row=site)
             for area in self.areas
             for site in self._sites(evidence, area)
-            for arm, runs in evidence.runs.items()
-            if arm.label in (self.ours, self.theirs)
-            for record in runs.values()
-            if math.isfinite(value := evidence.value(area.evaluation, record, f"{area.prefix}/{site}"))
+            for label, of, name in self._drawn(evidence, area)
+            for record in evidence.of(of).values()
+            if math.isfinite(value := evidence.value(area.evaluation, record, f"{name}/{site}"))
         )
         return claims.Chart(
             points=points,
             x="",
             y={area.name: "similarity to the area" for area in self.areas},
-            description=f"A panel for each area, with a row for each site of {self.ours}'s and {self.theirs}'s networks: the mean "
-            "similarity over seeds, and a line for its interval over seeds. The values are in the tables.",
+            description=f"A panel for each area, with a row for each site: the mean similarity over seeds of {self.ours}'s, "
+            f"{self.theirs}'s, backprop's and untrained networks, and a line for its interval over seeds. The values are in the tables.",
         )
+
+    def _drawn(self, evidence: claims.Evidence, area: Area) -> list[tuple[str, str, str]]:
+        """Name of a series, the arm whose runs have it, and what its similarity at a site is called."""
+        backprop = [label for label in self.equal if evidence.of(label)][-1:]
+        trained = [(label, label, area.prefix) for label in (self.ours, self.theirs, *backprop)]
+        return [*trained, ("untrained", self.ours, "untrained")]
 
     def _sites(self, evidence: claims.Evidence, area: Area) -> list[str]:
         """Sites whose similarity was measured, in the order of the network."""
