@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -56,6 +56,7 @@ class Chart:
         marks: lines across panels.
         curves: predictions.
         scatter: draw each point by itself, and no line through those of a series.
+        x_of: panel → label of its horizontal axis, where that is not `x`.
         description: what there is to see, for those who cannot see it.
     """
 
@@ -67,6 +68,7 @@ class Chart:
     marks: tuple[Mark, ...] = ()
     curves: tuple[Curve, ...] = ()
     scatter: bool = False
+    x_of: dict[str, str] = field(default_factory=dict)
 
     @property
     def panels(self) -> list[str]:

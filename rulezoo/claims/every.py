@@ -41,18 +41,20 @@ class Every(Criterion):
         return [_renamed(name, table) for name, one in self.named for table in one.crossovers(evidence)]
 
     def chart(self, evidence: Evidence) -> Chart | None:
-        """See `Criterion`; the panels of all, if they have the same horizontal axis as the first."""
+        """See `Criterion`; the panels of all whose axes are of the same kind as those of the first."""
         found = [(name, chart) for name, one in self.named if (chart := one.chart(evidence)) is not None]
         if not found:
             return None
         first = found[0][1]
-        alike = [(name, chart) for name, chart in found if (chart.x, chart.log) == (first.x, first.log)]
+        kind = bool(first.x), first.log, first.scatter
+        alike = [(name, chart) for name, chart in found if (bool(chart.x), chart.log, chart.scatter) == kind]
         return replace(
             first,
             points=tuple(replace(p, panel=f"{name}: {p.panel}") for name, c in alike for p in c.points),
             marks=tuple(replace(m, panel=f"{name}: {m.panel}") for name, c in alike for m in c.marks),
             curves=tuple(replace(m, panel=f"{name}: {m.panel}") for name, c in alike for m in c.curves),
             y={f"{name}: {panel}": label for name, c in alike for panel, label in c.y.items()},
+            x_of={f"{name}: {panel}": c.x_of.get(panel, c.x) for name, c in alike for panel in c.y},
             description=" ".join(f"{name}: {c.description}" for name, c in alike),
         )
 

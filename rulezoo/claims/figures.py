@@ -79,13 +79,13 @@ def _panel(chart: Chart, panel: str, data: pd.DataFrame, series: Sequence[str], 
             data, x="x", y="y", hue="series", style="series", hue_order=series, style_order=series, palette=colours,
             ax=ax,
         )  # fmt: skip
-        ax.set(xlabel=chart.x, ylabel=textwrap.fill(chart.y[panel], 26))
+        ax.set(xlabel=chart.x_of.get(panel, chart.x), ylabel=textwrap.fill(chart.y[panel], 26))
     elif chart.x:
         sns.lineplot(
             data, x="x", y="y", hue="series", style="series", hue_order=series, style_order=series,
             palette=colours, markers=True, dashes=False, errorbar=_ends, err_style="bars", ax=ax,
         )  # fmt: skip
-        ax.set(xlabel=chart.x, ylabel=textwrap.fill(chart.y[panel], 26))
+        ax.set(xlabel=chart.x_of.get(panel, chart.x), ylabel=textwrap.fill(chart.y[panel], 26))
     else:
         sns.pointplot(
             data, x="y", y="row", hue="series", order=list(dict.fromkeys(data["row"])), hue_order=series, palette=colours,

@@ -179,8 +179,8 @@ def test_every_joins_parts_tables_and_panels(arm, record, evidence):
 
     runs = evidence(*pair("a", "b", 0.1), *pair("c", "d", -0.1))
     first, second = (
-        Advantage(*labels, budget=8, degrees=10, widest=1, rate="rate", references=())
-        for labels in (("a", "b"), ("c", "d"))
+        Advantage(*labels, budget=8, degrees=10, widest=1, rate="rate", unit=unit, references=())
+        for labels, unit in ((("a", "b"), "examples"), (("c", "d"), "vectors"))
     )
     both = Every((("one", first), ("two", second)))
     assert (first.judge(runs).word, second.judge(runs).word) == ("supported", "not supported")
@@ -192,6 +192,8 @@ def test_every_joins_parts_tables_and_panels(arm, record, evidence):
     assert set(both.chart(runs).panels) == {
         f"{name}: {p}" for name in ("one", "two") for p in first.chart(runs).panels
     }
+    units = {name.split(":")[0]: unit for name, unit in both.chart(runs).x_of.items()}
+    assert units == {"one": "examples", "two": "vectors"}
     assert "(one)" in both.verdict_rule
 
 
