@@ -20,7 +20,9 @@ import click
 import drawings
 import repeated
 
+from rulezoo.claims.design import PROFILES
 from rulezoo.claims.installed import findings as claims_of
+from rulezoo.claims.report import Finding
 from rulezoo.claims.report import render as render_claims
 from rulezoo.cli import COMMANDS, cli
 from rulezoo.discovery.registry import Found, Registry, discover
@@ -51,6 +53,18 @@ NETWORKS = {  # mark in the README of ZOO → tasks whose table it holds
     "recurrent": ("digits-rnn",),
     "spiking": ("digits-snn",),
 }
+QUESTIONS = {  # claim → what it asks, in the README's table of verdicts
+    "alignment": "Does the Jacobian align with the manifold of activity?",
+    "dimension": "Does the manifold's dimension grow slowly with the network?",
+    "cifar": "Is NMNC more accurate than vanilla noise correlation (VNC) on CIFAR-10, with 8 perturbed examples per site and step?",
+    "rnn": "The same on recurrent networks?",
+    "imagenet": "The same on an AlexNet, with direct and with layerwise feedback?",
+    "primate": "Are NMNC's representations closer to monkey IT and V4 than VNC's?",
+    "width": "Does what NMNC saves in perturbations grow with the network's width?",
+    "gap": "Is NMNC more accurate than VNC, FA and DFA, each at its best learning rate?",
+    "auto": "Is NMNC with a rank that it chooses itself as good as with the best fixed one, and as VNC?",
+    "mirror": "Does a weight mirror need fewer perturbations in the manifold?",
+}
 TUNED = ROOT / "leaderboard" / "tuned"  # the records behind the table and the picture of the README
 
 
@@ -61,6 +75,7 @@ def pages() -> dict[Path, str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {
         "board": _short_table(registry, TUNED),
+        "claims": _verdicts(claims := _built_in_claims(registry)),
     }
     return {
         ROOT / "README.md": _filled(readme, parts),
@@ -76,7 +91,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "cli.md": "\n".join(_commands()) + "\n",
         ROOT / "docs" / "api.md": "\n".join(api.lines()).rstrip() + "\n",
         **{ROOT / "docs" / "figures" / name: drawn for name, drawn in drawings.drawings().items()},
-        **_claims(registry),
+        **{CLAIMS / name: content.decode() for name, content in render_claims(claims).items()},
     }
 
 
@@ -207,12 +222,32 @@ def _findings(registry: Registry, folder: Path, tasks: Sequence[str] = ()) -> Fi
     return Findings(grid, registry, verifications=verified.stored(store, registry)[0])
 
 
-def _claims(registry: Registry) -> dict[Path, str]:
-    """The page of the built-in claims, and their figures."""
+def _built_in_claims(registry: Registry) -> list[Finding]:
+    """What is stored of the claims that come with rulezoo."""
     found, broken = claims_of(registry, CLAIMS, aged=True)
-    built_in = [f for f in found if registry.claims[f.claim.name].distribution == "rulezoo"]
     assert not any(registry.claims[name].distribution == "rulezoo" for name, _ in broken), broken
-    return {CLAIMS / name: content.decode() for name, content in render_claims(built_in).items()}
+    return [f for f in found if registry.claims[f.claim.name].distribution == "rulezoo"]
+
+
+def _verdicts(findings: Sequence[Finding]) -> str:
+    """A line for each claim: its question, and its verdict at each scale at which one was run."""
+    by_profile = {(f.claim.name, f.profile): f for f in findings}
+    run = [p for p in PROFILES if any(f.evidence.done for f in findings if f.profile == p)]
+    lines = [
+        f"| question | {' | '.join(f'{p} profile' for p in run)} | command |",
+        "|---" * (len(run) + 2) + "|",
+    ]
+    for name, question in QUESTIONS.items():
+        states = [_verdict(by_profile[name, profile]) for profile in run]
+        lines.append(f"| {question} | {' | '.join(states)} | `rulezoo claims show {name}` |")
+    return "\n".join(lines)
+
+
+def _verdict(finding: Finding) -> str:
+    if not finding.verdict:
+        return finding.state
+    old = f"; {finding.caveat}" if finding.caveat else ""
+    return f"{finding.verdict.word} ({finding.verdict.counts()}{old})"
 
 
 def _rules(registry: Registry, rules: dict[str, Found[RuleSpec]]) -> Iterator[str]:
