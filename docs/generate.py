@@ -231,6 +231,7 @@ def _built_in_claims(registry: Registry) -> list[Finding]:
 
 def _verdicts(findings: Sequence[Finding]) -> str:
     """A line for each claim: its question, and its verdict at each scale at which one was run."""
+    assert {f.claim.name for f in findings} == set(QUESTIONS), "every claim has a question in the README"
     by_profile = {(f.claim.name, f.profile): f for f in findings}
     run = [p for p in PROFILES if any(f.evidence.done for f in findings if f.profile == p)]
     lines = [

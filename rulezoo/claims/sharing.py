@@ -7,6 +7,7 @@ study would get. Every claim's store still holds all of its own runs, and can be
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,14 @@ def _first(cell: Cell, asked: RunSpec, holders: Sequence[Store]) -> Shared | Non
             for kind in KEPT
             if wanted[kind] and getattr(record, kind) is not None
         }
-        if all(path.is_file() for path in kept.values()):  # weights may have stayed behind on another machine
+        if all(_is_sound(path, getattr(record, kind)) for kind, path in kept.items()):
             return Shared(record, holder, kept)
     return None
+
+
+def _is_sound(path: Path, digest: str) -> bool:
+    """Whether a file is there and what its record names; weights may have stayed behind on another machine."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:
+        return False

@@ -324,15 +324,18 @@ def test_other_options_and_other_profiles_are_other_questions(made, tmp_path):
     assert made_and_copied(asking("third", OURS), tmp_path) == (["backprop"], [])
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_weights_are_copied_where_networks_are_evaluated(tmp_path, there):
+@pytest.mark.parametrize("state", ["sound", "missing", "changed"])
+def test_weights_are_copied_where_networks_are_evaluated(tmp_path, state):
     one = Evaluate("calibrated", "calibration", {"bins": "5"}, ("ours",))
     first, second = (asking(name, OURS, evaluations=(one,)) for name in ("first", "second"))
     assert made_and_copied(first, tmp_path)[0] == ["backprop"]
     (record,) = (store := store_of(tmp_path, first, "quick")).read().records
     weights = store.kept_path(record.asked, "weights")
-    if not there:
+    there = state == "sound"
+    if state == "missing":
         weights.unlink()
+    if state == "changed":
+        weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     trained, copied = made_and_copied(second, tmp_path)
     assert (trained, len(copied)) == (([], 1) if there else (["backprop"], 0))
     own = store_of(tmp_path, second, "quick").kept_path(record.asked, "weights")
